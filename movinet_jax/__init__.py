@@ -1,0 +1,5 @@
+"""Efficient video networks in JAX: build, count, convert, train and stream them."""
+
+from movinet_jax.models import create, init
+
+__all__ = ['create', 'init']

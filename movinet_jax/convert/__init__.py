@@ -1,0 +1,112 @@
+"""Published weights into our networks, with an account of every array.
+
+variables = convert.load('movinet_a0_base/ckpt-1', model)
+"""
+
+import functools
+import importlib
+import logging
+import pkgutil
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax import traverse_util
+
+from movinet_jax.convert.read import read_arrays
+from movinet_jax.convert.report import ConversionError, Report
+from movinet_jax.models import init
+from movinet_jax.names import suggest
+
+__all__ = ['ConversionError', 'Report', 'load', 'load_with_report', 'read_arrays']
+
+
+def load(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
+  """Loads a network's variables from a file of another project, or an `.npz`.
+
+  Args:
+    path: a TensorFlow checkpoint's prefix or folder, or an `.npz` whose names are the
+      checkpoint's keys or our own paths ('params/stem/conv/kernel').
+    model: the network to load into.
+    partial: accept a file that lacks more than the classifier.
+    seed: initialises what the file does not hold.
+
+  Returns:
+    variables of the model.
+
+  Raises:
+    ConversionError: something other than the classifier is missing or of another shape.
+    FileNotFoundError: no such file.
+  """
+  variables, report = load_with_report(path, model, seed=seed)
+  if not partial:
+    report.check(_family(model).OPTIONAL)
+  logging.getLogger(__name__).info('%s\n%s', path, report)
+  return variables
+
+
+def load_with_report(path, model: nn.Module, *, seed: int = 0):
+  """Loads what fits and says what did not: (variables, Report). Refuses nothing."""
+  make = functools.partial(init, model, jax.random.key(seed), (1, 1, 32, 32, 3))
+  variables, report = fill(read_arrays(path), jax.eval_shape(make), _family(model))
+  if report.missing or report.mismatched:  # Only now is initialising worth compiling.
+    variables = jax.tree.map(_or_initial, variables, make())
+  return variables, report
+
+
+def fill(arrays: Mapping[str, np.ndarray], variables, family):
+  """Replaces the leaves of `variables`, of which only shapes matter, by arrays of the same name.
+
+  Returns:
+    the tree, where leaves without an array are left as they were, and the Report.
+  """
+  leaves = traverse_util.flatten_dict(variables)
+  names = family.make_names(list(leaves))
+  named, skipped = _sort(arrays, family, leaves)
+  filled, loaded, missing, mismatched = dict(leaves), [], [], []
+  for path, leaf in leaves.items():
+    ours = '/'.join(path)
+    key = named.pop(ours, None) or named.pop(names[path], None)
+    if key is None:
+      missing.append(ours)
+      continue
+    array = family.fit_array(key, arrays[key], leaf.shape)
+    if array is None:
+      mismatched.append(f'{ours}: found {arrays[key].shape}, wanted {leaf.shape}')
+      continue
+    filled[path] = jax.numpy.asarray(array, leaf.dtype)
+    loaded.append(ours)
+  groups = loaded, missing, named.values(), mismatched, skipped
+  report = Report(*(tuple(sorted(group)) for group in groups))
+  return traverse_util.unflatten_dict(filled), report
+
+
+def _or_initial(leaf, initial):
+  return initial if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
+
+
+def _sort(arrays, family, leaves):
+  """Canonical (or our own) name -> key of the file, and the keys that are no weights."""
+  ours = {'/'.join(path) for path in leaves}
+  named, skipped = {}, []
+  for key in arrays:
+    name = key if key in ours or key.startswith('params/') else family.find_name(key)
+    if name is None:
+      skipped.append(key)
+    elif name in named:
+      raise ConversionError(f'{key} and {named[name]} both hold {name}')
+    else:
+      named[name] = key
+  return named, skipped
+
+
+def _family(model):
+  """The module of this folder that knows the names of the model's family."""
+  name = type(model).__module__.rpartition('.')[2]
+  known = {m.name for m in pkgutil.iter_modules(__path__)} - {'read', 'report'}
+  if name not in known:
+    raise ConversionError(
+      f'no conversion for networks of {name!r}{suggest(name, known)}'
+    )
+  return importlib.import_module(f'{__name__}.{name}')

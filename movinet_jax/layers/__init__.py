@@ -1,0 +1,30 @@
+"""Flax modules that every family shares: (x, state) -> (y, state)."""
+
+from movinet_jax.layers.conv import ConvNorm, DepthwiseConv, PointwiseConv, SpatialConv
+from movinet_jax.layers.norm import BatchNorm
+from movinet_jax.layers.pool import (
+  AveragePool,
+  GlobalPool,
+  SpatialPool,
+  TemporalSoftmaxPool,
+)
+from movinet_jax.layers.residual import ReZero, StochasticDepth
+from movinet_jax.layers.squeeze_excite import SqueezeExcite
+from movinet_jax.layers.stream import Thread, init_state
+
+__all__ = [
+  'AveragePool',
+  'BatchNorm',
+  'ConvNorm',
+  'DepthwiseConv',
+  'GlobalPool',
+  'PointwiseConv',
+  'ReZero',
+  'SpatialConv',
+  'SpatialPool',
+  'SqueezeExcite',
+  'StochasticDepth',
+  'TemporalSoftmaxPool',
+  'Thread',
+  'init_state',
+]

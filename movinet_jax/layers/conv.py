@@ -1,0 +1,88 @@
+"""Convolutions with their stream buffers, and the conv-norm-activation block."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from movinet_jax import ops
+from movinet_jax.layers.norm import BatchNorm
+from movinet_jax.layers.stream import Thread
+
+he_normal = nn.initializers.he_normal()
+
+
+class PointwiseConv(nn.Module):
+  """1x1x1 convolution: the same matrix at every position.
+
+  `use_bias` adds one; parameters are float32, `dtype` is what is computed in.
+  """
+
+  features: int
+  use_bias: bool = False
+  kernel_init: nn.initializers.Initializer = he_normal
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    kernel = self.param('kernel', self.kernel_init, (x.shape[-1], self.features))
+    y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+    if self.use_bias:
+      bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      y = y + bias.astype(self.dtype)
+    return y, {}
+
+
+class SpatialConv(nn.Module):
+  """Dense convolution of every frame, 'same' padding: the stem."""
+
+  features: int
+  kernel_size: tuple[int, int] = (3, 3)
+  stride: tuple[int, int] = (1, 1)
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    shape = (1, *self.kernel_size, x.shape[-1], self.features)
+    kernel = self.param('kernel', he_normal, shape).astype(self.dtype)
+    return ops.spatial_conv(x.astype(self.dtype), kernel, stride=self.stride), {}
+
+
+class DepthwiseConv(nn.Module):
+  """Depthwise 3D convolution that remembers the last KT - 1 frames if it is causal.
+
+  `form` is that of `ops.depthwise_conv3d`.
+  """
+
+  kernel_size: tuple[int, int, int] = (3, 3, 3)
+  stride: tuple[int, int] = (1, 1)
+  causal: bool = False
+  form: str = 'auto'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    shape = (*self.kernel_size, 1, x.shape[-1])
+    kernel = self.param('kernel', he_normal, shape).astype(self.dtype)
+    x, after, time = x.astype(self.dtype), {}, 'same'
+    history = self.kernel_size[0] - 1
+    if self.causal and history:
+      b, _, *rest = x.shape
+      buffer = state['buffer'] if state else jnp.zeros((b, history, *rest), x.dtype)
+      x, buffer = ops.prepend(buffer, x)
+      after, time = {'buffer': buffer}, 'valid'
+    y = ops.depthwise_conv3d(x, kernel, stride=self.stride, time=time, form=self.form)
+    return y, after
+
+
+class ConvNorm(nn.Module):
+  """A convolution, batch normalisation and an activation."""
+
+  conv: nn.Module
+  activation: str = 'identity'
+  norm_group: int | None = None
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    thread = Thread(state, train)
+    x = thread(self.conv, x)
+    x = thread(BatchNorm(group_size=self.norm_group, name='norm'), x)
+    return ops.get_activation(self.activation)(x), thread.after

@@ -1,0 +1,64 @@
+"""The contract of every layer and model: streams are values.
+
+    y, state = layer(x, state=None, *, train=False)
+
+x is [B, T, H, W, C] with any T. `state` is a nested dict of arrays holding what the
+layer remembers of earlier frames; None stands for the beginning of a video, and zeros of
+`init_state` mean the same. A layer without memory returns {}. The law: a clip run whole
+equals the clip run in consecutive chunks of any sizes, outputs and gradients.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+State = Mapping[str, Any]
+
+
+class Thread:
+  """Runs the parts of a module one after the other, threading their states.
+
+      thread = Thread(state, train)
+      x = thread(self.expand, x)
+      x = thread(self.depthwise, x)
+      return x, thread.after
+
+  A part's state is kept under its module name; parts without memory leave no entry.
+  """
+
+  def __init__(self, state: State | None, train: bool):
+    self.before = state or {}
+    self.train = train
+    self.after: dict[str, Any] = {}
+
+  def __call__(self, part: nn.Module, x: jax.Array, call=None) -> jax.Array:
+    """Runs `part` on x; `call(part, x, state)` may wrap it, to rematerialise it say."""
+    before = self.before.get(part.name)
+    if call is None:
+      y, after = part(x, before, train=self.train)
+    else:
+      y, after = call(part, x, before)
+    if after:
+      self.after[part.name] = after
+    return y
+
+
+def init_state(
+  module: nn.Module, batch: int, frame: tuple[int, int, int], dtype=jnp.float32
+) -> dict[str, Any]:
+  """Makes the state of a video that has not begun: zeros.
+
+  Args:
+    module: any layer or model of this contract.
+    batch: B, the number of videos streamed side by side.
+    frame: (H, W, C) of one frame.
+    dtype: of the frames that will come.
+  """
+  # One frame shows what the state looks like; nothing is computed.
+  x = jax.ShapeDtypeStruct((batch, 1, *frame), dtype)
+  variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x), x)
+  _, state = jax.eval_shape(module.apply, variables, x)
+  return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)

@@ -1,0 +1,94 @@
+"""Networks by name. The folder is the registry: a file with VARIANTS is a family."""
+
+import dataclasses
+import functools
+import importlib
+import json
+import pathlib
+import pkgutil
+import types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from movinet_jax.names import find, suggest
+from movinet_jax.spec import from_json, to_json
+
+
+def families() -> dict[str, types.ModuleType]:
+  """All families by name, found by listing this folder."""
+  names = [m.name for m in pkgutil.iter_modules(__path__)]
+  return {name: importlib.import_module(f'{__name__}.{name}') for name in names}
+
+
+def variants() -> list[str]:
+  """All names that `create` knows, 'family/variant'."""
+  return [f'{f}/{v}' for f, module in families().items() for v in module.VARIANTS]
+
+
+def create(name: str, num_classes: int = 600, *, spec=None, **options) -> nn.Module:
+  """Makes a network.
+
+  Args:
+    name: 'family/variant' such as 'movinet/a2-stream', or just the family with a `spec`.
+    num_classes: N.
+    spec: an architecture of that family: its Spec, or a JSON file made by `save_spec`.
+    **options: fields of the spec to change (`causal=True`), or of the model
+      (`dropout=0.5`, `dtype='bfloat16'`).
+
+  Raises:
+    ValueError: no such family, variant or option; the message names the nearest.
+  """
+  family, _, variant = name.partition('/')
+  module = find(families(), family, 'family')
+  if spec is None:
+    spec = find(module.VARIANTS, variant, f'variant of {family}')
+  elif not isinstance(spec, module.Spec):
+    spec = load_spec(spec, family)
+  spec, options = _apply_options(module, spec, options)
+  return module.Model(spec=spec, num_classes=num_classes, **options)
+
+
+def _apply_options(module, spec, options):
+  of_spec = {f.name for f in dataclasses.fields(module.Spec)}
+  of_model = set(module.Model.__dataclass_fields__) - {'spec', 'parent', 'name'}
+  for key in options:
+    if key not in of_spec | of_model:
+      raise ValueError(f'no option {key!r}{suggest(key, of_spec | of_model)}')
+  changed = {k: v for k, v in options.items() if k in of_spec}
+  rest = {k: v for k, v in options.items() if k not in of_spec}
+  if 'dtype' in rest:
+    rest['dtype'] = jnp.dtype(rest['dtype'])
+  return dataclasses.replace(spec, **changed), rest
+
+
+def init(model: nn.Module, key: jax.Array, shape: tuple[int, ...]):
+  """Makes a network's variables for clips of `shape` [B, T, H, W, 3].
+
+  Parameters do not depend on B, T, H or W, so one small frame is traced, not the clip.
+  """
+  frame = jnp.zeros((1, 1, 32, 32, shape[-1]))
+  return jax.jit(functools.partial(model.init, train=False))(key, frame)
+
+
+def save_spec(path, family: str, spec) -> None:
+  """Writes an architecture as a JSON file that `create(family, spec=path)` reads."""
+  data = {'family': family, 'spec': to_json(spec)}
+  pathlib.Path(path).write_text(json.dumps(data, indent=2) + '\n')
+
+
+def load_spec(path, family: str):
+  """Reads an architecture.
+
+  Raises:
+    ValueError: the file is not a spec, or is one of another family.
+  """
+  try:
+    data = json.loads(pathlib.Path(path).read_text())
+    found, spec = data['family'], data['spec']
+  except (json.JSONDecodeError, KeyError, TypeError) as e:
+    raise ValueError(f'{path} is not an architecture file: {e!r}') from e
+  if found != family:
+    raise ValueError(f'{path} holds a spec of {found!r}, not of {family!r}')
+  return from_json(families()[family].Spec, spec)

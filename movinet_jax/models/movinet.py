@@ -1,0 +1,485 @@
+"""MoViNets: mobile video networks for efficient video recognition.
+
+Kondratyuk et al., CVPR 2021, https://arxiv.org/abs/2103.11511. A network is a stem, five
+blocks of inverted bottlenecks with depthwise 3D convolutions and squeeze-excitation, and
+a head. Made causal, it runs on a stream: what it keeps between sub-clips are the last
+frames of each temporal convolution and running sums of each pooling.
+"""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from movinet_jax import layers, ops
+
+CONVS = ('3d', '2plus1d', '3d_2plus1d')
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+  """One bottleneck: `kernel` (KT, KH, KW), `expand` channels inside, squeeze-excite or not."""
+
+  kernel: tuple[int, int, int]
+  expand: int
+  se: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+  """Bottlenecks of `features` channels; the first has the spatial `stride`."""
+
+  features: int
+  stride: int
+  layers: tuple[Layer, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """An architecture.
+
+  `conv` `3d` is one depthwise kernel; `2plus1d` a spatial one, then a temporal one, each
+  with its own norm and activation. `3d_2plus1d` is the reference's name for the latter
+  written with 3D kernels: the same network here, with the same parameters.
+
+  `frames`, `resolution` and `frame_stride` (of 25 fps video) are the native input; any
+  other works.
+  """
+
+  stem: int
+  blocks: tuple[Block, ...]
+  project: int
+  head: int = 2048
+  conv: str = '3d'
+  se: str = '3d'
+  causal: bool = False
+  positions: bool = False
+  activation: str = 'swish'
+  gate: str = 'sigmoid'
+  head_activation: str = 'swish'
+  temporal_softmax: bool = False
+  frames: int = 50
+  resolution: int = 224
+  frame_stride: int = 5
+
+  def __post_init__(self):
+    if self.conv not in CONVS:
+      raise ValueError(f'conv must be one of {CONVS}, got {self.conv!r}')
+    if not self.blocks or not all(block.layers for block in self.blocks):
+      raise ValueError('a MoViNet needs at least one block, each with a layer')
+
+
+def _blocks(*rows: tuple[int, str]) -> tuple[Block, ...]:
+  """Rows (features, 'KTxKS:expand …'); the fourth block keeps its size, others halve it."""
+  strides = (2, 2, 2, 1, 2)
+  return tuple(
+    Block(features, stride, tuple(map(_layer, row.split())))
+    for stride, (features, row) in zip(strides, rows, strict=True)
+  )
+
+
+def _layer(text: str) -> Layer:
+  kernel, expand = text.split(':')
+  time, space = map(int, kernel.split('x'))
+  return Layer((time, space, space), int(expand))
+
+
+# The released networks, layer by layer as in the published code (TensorFlow Model Garden,
+# official/projects/movinet): these, not the tables printed in the supplement, have the
+# parameters of the released checkpoints and the multiply-adds of the paper.
+_RELEASED = {
+  'a0': Spec(
+    stem=8,
+    blocks=_blocks(
+      (8, '1x5:24'),
+      (32, '3x3:80 3x3:80 3x3:80'),
+      (56, '5x3:184 3x3:112 3x3:184'),
+      (56, '5x3:184 3x3:184 3x3:184 3x3:184'),
+      (104, '5x3:384 1x5:280 1x5:280 1x5:344'),
+    ),
+    project=480,
+    frames=50,
+    resolution=172,
+  ),
+  'a1': Spec(
+    stem=16,
+    blocks=_blocks(
+      (16, '1x5:40 3x3:40'),
+      (40, '3x3:96 3x3:120 3x3:96 3x3:96'),
+      (64, '5x3:216 3x3:128 3x3:216 3x3:168 3x3:216'),
+      (64, '5x3:216 3x3:216 3x3:216 3x3:128 1x5:128 3x3:216'),
+      (136, '5x3:456 1x5:360 1x5:360 1x5:360 1x5:456 3x3:456 1x3:544'),
+    ),
+    project=600,
+    frames=50,
+    resolution=172,
+  ),
+  'a2': Spec(
+    stem=16,
+    blocks=_blocks(
+      (16, '1x5:40 3x3:40 3x3:64'),
+      (40, '3x3:96 3x3:120 3x3:96 3x3:96 3x3:120'),
+      (72, '5x3:240 3x3:160 3x3:240 3x3:192 3x3:240'),
+      (72, '5x3:240 3x3:240 3x3:240 3x3:240 1x5:144 3x3:240'),
+      (144, '5x3:480 1x5:384 1x5:384 1x5:480 1x5:480 3x3:480 1x3:576'),
+    ),
+    project=640,
+    frames=50,
+    resolution=224,
+  ),
+  'a3': Spec(
+    stem=16,
+    blocks=_blocks(
+      (16, '1x5:40 3x3:40 3x3:64 3x3:40'),
+      (48, '3x3:112 3x3:144 3x3:112 1x5:112 3x3:144 3x3:144'),
+      (80, '5x3:240 3x3:152 3x3:240 3x3:192 3x3:240'),
+      (88, '5x3:264 3x3:264 3x3:264 3x3:264 1x5:160 3x3:264 3x3:264 3x3:264'),
+      (
+        168,
+        '5x3:560 1x5:448 1x5:448 1x5:560 1x5:560 3x3:560 1x5:448 1x5:448 3x3:560 1x3:672',
+      ),
+    ),
+    project=744,
+    frames=120,
+    resolution=256,
+    frame_stride=2,
+  ),
+  'a4': Spec(
+    stem=24,
+    blocks=_blocks(
+      (24, '1x5:64 3x3:64 3x3:96 3x3:64 3x3:96 3x3:64'),
+      (
+        56,
+        '3x3:168 3x3:168 3x3:136 3x3:136 3x3:168 3x3:168 3x3:168 1x5:136 3x3:136',
+      ),
+      (
+        96,
+        '5x3:320 3x3:160 3x3:320 3x3:192 3x3:320 3x3:160 3x3:320 3x3:256 3x3:320',
+      ),
+      (
+        96,
+        '5x3:320 3x3:320 3x3:320 3x3:320 1x5:192 3x3:320 3x3:320 3x3:192 3x3:320 3x3:320',
+      ),
+      (
+        192,
+        '5x3:640 1x5:512 1x5:512 1x5:640 1x5:640 3x3:640 1x5:512 1x5:512 1x5:640 1x5:768 '
+        '1x5:640 3x3:640 3x3:768',
+      ),
+    ),
+    project=856,
+    frames=80,
+    resolution=290,
+    frame_stride=3,
+  ),
+  'a5': Spec(
+    stem=24,
+    blocks=_blocks(
+      (24, '1x5:64 1x5:64 3x3:96 3x3:64 3x3:96 3x3:64'),
+      (
+        64,
+        '5x3:192 3x3:152 3x3:152 3x3:152 3x3:192 3x3:192 3x3:192 3x3:152 3x3:152 3x3:192 '
+        '3x3:192',
+      ),
+      (
+        112,
+        '5x3:376 3x3:224 3x3:376 3x3:376 3x3:296 3x3:376 3x3:224 3x3:376 3x3:376 3x3:296 '
+        '3x3:376 3x3:376 3x3:376',
+      ),
+      (
+        120,
+        '5x3:376 3x3:376 3x3:376 3x3:376 1x5:224 3x3:376 3x3:376 3x3:224 3x3:376 3x3:376 '
+        '3x3:376',
+      ),
+      (
+        224,
+        '5x3:744 3x3:744 1x5:600 1x5:600 1x5:744 1x5:744 3x3:744 1x5:896 1x5:600 1x5:600 '
+        '1x5:896 1x5:744 3x3:744 1x5:896 1x5:600 1x5:600 1x5:744 3x3:744',
+      ),
+    ),
+    project=992,
+    frames=120,
+    resolution=320,
+    frame_stride=2,
+  ),
+  't0': Spec(
+    stem=8,
+    blocks=_blocks(
+      (8, '1x5:16'),
+      (32, '3x3:72 1x5:72'),
+      (56, '5x3:112 1x5:112 3x3:112'),
+      (56, '5x3:184 1x5:184 3x3:184 3x3:184'),
+      (104, '5x3:344 1x5:344 1x5:344 3x3:344'),
+    ),
+    project=240,
+    head=1024,
+    frames=25,
+    resolution=160,
+    frame_stride=10,
+  ),
+}
+
+
+def _edit(spec: Spec, block: int, change) -> Spec:
+  blocks = list(spec.blocks)
+  row = change(list(blocks[block].layers))
+  blocks[block] = dataclasses.replace(blocks[block], layers=tuple(row))
+  return dataclasses.replace(spec, blocks=tuple(blocks))
+
+
+def _printed(name: str, *edits) -> Spec:
+  return functools.reduce(lambda spec, e: _edit(spec, *e), edits, _RELEASED[name])
+
+
+# Where the supplement's tables 11, 14, 15 and 16 print something else and are legible.
+# Block 0 here is their block 2.
+_PRINTED = {
+  'a0-printed': _printed(
+    'a0',
+    (0, lambda row: [_layer('1x5:40')]),
+    (1, lambda row: [_layer('5x3:80'), *row[1:]]),
+    (4, lambda row: [_layer('5x3:344'), *row[1:]]),
+  ),
+  'a3-printed': _printed('a3', (3, lambda row: row[:6])),
+  'a4-printed': _printed(
+    'a4',
+    (1, lambda row: [_layer('5x3:168'), *row[1:]]),
+    (2, lambda row: [*row[:5], _layer('3x3:152'), *row[6:]]),
+  ),
+  'a5-printed': _printed(
+    'a5',
+    (1, lambda row: row[:10]),
+    (2, lambda row: row[:10]),
+    (3, lambda row: row[:10]),
+  ),
+}
+
+
+def _stream(name: str, spec: Spec) -> Spec:
+  """The streaming form as released: (2+1)D, both squeezes, hard activations."""
+  return dataclasses.replace(
+    spec,
+    conv='2plus1d',
+    se='2plus3d',
+    causal=True,
+    positions=name[:2] in ('a3', 'a4', 'a5'),
+    activation='hard_swish',
+    gate='hard_sigmoid',
+    # As each network's published training config has it; others leave the default.
+    head_activation='hard_swish' if name[:2] in ('a1', 'a4', 't0') else 'swish',
+  )
+
+
+VARIANTS: dict[str, Spec] = {**_RELEASED, **_PRINTED}
+VARIANTS |= {f'{name}-stream': _stream(name, spec) for name, spec in VARIANTS.items()}
+
+
+class Bottleneck(nn.Module):
+  """Expands, convolves per channel, squeezes and excites, projects, and adds the input."""
+
+  spec: Spec
+  layer: Layer
+  features: int
+  stride: int = 1
+  drop_rate: float = 0.0
+  norm_group: int | None = None
+  form: str = 'auto'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    thread = layers.Thread(state, train)
+    conv_norm = functools.partial(layers.ConvNorm, norm_group=self.norm_group)
+    # Without a parent of its own yet, a convolution becomes part of its ConvNorm.
+    pointwise = functools.partial(layers.PointwiseConv, dtype=self.dtype, parent=None)
+    active = self.spec.activation
+
+    y = thread(conv_norm(pointwise(self.layer.expand), active, name='expand'), x)
+    for name, conv in self._depthwise():
+      y = thread(conv_norm(conv, active, name=name), y)
+    if self.layer.se:
+      y = thread(self._squeeze_excite(), y)
+    y = thread(conv_norm(pointwise(self.features), name='project'), y)
+    y = thread(layers.ReZero(name='rezero'), y)
+    y = thread(layers.StochasticDepth(self.drop_rate, name='drop'), y)
+
+    if self.stride > 1:  # ResNet-D: pool, then project, rather than skip pixels.
+      pool = layers.AveragePool((3, 3), (self.stride, self.stride), name='skip_pool')
+      x = thread(pool, x)
+    if self.stride > 1 or x.shape[-1] != self.features:
+      x = thread(conv_norm(pointwise(self.features), name='skip'), x)
+    return x + y, thread.after
+
+  def _depthwise(self):
+    """The depthwise convolutions by name: one, or a spatial and a temporal one."""
+    (time, *space), stride = self.layer.kernel, (self.stride, self.stride)
+    conv = functools.partial(
+      layers.DepthwiseConv,
+      causal=self.spec.causal,
+      form=self.form,
+      dtype=self.dtype,
+      parent=None,
+    )
+    if self.spec.conv == '3d':
+      return [('depthwise', conv(self.layer.kernel, stride))]
+    parts = [('depthwise', conv((1, *space), stride))]
+    if time > 1:
+      parts.append(('temporal', conv((time, 1, 1))))
+    return parts
+
+  def _squeeze_excite(self):
+    ratio = 0.5 if self.spec.se == '2plus3d' else 0.25
+    return layers.SqueezeExcite(
+      hidden=round_to_8(ratio * self.layer.expand),
+      kind=self.spec.se,
+      causal=self.spec.causal,
+      positions=self.spec.positions,
+      activation=self.spec.activation,
+      gate=self.spec.gate,
+      dtype=self.dtype,
+      name='se',
+    )
+
+
+class Model(nn.Module):
+  """A MoViNet of any spec.
+
+  Args (fields):
+    spec: the architecture.
+    num_classes: N.
+    dropout: before the classifier.
+    stochastic_depth: rate of the last bottleneck; the others' grow up to it linearly.
+    norm_group: examples that share batch statistics, None for all (layers.BatchNorm).
+    remat: recompute each bottleneck in the backward pass instead of storing it.
+    form: how depthwise convolutions are computed (ops.depthwise_conv3d).
+    dtype: what is computed in; parameters, statistics and logits are float32.
+  """
+
+  spec: Spec
+  num_classes: int = 600
+  dropout: float = 0.0
+  stochastic_depth: float = 0.0
+  norm_group: int | None = None
+  remat: bool = False
+  form: str = 'auto'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    """Classifies clips, or the next frames of streams.
+
+    Args:
+      x: [B, T, H, W, 3] in [0, 1].
+      state: what the previous call returned, None at a video's beginning. A network
+        that is not causal takes whole clips only.
+      train: whether to use batch statistics, dropout and stochastic depth.
+
+    Returns:
+      logits [B, N] float32 of everything seen so far, and the state ({} if not causal).
+
+    Raises:
+      ValueError: x is not a video, or a state is given to a network that is not causal.
+    """
+    _check_input(self.spec, x, state)
+    thread = layers.Thread(state, train)
+    call = self._rematerialise(train) if self.remat else None
+    x = thread(self._stem(), x)
+    for bottleneck in self._bottlenecks():
+      x = thread(bottleneck, x, call)
+    for part in self._head():
+      x = thread(part, x)
+    return x[:, 0, 0, 0].astype(jnp.float32), thread.after
+
+  def init_state(self, batch, size, dtype=jnp.float32):
+    """State of streams that have not begun: zeros for `batch` videos of (height, width)."""
+    return layers.init_state(self, batch, (*size, 3), dtype)
+
+  def _stem(self):
+    conv = layers.SpatialConv(
+      self.spec.stem, (3, 3), (2, 2), dtype=self.dtype, parent=None
+    )
+    return self._conv_norm(conv, 'stem')
+
+  def _conv_norm(self, conv, name):
+    return layers.ConvNorm(conv, self.spec.activation, self.norm_group, name=name)
+
+  def _bottlenecks(self):
+    rows = [
+      (f'block{i}_layer{j}', block, layer, block.stride if j == 0 else 1)
+      for i, block in enumerate(self.spec.blocks)
+      for j, layer in enumerate(block.layers)
+    ]
+    for depth, (name, block, layer, stride) in enumerate(rows, 1):
+      yield Bottleneck(
+        self.spec,
+        layer,
+        block.features,
+        stride,
+        drop_rate=self.stochastic_depth * depth / len(rows),
+        norm_group=self.norm_group,
+        form=self.form,
+        dtype=self.dtype,
+        name=name,
+      )
+
+  def _head(self):
+    pointwise = functools.partial(layers.PointwiseConv, dtype=self.dtype)
+    pool = layers.GlobalPool(self.spec.causal, name='pool')
+    if self.spec.temporal_softmax:
+      pool = layers.SpatialPool(name='pool')
+    yield self._conv_norm(pointwise(self.spec.project, parent=None), 'project')
+    yield pool
+    yield Hidden(self.spec, self.dropout, self.dtype, name='hidden')
+    yield pointwise(
+      self.num_classes,
+      use_bias=True,
+      kernel_init=nn.initializers.normal(0.01),
+      name='classifier',
+    )
+    if self.spec.temporal_softmax:
+      yield layers.TemporalSoftmaxPool(self.spec.frames, name='temporal_softmax')
+
+  def _rematerialise(self, train):
+    def run(bottleneck, x, state):
+      return bottleneck(x, state, train=train)
+
+    return nn.remat(run)
+
+
+class Hidden(nn.Module):
+  """The wide layer before the classifier, with its own activation and the only dropout."""
+
+  spec: Spec
+  dropout: float
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    conv = layers.PointwiseConv(
+      self.spec.head, use_bias=True, dtype=self.dtype, name='conv'
+    )
+    x, _ = conv(x)
+    x = ops.get_activation(self.spec.head_activation)(x)
+    return nn.Dropout(self.dropout, deterministic=not train)(x), {}
+
+
+def round_to_8(value: float) -> int:
+  """The nearest multiple of 8, at least 8, never below 90 % of the value.
+
+  MobileNet's `make_divisible`, which the reference uses for squeeze-excite widths.
+  """
+  rounded = max(8, int(value + 4) // 8 * 8)
+  return rounded + 8 if rounded < 0.9 * value else rounded
+
+
+def _check_input(spec: Spec, x: jax.Array, state) -> None:
+  if x.ndim != 5 or x.shape[-1] != 3:
+    raise ValueError(
+      f'a MoViNet takes video [B, T, H, W, 3] with values in [0, 1], got {x.shape}'
+    )
+  if state and not spec.causal:
+    raise ValueError(
+      'this network is not causal, so it has no stream state: give it the whole clip, '
+      'or build the stream variant'
+    )

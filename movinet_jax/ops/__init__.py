@@ -1,0 +1,20 @@
+"""Pure array functions on video, [B, T, H, W, C]."""
+
+from movinet_jax.ops.activation import get_activation
+from movinet_jax.ops.buffer import prepend
+from movinet_jax.ops.conv import spatial_conv
+from movinet_jax.ops.depthwise import depthwise_conv3d
+from movinet_jax.ops.padding import same_padding, time_padding
+from movinet_jax.ops.pool import average_pool, cumulative_mean, spatial_mean
+
+__all__ = [
+  'average_pool',
+  'cumulative_mean',
+  'depthwise_conv3d',
+  'get_activation',
+  'prepend',
+  'same_padding',
+  'spatial_conv',
+  'spatial_mean',
+  'time_padding',
+]

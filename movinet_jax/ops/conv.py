@@ -1,0 +1,80 @@
+"""Dense spatial convolution of images with few channels: the stem of a video network."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from movinet_jax.ops.padding import same_padding
+
+FORMS = ('auto', 'patches', 'native')
+
+
+@functools.partial(jax.jit, static_argnames=('stride', 'form'))
+def spatial_conv(
+  x: jax.Array, kernel: jax.Array, *, stride: tuple[int, int], form: str = 'auto'
+) -> jax.Array:
+  """Convolves each frame, 'same' padding.
+
+  Three input channels waste most of a vector unit and of a matrix unit. The `patches`
+  form lays neighbouring columns side by side as channels, which costs no copy in
+  NDHWC, gathers the kernel's rows, and multiplies once by the kernel as a matrix; its
+  extra columns meet zeros, so it is exact. `benchmarks/stem.py` measures both.
+
+  Args:
+    x: [B, T, H, W, C].
+    kernel: [1, KH, KW, C, F].
+    stride: of height and width.
+    form: `patches`, `native` (XLA's convolution), or `auto`: `patches` on CPU.
+
+  Returns:
+    [B, T, ceil(H / stride), ceil(W / stride), F].
+
+  Raises:
+    ValueError: shapes or `form` do not fit.
+  """
+  if x.ndim != 5 or kernel.ndim != 5 or kernel.shape[0] != 1:
+    raise ValueError(
+      f'spatial_conv wants x [B, T, H, W, C] and kernel [1, KH, KW, C, F], '
+      f'got {x.shape} and {kernel.shape}'
+    )
+  if form not in FORMS:
+    raise ValueError(f'form must be one of {FORMS}, got {form!r}')
+  patches = functools.partial(_patches, stride=stride)
+  native = functools.partial(_native, stride=stride)
+  if form == 'auto':
+    return lax.platform_dependent(x, kernel, cpu=patches, default=native)
+  return {'patches': patches, 'native': native}[form](x, kernel)
+
+
+def _native(x, kernel, *, stride):
+  pads = [same_padding(x.shape[2 + a], kernel.shape[1 + a], stride[a]) for a in (0, 1)]
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (1, *stride),
+    ((0, 0), *pads),
+    dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'),
+  )
+
+
+def _patches(x, kernel, *, stride):
+  (sh, sw), (_, kh, kw, c, f) = stride, kernel.shape
+  b, t, h, w, _ = x.shape
+  out_h, out_w = -(-h // sh), -(-w // sw)
+  blocks = -(-kw // sw)  # groups of sw columns that a kernel row touches
+  width = (out_w + blocks - 1) * sw
+  (top, bottom), (left, _) = same_padding(h, kh, sh), same_padding(w, kw, sw)
+  crop = max(left + w - width, 0)  # columns behind the last window
+  x = jnp.pad(
+    x[:, :, :, : w - crop],
+    ((0, 0), (0, 0), (top, bottom), (left, width - left - w + crop), (0, 0)),
+  ).reshape(b, t, h + top + bottom, width // sw, sw * c)
+  columns = [
+    x[:, :, i : i + sh * (out_h - 1) + 1 : sh, j : j + out_w]
+    for i in range(kh)
+    for j in range(blocks)
+  ]
+  matrix = jnp.pad(kernel[0], ((0, 0), (0, blocks * sw - kw), (0, 0), (0, 0)))
+  return jnp.concatenate(columns, -1) @ matrix.reshape(-1, f)

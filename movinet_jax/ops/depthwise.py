@@ -1,0 +1,229 @@
+"""Depthwise 3D convolution, the operation that decides how fast these networks run.
+
+XLA's grouped convolution is two orders of magnitude slower on a CPU than the same
+arithmetic written as a sum of shifted products, one per kernel tap, which XLA fuses
+into a single pass over the input (`benchmarks/depthwise.py` measures both). Automatic
+differentiation of that sum is slow in the kernel's gradient, so both gradients are
+written out here:
+
+* with respect to the input: the same sum with the kernel reversed, one for each
+  position that an output's stride skips;
+* with respect to the kernel: a loop over image rows that keeps one accumulator per tap
+  in cache (CPU), or one reduction per tap (accelerators, and several CPU devices, where
+  slicing a sharded batch row by row would gather it).
+"""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from movinet_jax.ops.padding import same_padding, time_padding
+
+FORMS = ('auto', 'shifted', 'native')
+
+
+@functools.partial(jax.jit, static_argnames=('stride', 'time', 'form'))
+def depthwise_conv3d(
+  x: jax.Array,
+  kernel: jax.Array,
+  *,
+  stride: tuple[int, int] = (1, 1),
+  time: str = 'same',
+  form: str = 'auto',
+) -> jax.Array:
+  """Convolves every channel with its own kernel.
+
+  Args:
+    x: [B, T, H, W, C].
+    kernel: [KT, KH, KW, 1, C], any sizes.
+    stride: of height and width; time always has stride 1.
+    time: `same`, `causal` or `valid` (no padding: x carries KT - 1 earlier frames).
+    form: `shifted`, `native` (XLA's grouped convolution), or `auto`, which is `shifted`
+      on every platform: measured on CPU, and the TPU compiler's own estimate.
+
+  Returns:
+    [B, T', ceil(H / stride), ceil(W / stride), C] in x's dtype, summed in float32 by the
+    shifted form; T' = T, or T - KT + 1 when `time` is `valid`.
+
+  Raises:
+    ValueError: shapes, `time` or `form` do not fit.
+  """
+  # Being its own jit gives the operation a name in every trace: movinet_jax.cost counts
+  # it by that name, whichever form runs.
+  if x.ndim != 5 or kernel.ndim != 5 or kernel.shape[3:] != (1, x.shape[-1]):
+    raise ValueError(
+      f'depthwise_conv3d wants x [B, T, H, W, C] and kernel [KT, KH, KW, 1, C], '
+      f'got {x.shape} and {kernel.shape}'
+    )
+  if form not in FORMS:
+    raise ValueError(f'form must be one of {FORMS}, got {form!r}')
+  kt, kh, kw = kernel.shape[:3]
+  pads = (
+    time_padding(kt, time),
+    same_padding(x.shape[2], kh, stride[0]),
+    same_padding(x.shape[3], kw, stride[1]),
+  )
+  if x.shape[1] + sum(pads[0]) < kt:
+    raise ValueError(
+      f'{x.shape[1]} frames with time={time!r} are fewer than the kernel needs ({kt})'
+    )
+  if form == 'native':
+    return _native(x, kernel, stride, pads)
+  return _shifted(x, kernel[..., 0, :], stride, pads)
+
+
+def _native(x, kernel, stride, pads):
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (1, *stride),
+    pads,
+    dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'),
+    feature_group_count=x.shape[-1],
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _shifted(x, kernel, stride, pads):
+  return _sum_of_taps(_pad(x, pads), kernel, stride).astype(x.dtype)
+
+
+def _shifted_forward(x, kernel, stride, pads):
+  return _shifted(x, kernel, stride, pads), (x, kernel)
+
+
+def _shifted_backward(stride, pads, saved, g):
+  x, kernel = saved
+  dx = _input_gradient(g, kernel, x.shape, stride, pads)
+  dk = _kernel_gradient(_pad(x, pads), g, kernel.shape, stride)
+  return dx.astype(x.dtype), dk.astype(kernel.dtype)
+
+
+_shifted.defvjp(_shifted_forward, _shifted_backward)
+
+
+def _pad(x, pads):
+  return jnp.pad(x, ((0, 0), *pads, (0, 0)))
+
+
+def _taps(kernel_shape):
+  return itertools.product(*map(range, kernel_shape[:3]))
+
+
+def _window(x, tap, stride, shape):
+  """The part of a padded x [B, T, H, W, C] that tap (t, i, j) multiplies."""
+  t, i, j = tap
+  (sh, sw), (_, frames, height, width, _) = stride, shape
+  return x[
+    :,
+    t : t + frames,
+    i : i + sh * (height - 1) + 1 : sh,
+    j : j + sw * (width - 1) + 1 : sw,
+  ]
+
+
+def _sum_of_taps(x, kernel, stride):
+  """Valid convolution of a padded x with a kernel [KT, KH, KW, C], in float32."""
+  kt, kh, kw, _ = kernel.shape
+  b, t, h, w, c = x.shape
+  shape = (b, t - kt + 1, (h - kh) // stride[0] + 1, (w - kw) // stride[1] + 1, c)
+  # Casting per tap stays inside the fusion, so bfloat16 still moves half the bytes.
+  kernel = kernel.astype(jnp.float32)
+  return sum(
+    _window(x, tap, stride, shape).astype(jnp.float32) * kernel[tap]
+    for tap in _taps(kernel.shape)
+  )
+
+
+def _input_gradient(g, kernel, x_shape, stride, pads):
+  """Transposes the convolution: every phase of the stride is a stride-1 sum over g."""
+  sizes = [n + sum(p) for n, p in zip(x_shape[1:4], pads, strict=True)]
+  rows = []
+  for i in range(stride[0]):
+    phases = [
+      _phase_gradient(
+        g, kernel[:, i :: stride[0], j :: stride[1]], (i, j), stride, sizes
+      )
+      for j in range(stride[1])
+    ]
+    rows.append(_interleave(phases, axis=3))
+  dx = _interleave(rows, axis=2)
+  return dx[tuple(slice(p[0], p[0] + n) for p, n in _all_axes(pads, x_shape))]
+
+
+def _all_axes(pads, shape):
+  return zip(((0, 0), *pads, (0, 0)), shape, strict=True)
+
+
+def _phase_gradient(g, taps, phase, stride, sizes):
+  """Gradient of padded inputs at rows i, i + s, … and columns j, j + s, …, [B, T, h, w, C]."""
+  # All phases get the size of the largest, so that they interleave; the crop drops the rest.
+  h, w = (-(-n // s) for n, s in zip(sizes[1:], stride, strict=True))
+  b, t, gh, gw, c = g.shape
+  kt, kh, kw, _ = taps.shape
+  if kh == 0 or kw == 0:  # A stride beyond the kernel leaves pixels that nothing reads.
+    return jnp.zeros((b, sizes[0], h, w, c), jnp.float32)
+  # Strided windows may end before the last padded row: their zeros follow g.
+  g = _pad(g, ((kt - 1, sizes[0] - t), (kh - 1, h - gh), (kw - 1, w - gw)))
+  return _sum_of_taps(g, taps[::-1, ::-1, ::-1], (1, 1))
+
+
+def _interleave(parts, axis):
+  if len(parts) == 1:
+    return parts[0]
+  merged = jnp.stack(parts, axis + 1)
+  shape = parts[0].shape
+  return merged.reshape(*shape[:axis], len(parts) * shape[axis], *shape[axis + 1 :])
+
+
+def _kernel_gradient(x, g, kernel_shape, stride):
+  """Sums x * g over all positions for each tap, [KT, KH, KW, C] in float32."""
+  by_tap = functools.partial(_gradient_by_tap, kernel_shape=kernel_shape, stride=stride)
+  if jax.device_count() > 1:
+    return by_tap(x, g)
+  by_row = functools.partial(_gradient_by_row, kernel_shape=kernel_shape, stride=stride)
+  return lax.platform_dependent(x, g, cpu=by_row, default=by_tap)
+
+
+def _gradient_by_tap(x, g, *, kernel_shape, stride):
+  sums = [
+    jnp.sum(_window(x, tap, stride, g.shape) * g, (0, 1, 2, 3), jnp.float32)
+    for tap in _taps(kernel_shape)
+  ]
+  return jnp.stack(sums).reshape(kernel_shape)
+
+
+def _gradient_by_row(x, g, *, kernel_shape, stride):
+  """Walks the image rows of g with an accumulator [W * C] for each tap.
+
+  A row of an NDHWC array is one contiguous vector, and a step to the next column is a
+  step of C within it, so every tap is a plain product of two vectors. With a stride in
+  width, columns are first sorted by phase to make the same true.
+  """
+  (sh, sw), (b, t, h, w, c) = stride, g.shape
+  kt, kh, _, _ = kernel_shape
+  g = g.reshape(b, t, h, w * c)
+  columns = [x[:, :, :, j::sw].reshape(*x.shape[:3], -1) for j in range(sw)]
+
+  def add_row(n, sums):
+    at = (n // (t * h), n // h % t, n % h)
+    g_row = lax.dynamic_slice(g, (*at, 0), (1, 1, 1, w * c)).reshape(-1)
+    rows = [
+      lax.dynamic_slice(part, (*at[:2], at[2] * sh, 0), (1, kt, kh, part.shape[3]))[0]
+      for part in columns
+    ]
+    products = (
+      rows[j % sw][i, k, j // sw * c : (j // sw + w) * c].astype(jnp.float32) * g_row
+      for i, k, j in _taps(kernel_shape)
+    )
+    return tuple(a + p for a, p in zip(sums, products, strict=True))
+
+  # Shaped like g, not plain zeros: under shard_map a loop's first value must be marked
+  # as differing between devices just as its later ones are.
+  zeros = jnp.zeros_like(g[0, 0, 0], jnp.float32)
+  taps = range(kernel_shape[0] * kernel_shape[1] * kernel_shape[2])
+  sums = lax.fori_loop(0, b * t * h, add_row, tuple(zeros for _ in taps))
+  return jnp.stack(sums).reshape(*kernel_shape[:3], w, c).sum(3)

@@ -1,0 +1,53 @@
+"""Pooling of video over space and over the time seen so far."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from movinet_jax.ops.depthwise import depthwise_conv3d
+
+
+@functools.partial(jax.jit, static_argnames=('window', 'stride'))
+def average_pool(
+  x: jax.Array, window: tuple[int, int], stride: tuple[int, int]
+) -> jax.Array:
+  """Mean over spatial windows, 'same' padding, which does not count as values.
+
+  A 3x3 window at the edge therefore divides by 6 and in a corner by 4, as TensorFlow's
+  AvgPool does.
+
+  Args:
+    x: [B, T, H, W, C].
+
+  Returns:
+    [B, T, ceil(H / stride), ceil(W / stride), C].
+  """
+  add = functools.partial(depthwise_conv3d, stride=stride)
+  total = add(x, jnp.ones((1, *window, 1, x.shape[-1]), x.dtype))
+  ones = jnp.ones((1, 1, *x.shape[2:4], 1), jnp.float32)
+  count = add(ones, jnp.ones((1, *window, 1, 1), jnp.float32))
+  return total * (1 / count).astype(x.dtype)
+
+
+def spatial_mean(x: jax.Array) -> jax.Array:
+  """Mean over height and width in float32: [B, T, H, W, C] -> [B, T, 1, 1, C]."""
+  return jnp.mean(x, (2, 3), dtype=jnp.float32, keepdims=True)
+
+
+def cumulative_mean(
+  x: jax.Array, total: jax.Array, count: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Mean over all frames up to each one (MoViNet, "Cumulative Global Average Pooling").
+
+  Args:
+    x: [B, T, 1, 1, C] float32, one vector per frame.
+    total: [B, 1, 1, 1, C] float32, sum over the frames before.
+    count: [B] int32, how many there were.
+
+  Returns:
+    means [B, T, 1, 1, C], and total and count after the last frame.
+  """
+  totals = jnp.cumsum(x, axis=1) + total
+  counts = count[:, None] + 1 + jnp.arange(x.shape[1])
+  return totals / counts[:, :, None, None, None], totals[:, -1:], counts[:, -1]
