@@ -19,7 +19,14 @@ from movinet_jax.convert.report import ConversionError, Report
 from movinet_jax.models import init
 from movinet_jax.names import suggest
 
-__all__ = ['ConversionError', 'Report', 'load', 'load_with_report', 'read_arrays']
+__all__ = [
+  'ConversionError',
+  'Report',
+  'fit',
+  'load',
+  'load_with_report',
+  'read_arrays',
+]
 
 
 def load(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
@@ -41,15 +48,31 @@ def load(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
   """
   variables, report = load_with_report(path, model, seed=seed)
   if not partial:
-    report.check(_family(model).OPTIONAL)
+    report.check(find_optional(model))
   logging.getLogger(__name__).info('%s\n%s', path, report)
   return variables
 
 
+def fit(variables, model: nn.Module, *, seed: int = 0):
+  """Takes variables of the same network for other classes; the classifier is made anew.
+
+  Raises:
+    ConversionError: more than the classifier does not fit.
+  """
+  flat = traverse_util.flatten_dict(variables, sep='/')
+  fitted, report = _fill_or_initialise(flat, model, seed)
+  report.check(find_optional(model))
+  return fitted
+
+
 def load_with_report(path, model: nn.Module, *, seed: int = 0):
   """Loads what fits and says what did not: (variables, Report). Refuses nothing."""
+  return _fill_or_initialise(read_arrays(path), model, seed)
+
+
+def _fill_or_initialise(arrays, model, seed):
   make = functools.partial(init, model, jax.random.key(seed), (1, 1, 32, 32, 3))
-  variables, report = fill(read_arrays(path), jax.eval_shape(make), _family(model))
+  variables, report = fill(arrays, jax.eval_shape(make), _family(model))
   if report.missing or report.mismatched:  # Only now is initialising worth compiling.
     variables = jax.tree.map(_or_initial, variables, make())
   return variables, report
@@ -84,6 +107,11 @@ def fill(arrays: Mapping[str, np.ndarray], variables, family):
 
 def _or_initial(leaf, initial):
   return initial if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
+
+
+def find_optional(model: nn.Module) -> str:
+  """The part of a network that a file need not hold: its classifier."""
+  return _family(model).OPTIONAL
 
 
 def _sort(arrays, family, leaves):

@@ -7,6 +7,7 @@ import json
 import pathlib
 import pkgutil
 import types
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -33,7 +34,8 @@ def create(name: str, num_classes: int = 600, *, spec=None, **options) -> nn.Mod
   Args:
     name: 'family/variant' such as 'movinet/a2-stream', or just the family with a `spec`.
     num_classes: N.
-    spec: an architecture of that family: its Spec, or a JSON file made by `save_spec`.
+    spec: an architecture of that family: its Spec, that as a mapping, or a file
+      made by `save_spec`.
     **options: fields of the spec to change (`causal=True`), or of the model
       (`dropout=0.5`, `dtype='bfloat16'`).
 
@@ -44,6 +46,8 @@ def create(name: str, num_classes: int = 600, *, spec=None, **options) -> nn.Mod
   module = find(families(), family, 'family')
   if spec is None:
     spec = find(module.VARIANTS, variant, f'variant of {family}')
+  elif isinstance(spec, Mapping):
+    spec = from_json(module.Spec, spec)
   elif not isinstance(spec, module.Spec):
     spec = load_spec(spec, family)
   spec, options = _apply_options(module, spec, options)

@@ -389,7 +389,8 @@ class Model(nn.Module):
       x = thread(bottleneck, x, call)
     for part in self._head():
       x = thread(part, x)
-    return x[:, 0, 0, 0].astype(jnp.float32), thread.after
+    logits = x[:, 0, 0, 0].astype(jnp.float32)
+    return logits, thread.after if self.spec.causal else {}
 
   def init_state(self, batch, size, dtype=jnp.float32):
     """State of streams that have not begun: zeros for `batch` videos of (height, width)."""
@@ -425,11 +426,11 @@ class Model(nn.Module):
 
   def _head(self):
     pointwise = functools.partial(layers.PointwiseConv, dtype=self.dtype)
-    pool = layers.GlobalPool(self.spec.causal, name='pool')
-    if self.spec.temporal_softmax:
-      pool = layers.SpatialPool(name='pool')
     yield self._conv_norm(pointwise(self.spec.project, parent=None), 'project')
-    yield pool
+    if self.spec.temporal_softmax:
+      yield layers.SpatialPool(name='pool')
+    else:
+      yield layers.GlobalPool(self.spec.causal, name='pool')
     yield Hidden(self.spec, self.dropout, self.dtype, name='hidden')
     yield pointwise(
       self.num_classes,

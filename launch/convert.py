@@ -1,0 +1,49 @@
+"""Load published weights into a network, report every array, and save them as .npz.
+
+  movinet convert movinet/a0 --weights=movinet_a0_base/ckpt-1 --out=a0.npz
+  movinet convert movinet/a2-stream --weights=ckpt-1 --gate=keras_hard_sigmoid --out=a2.npz
+
+Weights are a TensorFlow checkpoint's prefix or folder, or an .npz of named arrays. The
+result starts a training (--config.init=a0.npz). A file that lacks more than the classifier
+is refused; --partial accepts it.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from flax import traverse_util
+
+from movinet_jax import convert, models
+
+
+def main(argv: Sequence[str]) -> int:
+  arguments = _make_parser().parse_args(argv)
+  out = Path(arguments.out).with_suffix('.npz')
+  if out.exists():
+    raise FileExistsError(f'{out} exists already: remove it, or choose another file')
+  options = {'gate': arguments.gate} if arguments.gate else {}
+  model = models.create(arguments.model, arguments.num_classes, **options)
+  variables, report = convert.load_with_report(arguments.weights, model)
+  print(report)
+  if not arguments.partial:
+    report.check(convert.find_optional(model))
+  np.savez(out, **traverse_util.flatten_dict(variables, sep='/'))
+  print(f'wrote {out}')
+  return 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    'movinet convert',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('model', help='family/variant, such as movinet/a0-stream')
+  parser.add_argument('--weights', required=True, help='checkpoint prefix or .npz')
+  parser.add_argument('--out', required=True, help='.npz to write')
+  parser.add_argument('--num-classes', type=int, default=600)
+  parser.add_argument('--gate', help='another gate, such as keras_hard_sigmoid')
+  parser.add_argument('--partial', action='store_true', help='accept missing weights')
+  return parser

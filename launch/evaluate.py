@@ -1,0 +1,159 @@
+"""Evaluate a trained network on every video of a split, once each.
+
+  movinet evaluate --checkpoint=runs/mine
+  movinet evaluate --checkpoint=runs/mine --mode=stream --chunk=1
+  movinet evaluate --checkpoint=runs/mine --mode=multiclip --clips=10
+  movinet evaluate --checkpoint=runs/mine --set root=other_videos --set split=test
+
+Modes: `clip` runs each clip whole, `stream` frame by frame with the state carried (the
+same numbers, for a causal network), `multiclip` averages the probabilities of several
+clips of a video. Writes OUT.json, OUT-classes.csv and OUT-confusion.png, where OUT is
+evaluation-MODE in the workdir unless --out says otherwise.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from launch import parts
+from movinet_jax.train import evaluation
+
+
+def main(argv: Sequence[str]) -> int:
+  arguments = _make_parser().parse_args(argv)
+  trained = parts.load_trained(arguments.checkpoint, arguments.which)
+  clip = trained.clip
+  if arguments.mode == 'multiclip':
+    clip = dataclasses.replace(clip, clips=arguments.clips)
+  if arguments.frames:
+    clip = dataclasses.replace(clip, frames=arguments.frames)
+  section = {**trained.config['data']['eval'], **dict(arguments.set)}
+  source = parts.open_sources({'eval': section}, trained.labels)['eval']
+  size = parts.round_to_devices(
+    arguments.batch_size or trained.config['eval_batch_size']
+  )
+  run = parts.make_evaluate(
+    trained.model,
+    mode=arguments.mode,
+    chunk_frames=arguments.chunk,
+    multi_label=source.multi_label,
+  )
+  # One bad file of a small split must not stop an evaluation: it is counted as missing.
+  loader = {**trained.config['loader'], 'max_failed_share': 1.0}
+  with parts.make_eval_batches(source, clip, loader, size) as batches:
+    result = run(trained.variables, batches, len(source))
+  out = arguments.out or str(
+    Path(arguments.checkpoint) / f'evaluation-{arguments.mode}'
+  )
+  report(result, batches.failures, trained.labels, out)
+  return 0
+
+
+def report(result: evaluation.Evaluation, failures, labels, out: str):
+  """Prints an evaluation and writes its three files."""
+  print_table(result, failures, labels)
+  summary = {
+    'mode': result.mode,
+    **result.metrics,
+    'evaluated': result.evaluated,
+    'missing': result.missing,
+    'views': result.views,
+    'failures': failures,
+  }
+  Path(f'{out}.json').write_text(json.dumps(summary, indent=2) + '\n')
+  with open(f'{out}-classes.csv', 'w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(['class', 'score', 'videos'])
+    writer.writerows(_class_rows(result, labels))
+  written = [f'{out}.json', f'{out}-classes.csv']
+  if result.confusion is not None:
+    written.append(f'{out}-confusion.png')
+    draw_confusion(result.confusion, labels, written[-1])
+  print('wrote', ', '.join(written), file=sys.stderr)
+
+
+def print_table(result, failures, labels):
+  for name, value in result.metrics.items():
+    print(f'{name:24} {value:.4f}')
+  print(f'{"videos evaluated":24} {result.evaluated}')
+  print(f'{"videos missing":24} {result.missing}')
+  for name, reason in sorted(failures.items()):
+    print(f'  {name}: {reason}')
+  rows = sorted(_class_rows(result, labels), key=lambda row: row[1])
+  print(f'\n{"class (worst first)":32} {"score":>7} {"videos":>7}')
+  for label, score, videos in rows[:20]:
+    print(f'{label:32} {score:7.3f} {videos:>7}')
+  if len(rows) > 20:
+    print(f'… {len(rows) - 20} more in the CSV file')
+
+
+def _class_rows(result, labels):
+  counts = [''] * len(labels)
+  if result.confusion is not None:
+    counts = result.confusion.sum(1).astype(int).tolist()
+  return list(zip(labels, map(float, result.per_class), counts, strict=True))
+
+
+def draw_confusion(confusion: np.ndarray, labels, path: str):
+  """Draws a confusion matrix [N, N] (true, predicted) as shares of each true class."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  counts = confusion.sum(1, keepdims=True)
+  shares = np.divide(confusion, counts, where=counts > 0, out=np.zeros(confusion.shape))
+  n = len(labels)
+  side = min(4 + 0.35 * n, 24)
+  figure, axes = pyplot.subplots(figsize=(side + 1, side), layout='constrained')
+  image = axes.imshow(shares, vmin=0, vmax=1, cmap='Blues')
+  figure.colorbar(image, label='share of the true class')
+  axes.set(xlabel='predicted', ylabel='true')
+  if n <= 60:  # More names than that cannot be read.
+    axes.set_xticks(range(n), labels, rotation=90 if n > 6 else 0)
+    axes.set_yticks(range(n), labels)
+  if n <= 20:
+    for i, j in np.ndindex(n, n):
+      dark = 'white' if shares[i, j] > 0.5 else 'black'
+      axes.text(j, i, int(confusion[i, j]), ha='center', va='center', color=dark)
+  figure.savefig(path, dpi=120)
+  pyplot.close(figure)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    'movinet evaluate',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add('--checkpoint', required=True, help='workdir of a training run')
+  add('--which', default='latest', help='latest, best or a step')
+  add('--mode', default='clip', choices=evaluation.MODES)
+  add('--chunk', type=int, default=1, help='frames per call in mode stream')
+  add('--clips', type=int, default=10, help='clips per video in mode multiclip')
+  add('--frames', type=int, help='frames of a clip; default: as trained')
+  add('--batch-size', type=int, help='clips at a time; default: the config says')
+  add('--out', help='where to write, without suffix')
+  add(
+    '--set',
+    action='append',
+    default=[],
+    type=_pair,
+    metavar='KEY=VALUE',
+    help='change a key of the data section: root, split, path, …',
+  )
+  return parser
+
+
+def _pair(text: str) -> tuple[str, str]:
+  key, equals, value = text.partition('=')
+  if not equals:
+    raise argparse.ArgumentTypeError(f'{text!r} is not KEY=VALUE')
+  return key, value

@@ -1,0 +1,143 @@
+"""Where the parts meet: a config's sections become networks, data and steps."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+
+from movinet_jax import convert, data, models
+from movinet_jax.names import suggest
+from movinet_jax.train import checkpoint, evaluation, mesh, steps, workdir
+
+CHECKPOINTS = 'checkpoints'  # folder of a workdir
+
+
+def call(function: Callable, section: Mapping, **more):
+  """Calls a function with a config section as its keyword arguments.
+
+  Raises:
+    ValueError: a key is none of its arguments; the message names the nearest.
+  """
+  known = inspect.signature(function).parameters
+  if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+    for key in section:
+      if key not in known:
+        raise ValueError(
+          f'{function.__name__} has no argument {key!r}{suggest(key, known)}'
+        )
+  return function(**section, **more)
+
+
+def make_model(section: Mapping, num_classes: int):
+  """The network of a config's `model` section, for this many classes."""
+  section = dict(section)
+  wanted = section.pop('num_classes', num_classes)
+  if wanted != num_classes:
+    raise ValueError(
+      f'the config says {wanted} classes, the data has {num_classes}: is it the '
+      'dataset that this config is for?'
+    )
+  return models.create(**section, num_classes=num_classes)
+
+
+def open_sources(section: Mapping, labels=None) -> dict[str, data.Source]:
+  """The data sources of a config by split; evaluation uses the training label map."""
+  sources = {}
+  if 'train' in section:
+    sources['train'] = data.open_source(**section['train'])
+    labels = labels or sources['train'].labels
+  if 'eval' in section:
+    given = {'labels': labels} if labels else {}
+    sources['eval'] = data.open_source(**{**given, **section['eval']})
+  return sources
+
+
+def make_eval_batches(source, clip, loader: Mapping, batch_size: int):
+  """Every video of a source once, this process's share."""
+  shard = jax.process_index(), jax.process_count()
+  options = {'batch_size': batch_size, 'train': False, 'shard': shard}
+  return call(data.make_batches, loader, source=source, clip=clip, **options)
+
+
+def round_to_devices(size: int) -> int:
+  """The least batch that is not smaller and that all devices share evenly."""
+  devices = jax.device_count()
+  return -(-size // devices) * devices
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """A network that a run has trained, and what is needed to use it as it was trained."""
+
+  model: object
+  variables: Mapping
+  labels: tuple[str, ...]
+  clip: data.EvalClip
+  config: Mapping
+  step: int
+
+
+def load_trained(path: str, which: str = 'latest') -> Trained:
+  """Loads the averaged weights of a run from its workdir.
+
+  Args:
+    path: the workdir.
+    which: 'latest', 'best' or a step.
+
+  Raises:
+    FileNotFoundError: it holds no checkpoint.
+  """
+  folder = Path(path) / CHECKPOINTS
+  config = workdir.read_config(path)
+  best = config['checkpoints'].get('best_metric')
+  which = int(which) if which.isdecimal() else which
+  variables, meta = checkpoint.load_variables(folder, which, metric=best)
+  return Trained(
+    model=make_model(config['model'], len(meta['labels'])),
+    variables=variables,
+    labels=tuple(meta['labels']),
+    clip=data.EvalClip(**meta['preprocessing']),
+    config=config,
+    step=meta['step'],
+  )
+
+
+def load_initial(model, seed: int, path: str = ''):
+  """Variables to begin with: random, of another run's workdir, or published weights."""
+  if not path:
+    return models.init(model, jax.random.key(seed), (1, 1, 32, 32, 3))
+  folder = Path(path) / CHECKPOINTS
+  if not folder.is_dir():
+    return convert.load(path, model, seed=seed)
+  variables, _ = checkpoint.load_variables(folder)
+  return convert.fit(variables, model, seed=seed)
+
+
+def make_evaluate(model, *, mode='clip', chunk_frames=1, multi_label=False):
+  """Compiles an evaluation once: (variables, batches, expected) -> Evaluation."""
+  step = steps.make_eval_step(model, mode=mode, chunk_frames=chunk_frames)
+  predict = evaluation.make_predict(step, mesh.make_mesh())
+
+  def run(variables, batches, expected=None):
+    return evaluation.evaluate(
+      predict,
+      variables,
+      _split_views(batches),
+      mode=mode,
+      multi_label=multi_label,
+      expected=expected,
+    )
+
+  return run
+
+
+def _split_views(batches):
+  """Gives every view [K, T, H, W, 3] of a video a row of its own, K batches for one."""
+  for batch in batches:
+    if batch['video'].ndim == 5:
+      yield batch
+      continue
+    for k in range(batch['video'].shape[1]):
+      yield {**batch, 'video': batch['video'][:, k]}

@@ -1,0 +1,106 @@
+"""Write videos, train on them, evaluate, and stream one: the whole system, small.
+
+  make quickstart            or: movinet quickstart --workdir=runs/quickstart
+
+The videos are real MP4 files of four classes that differ in motion only: any single frame
+could be of any class. The trained network therefore has to be good on clips and streams,
+where it gives the same answers, and no better than chance on single frames.
+"""
+
+import argparse
+import dataclasses
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch import config, parts, stream, train
+from movinet_jax import serve
+from movinet_jax.data import motion
+
+CONFIG = 'configs/movinet/quickstart.py'
+
+
+def main(argv: Sequence[str]) -> int:
+  parser = argparse.ArgumentParser(
+    'movinet quickstart',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('--workdir', default='runs/quickstart', help='folder of the run')
+  home = Path(parser.parse_args(argv).workdir)
+  began = time.perf_counter()
+  videos, folder = home / 'videos', home / 'run'
+  _say(f'Writing videos to {videos}')
+  count = motion.write_motion(str(videos), videos_per_class=100, size=40, seed=0)
+  print(
+    f'{count} videos of {len(motion.STRAIGHT)} classes: {", ".join(motion.STRAIGHT)}'
+  )
+
+  _say('Training')
+  sections = ('train', 'eval')
+  overrides = [f'--config.data.{section}.root={videos}' for section in sections]
+  train.train(config.load(CONFIG, overrides).to_dict(), str(folder))
+
+  _say('Evaluating')
+  trained = parts.load_trained(str(folder))
+  results = {
+    'as whole clips': _evaluate(trained, trained.clip, 'clip'),
+    'as streams, frame by frame': _evaluate(trained, trained.clip, 'stream'),
+    'on single frames': _evaluate(
+      trained, dataclasses.replace(trained.clip, frames=1), 'clip'
+    ),
+  }
+
+  example = videos / 'val' / 'up' / '00000.mp4'
+  _say(f'Streaming {example} (its class is "up")')
+  live = _stream(trained, str(example))
+
+  _say('Done')
+  _print_summary(results, live, folder, len(trained.labels), began)
+  return 0
+
+
+def _say(text: str):
+  print(f'\n== {text}', flush=True)
+
+
+def _evaluate(trained, clip, mode):
+  source = parts.open_sources({'eval': trained.config['data']['eval']}, trained.labels)
+  size = parts.round_to_devices(trained.config['eval_batch_size'])
+  run = parts.make_evaluate(trained.model, mode=mode)
+  loader = trained.config['loader']
+  with parts.make_eval_batches(source['eval'], clip, loader, size) as batches:
+    return run(trained.variables, batches, len(source['eval']))
+
+
+def _stream(trained, path):
+  size = (trained.clip.size, trained.clip.size)
+  live = serve.Live(trained.model, trained.variables, size)
+  fps = stream.find_fps(trained.clip, path)
+  for prediction, seconds, _ in stream.predict(live, path, trained.clip, fps):
+    (label, probability), *_ = prediction.top(1, trained.labels)
+    print(f'{seconds:6.2f} s   {label:6} {probability:6.1%}')
+  return live
+
+
+def _print_summary(results, live, folder, classes, began):
+  peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  if sys.platform == 'darwin':  # where the unit is bytes
+    peak_mib /= 1024
+  rows = [
+    (f'top-1 {name}', f'{result.metrics["top1"]:.1%} of {result.evaluated} videos')
+    for name, result in results.items()
+  ]
+  rows += [
+    ('chance', f'{1 / classes:.1%}'),
+    ('milliseconds per frame', f'{live.latency.percentiles()["p50_ms"]:.2f} (median)'),
+    ('peak memory', f'{peak_mib:,.0f} MiB'),
+    ('time in all', f'{time.perf_counter() - began:.0f} s'),
+    ('checkpoints', str(folder / parts.CHECKPOINTS)),
+    ('TensorBoard', f'tensorboard --logdir {folder / "tensorboard"}'),
+  ]
+  width = max(len(name) for name, _ in rows)
+  for name, value in rows:
+    print(f'{name:{width}}   {value}')

@@ -1,0 +1,150 @@
+"""Train a network from a config; the same command and workdir go on after a stop.
+
+  movinet train --config=configs/movinet/folder.py --workdir=runs/mine \\
+      --config.data.train.root=videos --config.data.eval.root=videos
+  movinet train --config=configs/movinet/kinetics600.py:a2-stream --workdir=runs/a2 \\
+      --config.train.subclips=5 --config.train.boundary=truncated
+
+The workdir gets config.json, checkpoints/, metrics.jsonl and tensorboard/. Any key of the
+config can be set with --config.section.key=value; a workdir begun with another config is
+refused, and the differences are shown.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from launch import config as configs
+from launch import parts
+from movinet_jax import data
+from movinet_jax.train import (
+  checkpoint,
+  loop,
+  losses,
+  mesh,
+  optimizers,
+  state,
+  steps,
+  workdir,
+  writers,
+)
+
+
+def main(argv: Sequence[str]) -> int:
+  parser = argparse.ArgumentParser(
+    'movinet train',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('--workdir', required=True, help='folder of the run')
+  arguments, cfg = configs.parse(parser, argv)
+  train(cfg.to_dict(), arguments.workdir)
+  return 0
+
+
+def train(cfg: dict, folder: str):
+  """Trains as a config says, from wherever the workdir stands.
+
+  Returns:
+    The final TrainState.
+  """
+  sources = parts.open_sources(cfg['data'])
+  source, labels = sources['train'], sources['train'].labels
+  model = parts.make_model(cfg['model'], len(labels))
+  clips = {
+    'train': parts.call(data.TrainClip, cfg['clip']['train']),
+    'eval': parts.call(data.EvalClip, cfg['clip']['eval']),
+  }
+  size, total = cfg['batch_size'], cfg['loop']['total_steps']
+  tx = optimizers.make_optimizer(**cfg['optimizer'], batch_size=size, total_steps=total)
+  loss = parts.call(losses.make_loss, cfg['loss'])
+  step = parts.call(
+    steps.make_train_step, cfg['train'], model=model, tx=tx, loss=loss, seed=cfg['seed']
+  )
+  resumes = workdir.claim_workdir(folder, cfg)
+  print(f'{"Resuming" if resumes else "Starting"} {cfg["model"]["name"]} in {folder}')
+  saver = parts.call(
+    checkpoint.Checkpointer,
+    cfg['checkpoints'],
+    directory=Path(folder) / parts.CHECKPOINTS,
+  )
+  with saver, writers.Writer(folder) as writer:
+    current, batches = _begin(cfg, model, tx, source, clips['train'], saver)
+    meta = {
+      'labels': list(labels),
+      'model': cfg['model'],
+      'preprocessing': dataclasses.asdict(clips['eval']),
+      'config': cfg,
+    }
+    with batches:
+      return loop.run(
+        mesh.shard_step(step, mesh.make_mesh()),
+        current,
+        batches,
+        checkpointer=saver,
+        writer=writer,
+        evaluate=_make_evaluate(cfg, model, sources.get('eval'), clips['eval']),
+        meta=meta,
+        position=lambda number: {'batches': number, **batches.identity()},
+        **cfg['loop'],
+      )
+
+
+def _begin(cfg, model, tx, source, clip, saver):
+  """The state to go on from, and the batches that it has not seen."""
+  latest = saver.latest_step()
+  if latest is None:
+    variables = parts.load_initial(model, cfg['seed'], cfg['init'])
+  else:  # Values will be read; only shapes are needed here.
+    variables = parts.load_initial(model, cfg['seed'])
+  current, meta = state.make_state(variables, tx), None
+  if latest is not None:
+    current, meta = saver.restore(current)
+    print(f'Restored step {latest}', file=sys.stderr)
+  batches = parts.call(
+    data.make_batches,
+    cfg['loader'],
+    source=source,
+    clip=clip,
+    batch_size=cfg['batch_size'],
+    seed=cfg['seed'],
+    train=True,
+    start=int(current.step),
+    shard=(jax.process_index(), jax.process_count()),
+  )
+  if meta is not None:
+    _check_same_data(meta['position'], batches)
+  return current, batches
+
+
+def _check_same_data(saved, batches):
+  differences = workdir.find_differences(
+    {key: value for key, value in saved.items() if key != 'batches'},
+    batches.identity(),
+  )
+  if differences:
+    batches.close()
+    raise ValueError(
+      'the training data is not what this run was trained on so far:\n  '
+      + '\n  '.join(differences)
+      + '\nRestore the data, or begin another workdir.'
+    )
+
+
+def _make_evaluate(cfg, model, source, clip):
+  """state -> metrics of its averaged weights on the evaluation split."""
+  if source is None:
+    return None
+  run = parts.make_evaluate(model, multi_label=source.multi_label)
+  size = parts.round_to_devices(cfg['eval_batch_size'])
+
+  def evaluate(current):
+    with parts.make_eval_batches(source, clip, cfg['loader'], size) as batches:
+      result = run(current.ema, batches, len(source))
+    return {**result.metrics, 'missing': result.missing}
+
+  return evaluate

@@ -1,0 +1,81 @@
+"""Video in: files -> records -> clips -> batches.
+
+    source = open_source('folder', root='videos', split='train')
+    clip = TrainClip(frames=16, size=172, stride=2)
+    with make_batches(source, clip, batch_size=8, seed=0, train=True) as batches:
+      batch = next(batches)  # batch['video']: uint8 [8, 16, 172, 172, 3]
+
+The folder `sources` is the registry: `open_source('csv', …)` calls `open_source` of
+`sources/csv.py`.
+"""
+
+import importlib
+import inspect
+import pkgutil
+
+from movinet_jax.data import sources
+from movinet_jax.data.clip import Clip, EvalClip, TrainClip
+from movinet_jax.data.pipeline import Batch, Batches, TooManyFailures, make_batches
+from movinet_jax.data.reader import (
+  Cut,
+  DecodeError,
+  VideoInfo,
+  VideoReader,
+  fit_frame,
+  probe,
+  read_clip,
+  read_frames,
+)
+from movinet_jax.data.source import Record, Source, SourceError, make_source, suggest
+
+__all__ = [
+  'Batch',
+  'Batches',
+  'Clip',
+  'Cut',
+  'DecodeError',
+  'EvalClip',
+  'Record',
+  'Source',
+  'SourceError',
+  'TooManyFailures',
+  'TrainClip',
+  'VideoInfo',
+  'VideoReader',
+  'fit_frame',
+  'list_sources',
+  'make_batches',
+  'make_source',
+  'open_source',
+  'probe',
+  'read_clip',
+  'read_frames',
+]
+
+
+def list_sources() -> tuple[str, ...]:
+  """Names that `open_source` knows."""
+  return tuple(sorted(module.name for module in pkgutil.iter_modules(sources.__path__)))
+
+
+def open_source(name: str, **kwargs) -> Source:
+  """Opens a dataset by the name of its kind.
+
+  Raises:
+    SourceError: no such kind, an argument it does not have, or data it cannot use.
+  """
+  if name not in list_sources():
+    raise SourceError(f'no data source {name!r}; {suggest(name, list_sources())}')
+  opener = importlib.import_module(f'{sources.__name__}.{name}').open_source
+  known = inspect.signature(opener).parameters
+  for key in kwargs:
+    if key not in known:
+      raise SourceError(
+        f'source {name!r} has no argument {key!r}; {suggest(key, known)}'
+      )
+  missing = [k for k, p in known.items() if p.default is p.empty and k not in kwargs]
+  if missing:
+    raise SourceError(
+      f'source {name!r} needs {missing[0]!r}; it takes {", ".join(known)}'
+    )
+  return opener(**kwargs)

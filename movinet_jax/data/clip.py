@@ -1,0 +1,201 @@
+"""Which frames and which part of the picture: the decisions, without the pixels.
+
+`TrainClip` and `EvalClip` are what a config says; their `plan(info, rng)` looks at one
+video and returns a `Cut`: times, one box, one size, flip, distortions. A reader crops and
+scales each frame once, so "short side to 192, then crop 172" is never two resizes.
+
+Time. With `stride` a clip takes every stride-th frame at the file's own rate, which is
+what papers print (MoViNet: 50 frames at stride 5 of 25 fps Kinetics). With `fps` it takes
+so many frames a second whatever the file's rate: right where rates are mixed, and what a
+stream from a camera can follow. Exactly one of the two is given.
+
+A video shorter than the clip is repeated from its beginning (MoViNet supplement, caption
+of Table 9).
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from movinet_jax.data import augment
+from movinet_jax.data.reader import Cut, VideoInfo
+
+# Random boxes are drawn until one fits, as TensorFlow and torchvision do.
+_BOX_TRIES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainClip:
+  """A random clip: random time, random resized crop, flip, colour.
+
+  Attributes:
+    frames: T, frames of a clip.
+    size: height and width of a frame, in pixels.
+    stride: source frames from one frame of the clip to the next; or
+    fps: frames of the clip per second of video.
+    stride_jitter: j draws the stride from s-j … s+j-1. The upper end is missing because
+      it is in the TensorFlow reference (random_stride_range with an exclusive bound).
+    area: least and greatest share of the picture's area in the box.
+    aspect: least and greatest width / height of the box; drawn evenly in its logarithm.
+    flip: mirror half of the clips. Switch it off where left and right are classes.
+    colour: strength of brightness, contrast, saturation and hue jitter; 0 is none.
+    autoaugment: AutoAugment v0.
+  """
+
+  frames: int
+  size: int
+  stride: int | None = None
+  fps: float | None = None
+  stride_jitter: int = 0
+  area: tuple[float, float] = (0.08, 1.0)
+  aspect: tuple[float, float] = (0.5, 2.0)
+  flip: bool = True
+  colour: float = 0.0
+  autoaugment: bool = False
+
+  views = 1  # clips taken of one video
+
+  def __post_init__(self):
+    _check_timing(self)
+    _check_range('area', self.area, at_most=1.0)
+    _check_range('aspect', self.aspect)
+    # Lists come from configs; a plan must compare and hash.
+    object.__setattr__(self, 'area', tuple(self.area))
+    object.__setattr__(self, 'aspect', tuple(self.aspect))
+    if self.stride_jitter and self.stride is None:
+      raise ValueError(
+        f'stride_jitter={self.stride_jitter} needs stride; this clip has fps={self.fps}'
+      )
+    if self.stride_jitter < 0:
+      raise ValueError(f'stride_jitter must be 0 or more, got {self.stride_jitter}')
+    if not 0 <= self.colour <= 1:
+      raise ValueError(f'colour is a strength from 0 to 1, got {self.colour}')
+
+  def plan(self, info: VideoInfo, rng: np.random.Generator) -> Cut:
+    """Draws one clip of a video whose frames were counted."""
+    step = _step_frames(self, info, self._draw_stride(rng))
+    room = _room_frames(self.frames, step, info)
+    start = int(rng.integers(room + 1))
+    flip = self.flip and bool(rng.integers(2))
+    box = _random_box(info.width, info.height, self.area, self.aspect, rng)
+    distortions = augment.choose_policy(rng) if self.autoaugment else ()
+    if self.colour:
+      distortions += augment.choose_colour(rng, self.colour)
+    times_secs = _times_secs([start], self.frames, step, info)
+    return Cut(times_secs, box, (self.size, self.size), flip, distortions)
+
+  def _draw_stride(self, rng: np.random.Generator) -> int | None:
+    if not self.stride_jitter:
+      return self.stride
+    low = max(self.stride - self.stride_jitter, 1)
+    return int(rng.integers(low, max(self.stride + self.stride_jitter, low + 1)))
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalClip:
+  """A fixed clip: the middle of the video, the middle of the picture.
+
+  Attributes:
+    frames: T, frames of a clip.
+    size: height and width of a frame, in pixels.
+    short_side: what the picture's shorter side is scaled to before the central `size`
+      square is cut out; default: size.
+    stride, fps: as in TrainClip.
+    clips: K clips, evenly spaced from the first to the last that fits; 1 is the middle.
+  """
+
+  frames: int
+  size: int
+  short_side: int | None = None
+  stride: int | None = None
+  fps: float | None = None
+  clips: int = 1
+
+  def __post_init__(self):
+    _check_timing(self)
+    if self.short_side is None:
+      object.__setattr__(self, 'short_side', self.size)
+    if self.short_side < self.size:
+      raise ValueError(
+        f'a crop of size={self.size} does not fit in short_side={self.short_side}; '
+        'make short_side at least size'
+      )
+    if self.clips < 1:
+      raise ValueError(f'clips must be 1 or more, got {self.clips}')
+
+  @property
+  def views(self) -> int:
+    return self.clips
+
+  def plan(self, info: VideoInfo, rng: np.random.Generator | None = None) -> Cut:
+    """The clips of a video whose frames were counted, one after another; no chance."""
+    del rng
+    step = _step_frames(self, info, self.stride)
+    room = _room_frames(self.frames, step, info)
+    if self.clips == 1:
+      starts = [room // 2]
+    else:
+      starts = [round(room * k / (self.clips - 1)) for k in range(self.clips)]
+    times_secs = _times_secs(starts, self.frames, step, info)
+    return dataclasses.replace(self.frame(info), times_secs=times_secs)
+
+  def frame(self, info: VideoInfo) -> Cut:
+    """The box and size alone, for one frame of a stream."""
+    side = min(info.width, info.height) * self.size / self.short_side
+    left, top = (info.width - side) / 2, (info.height - side) / 2
+    return Cut((), (left, top, side, side), (self.size, self.size))
+
+
+Clip = TrainClip | EvalClip
+
+
+def _step_frames(clip: Clip, info: VideoInfo, stride: int | None) -> float:
+  """Source frames from one frame of the clip to the next."""
+  return stride if stride is not None else info.fps / clip.fps
+
+
+def _room_frames(frames: int, step: float, info: VideoInfo) -> int:
+  """By how many frames a clip can be moved within the video; 0 if it does not fit."""
+  # A thousandth of a frame forgives rates such as 29.97002997.
+  return max(0, math.floor(info.frames - 1 - (frames - 1) * step + 1e-3))
+
+
+def _times_secs(starts, frames: int, step: float, info: VideoInfo) -> tuple[float, ...]:
+  ordinals = np.concatenate([start + step * np.arange(frames) for start in starts])
+  # floor(x + .5), not round: rounding halves to even would make the steps uneven.
+  ordinals = np.floor(ordinals + 0.5 - 1e-6) % info.frames
+  return tuple((ordinals / info.fps).tolist())
+
+
+def _random_box(width: int, height: int, area, aspect, rng: np.random.Generator):
+  """(left, top, width, height) in pixels; the largest central box if none fits."""
+  for _ in range(_BOX_TRIES):
+    pixels = width * height * rng.uniform(*area)
+    ratio = math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+    wide, high = math.sqrt(pixels * ratio), math.sqrt(pixels / ratio)
+    if wide <= width and high <= height:
+      left, top = rng.uniform(0, width - wide), rng.uniform(0, height - high)
+      return float(left), float(top), wide, high
+  ratio = min(max(width / height, aspect[0]), aspect[1])
+  wide, high = min(width, height * ratio), min(height, width / ratio)
+  return (width - wide) / 2, (height - high) / 2, float(wide), float(high)
+
+
+def _check_timing(clip: Clip):
+  if (clip.stride is None) == (clip.fps is None):
+    raise ValueError(
+      f'give exactly one of stride and fps, got stride={clip.stride}, fps={clip.fps}'
+    )
+  for name in ('frames', 'size', 'stride', 'fps'):
+    value = getattr(clip, name)
+    if value is not None and value <= 0:
+      raise ValueError(f'{name} must be positive, got {value}')
+
+
+def _check_range(name: str, pair, at_most: float = math.inf):
+  if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= at_most:
+    limit = '' if at_most == math.inf else f' <= {at_most:g}'
+    raise ValueError(
+      f'{name} must be (least, greatest) with 0 < least{limit}, got {pair}'
+    )

@@ -1,0 +1,281 @@
+"""Source -> batches, on grain: shuffled, sharded, resumable, with failures in the open.
+
+The order of the parts is what makes the stream one and the same however it is read:
+
+    indices -> shuffle -> repeat -> decode and augment -> every count-th row -> batch
+
+* Chance is drawn by the position of a row in the whole stream, before the rows are dealt
+  out to processes, so neither processes nor workers change what a row looks like.
+* Rows are batched before they are dealt out to workers, so batches are the same for any
+  number of workers, and the position in the stream is one number: batches consumed.
+  Resuming is `start=` that number.
+
+Pixels leave as uint8: four times fewer bytes through the workers and to the device.
+"""
+
+import dataclasses
+
+import grain
+import numpy as np
+from absl import flags
+
+from movinet_jax.data import augment
+from movinet_jax.data.clip import Clip
+from movinet_jax.data.reader import DecodeError, VideoReader, read_clip
+from movinet_jax.data.source import Record, Source
+
+Batch = dict[str, np.ndarray]
+
+# Failures are judged as a share once so many videos were tried, or all there are.
+_LEAST_TRIED = 50
+_NAMED = 10
+
+
+class TooManyFailures(RuntimeError):
+  """More videos failed to decode than allowed; the message names them."""
+
+
+def make_batches(
+  source: Source,
+  clip: Clip,
+  *,
+  batch_size: int,
+  seed: int = 0,
+  train: bool,
+  start: int = 0,
+  workers: int = 0,
+  threads: int = 1,
+  shard: tuple[int, int] = (0, 1),
+  max_failed_share: float = 0.05,
+  reader: VideoReader = read_clip,
+) -> 'Batches':
+  """Makes an iterator of batches.
+
+  In training the source is shuffled anew each epoch and repeated for ever. In evaluation
+  it is read once in order, and padded so that every process gets equally many batches;
+  over all processes, the rows with a mask of 1 or `failed` are each record exactly once.
+
+  Args:
+    source: the dataset.
+    clip: what to take of each video; EvalClip with clips=K adds an axis K.
+    batch_size: B over all processes; each gets B / count rows of every batch.
+    seed: of order and augmentation.
+    train: see above.
+    start: batches to pass over: how many were consumed before a stop.
+    workers: processes that decode; 0 decodes in threads of this one.
+    threads: decoding threads of this process, or of each worker.
+    shard: (index, count) of this process among those that train together.
+    max_failed_share: above this share of undecodable videos, stop.
+    reader: how a video is decoded.
+
+  Returns:
+    An iterator, and a context manager that ends the workers; see `Batches`.
+
+  Raises:
+    ValueError: arguments that do not fit together.
+  """
+  index, count = shard
+  _check_arguments(source, batch_size, start, workers, threads, shard)
+  rows = len(source) if train else -(-len(source) // batch_size) * batch_size
+  load = _Load(source, clip, reader)
+  dataset = grain.MapDataset.range(rows).seed(seed)
+  if train:
+    dataset = dataset.shuffle().repeat()
+  dataset = dataset.random_map(load)[index::count]
+  collate = _Collate(clip, len(source.labels) if source.multi_label else 0)
+  dataset = dataset.batch(batch_size // count, batch_fn=collate)[start:]
+  # Grain's default is 16 threads and 500 batches held ready: gigabytes of video.
+  reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2, threads))
+  dataset = dataset.to_iter_dataset(reading)
+  if workers:
+    _mark_flags_parsed()
+    dataset = dataset.mp_prefetch(
+      grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+    )
+  identity = {
+    'fingerprint': source.fingerprint(),
+    'records': len(source),
+    'seed': seed,
+    'batch_size': batch_size,
+    'train': train,
+    'clip': {'name': type(clip).__name__, **dataclasses.asdict(clip)},
+  }
+  least_tried = min(_LEAST_TRIED, -(-len(source) // count))
+  return Batches(iter(dataset), identity, start, max_failed_share, least_tried)
+
+
+class Batches:
+  """An iterator of batches that keeps count of what failed.
+
+  A batch is a dict of arrays, B here being the rows of this process:
+    video: uint8 `[B, T, H, W, 3]`; `[B, K, T, H, W, 3]` if the clip has K views.
+    label: int32 `[B]`, or float32 `[B, N]` of 0 and 1 where videos have several labels.
+    mask: float32 `[B]`, 0 where the row must not count: it failed, or is padding.
+    failed: bool `[B]`, the video could not be decoded.
+    name: str `[B]`, name of the record, '' for padding.
+
+  The pixels of a row with mask 0 are a copy of the next good row, so that batch norm sees
+  real frames only; they are zeros if the batch has no good row.
+
+  Attributes:
+    position: batches consumed since the beginning of the stream: `start` to resume here.
+    decoded, failed: videos so far, since this iterator was made.
+    failures: reason by name of each video that failed.
+  """
+
+  def __init__(self, iterator, identity, start, max_failed_share, least_tried):
+    self._iterator, self._identity = iterator, identity
+    self._max_failed_share, self._least_tried = max_failed_share, least_tried
+    self.position = start
+    self.decoded = self.failed = 0
+    self.failures: dict[str, str] = {}
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> Batch:
+    """Raises TooManyFailures."""
+    batch = next(self._iterator)
+    # A copy frees the shared memory of the workers at once, whatever the caller keeps.
+    batch = {key: np.array(value) for key, value in batch.items()}
+    self._count(batch, batch.pop('reason'))
+    self.position += 1
+    return batch
+
+  def identity(self) -> dict:
+    """What the stream is a function of, as JSON: keep it in a checkpoint and compare.
+
+    Processes and workers are not in it, because they change nothing.
+    """
+    return self._identity
+
+  def close(self):
+    """Ends the workers and frees their shared memory; needed, and safe to repeat."""
+    self._iterator.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exc_info):
+    self.close()
+
+  def _count(self, batch: Batch, reasons: np.ndarray):
+    failed = batch['failed']
+    self.failed += int(failed.sum())
+    self.decoded += int(((batch['name'] != '') & ~failed).sum())
+    for name, reason in zip(batch['name'][failed], reasons[failed], strict=True):
+      self.failures[str(name)] = str(reason)
+    tried = self.failed + self.decoded
+    share = self.failed / tried if tried else 0
+    if tried >= self._least_tried and share > self._max_failed_share:
+      named = [f'{name}: {reason}' for name, reason in self.failures.items()]
+      more = f'\n  and {len(named) - _NAMED} more' if len(named) > _NAMED else ''
+      raise TooManyFailures(
+        f'{self.failed} of {tried} videos could not be decoded, more than the share of '
+        f'{self._max_failed_share:g} allowed (max_failed_share). List all bad files with '
+        '`movinet check-data` and leave them out with skip=MANIFEST:\n  '
+        + '\n  '.join(named[:_NAMED])
+        + more
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+  """One row of a batch; without a record it is padding, without a video it failed."""
+
+  record: Record | None = None
+  video: np.ndarray | None = None
+  reason: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class _Load(grain.transforms.RandomMap):
+  """Index of a record -> row, with its clip decoded and augmented."""
+
+  source: Source
+  clip: Clip
+  reader: VideoReader
+
+  def random_map(self, index: int, rng: np.random.Generator) -> _Row:
+    if index >= len(self.source):
+      return _Row()
+    record = self.source.records[index]
+    # A reader may ask for the plan twice and must get the same one.
+    seed = int(rng.integers(2**63))
+    choose = _Chooser(self.clip, seed)
+    try:
+      frames, cut = self.reader(record.video, choose, name=record.name)
+    except DecodeError as error:
+      return _Row(dataclasses.replace(record, video=''), reason=error.reason)
+    # The bytes of the file have done their duty; only the label and name travel on.
+    record = dataclasses.replace(record, video='')
+    frames = augment.distort(frames, cut.distortions)
+    if self.clip.views > 1:
+      frames = frames.reshape(self.clip.views, -1, *frames.shape[1:])
+    return _Row(record, frames)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chooser:
+  clip: Clip
+  seed: int
+
+  def __call__(self, info):
+    return self.clip.plan(info, np.random.default_rng(self.seed))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Collate:
+  """Rows -> batch."""
+
+  clip: Clip
+  classes: int  # of a multi-hot label; 0: one number
+
+  def __call__(self, rows: list[_Row]) -> Batch:
+    good = [i for i, row in enumerate(rows) if row.video is not None]
+    views = (self.clip.views,) if self.clip.views > 1 else ()
+    shape = (*views, self.clip.frames, self.clip.size, self.clip.size, 3)
+    video = np.zeros((len(rows), *shape), np.uint8)
+    for i in range(len(rows)):
+      if good:
+        video[i] = rows[next((g for g in good if g >= i), good[0])].video
+    return {
+      'video': video,
+      'label': np.stack([self._label(row) for row in rows]),
+      'mask': np.array([row.video is not None for row in rows], np.float32),
+      'failed': np.array([bool(row.record) and row.video is None for row in rows]),
+      'name': np.array([row.record.name if row.record else '' for row in rows]),
+      'reason': np.array([row.reason for row in rows]),
+    }
+
+  def _label(self, row: _Row) -> np.ndarray:
+    label = row.record.label if row.record else ()
+    if self.classes:
+      hot = np.zeros(self.classes, np.float32)
+      hot[list(label)] = 1
+      return hot
+    return np.int32(label if row.record else 0)
+
+
+def _check_arguments(source, batch_size, start, workers, threads, shard):
+  index, count = shard
+  if not 0 <= index < count:
+    raise ValueError(f'shard is (index, count) with 0 <= index < count, got {shard}')
+  if batch_size < 1 or batch_size % count:
+    raise ValueError(
+      f'batch_size={batch_size} cannot be shared equally by {count} processes; '
+      f'take a multiple of {count}'
+    )
+  if not len(source):
+    raise ValueError('the source has no records')
+  for name, value, least in (('start', start, 0), ('workers', workers, 0)):
+    if value < least:
+      raise ValueError(f'{name} must be {least} or more, got {value}')
+  if threads < 1:
+    raise ValueError(f'threads must be 1 or more, got {threads}')
+
+
+def _mark_flags_parsed():
+  # Grain's workers read an absl flag; outside absl.app.run nobody has parsed any.
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()

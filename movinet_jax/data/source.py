@@ -1,0 +1,185 @@
+"""What a dataset is to the pipeline: records, label names and a fingerprint."""
+
+import csv
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+
+_SUFFIXES = 'mp4 m4v mov mkv webm avi mpg mpeg ts mts flv wmv 3gp ogv y4m'
+VIDEO_SUFFIXES = frozenset(f'.{suffix}' for suffix in _SUFFIXES.split())
+
+
+class SourceError(ValueError):
+  """A dataset that cannot be used as given: its files, labels or arguments."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One video: a path or a whole file's bytes, its label, its name in the dataset."""
+
+  video: str | bytes
+  label: int | tuple[int, ...]  # a tuple of class numbers where videos have several
+  name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A dataset; picklable, so that loader processes can have it.
+
+  Attributes:
+    records: anything with `len` and `[i] -> Record`.
+    labels: the name of each class number.
+    digest: names and labels of all records, hashed; no folder of this machine in it.
+    multi_label: whether labels are tuples of class numbers.
+    skipped: names left out because a manifest of bad files lists them.
+  """
+
+  records: Sequence[Record]
+  labels: tuple[str, ...]
+  digest: str
+  multi_label: bool = False
+  skipped: tuple[str, ...] = ()
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+  def fingerprint(self) -> str:
+    """Equal for equal data, here and on another machine, today and tomorrow."""
+    return self.digest
+
+
+def make_source(
+  records: Sequence[Record],
+  labels: Sequence[str],
+  *,
+  multi_label: bool = False,
+  skip: str | None = None,
+) -> Source:
+  """Checks the records, leaves out those a manifest lists, and hashes the rest.
+
+  Args:
+    records: in the order in which they shall be numbered.
+    labels: the name of each class number.
+    multi_label: whether labels are tuples.
+    skip: path of a manifest of bad files, as `movinet check-data` writes it.
+
+  Raises:
+    SourceError: no records, a name twice, a label out of range.
+  """
+  check_records(records, labels)
+  bad = read_bad_names(skip) if skip else frozenset()
+  kept = [r for r in records if r.name not in bad]
+  skipped = tuple(r.name for r in records if r.name in bad)
+  if not kept:
+    raise SourceError(f'all {len(records)} videos are listed as bad in {skip}')
+  digest = make_digest(((r.name, r.label) for r in kept), labels)
+  return Source(tuple(kept), tuple(labels), digest, multi_label, skipped)
+
+
+def make_digest(rows, labels: Sequence[str]) -> str:
+  """Hashes (name, label) rows and the label names."""
+  hashed = hashlib.sha256(json.dumps(list(labels)).encode())
+  for name, label in rows:
+    hashed.update(json.dumps([name, label]).encode())
+  return hashed.hexdigest()[:32]
+
+
+def check_records(records: Sequence[Record], labels: Sequence[str]):
+  if not records:
+    raise SourceError('the dataset has no videos')
+  seen = {}
+  for number, record in enumerate(records, 1):
+    if record.name in seen:
+      raise SourceError(
+        f'{record.name!r} is there twice, as record {seen[record.name]} and {number}'
+      )
+    seen[record.name] = number
+    several = isinstance(record.label, tuple)
+    for label in record.label if several else (record.label,):
+      if not 0 <= label < len(labels):
+        raise SourceError(
+          f'{record.name!r} has label {label}, outside 0 to {len(labels) - 1} '
+          f'({len(labels)} classes)'
+        )
+
+
+def read_bad_names(path: str) -> frozenset[str]:
+  """Names of the bad files in a manifest: CSV with the columns name and reason.
+
+  Files with an empty reason are good.
+
+  Raises:
+    SourceError: no such file, or no manifest.
+  """
+  with open_text(path, 'manifest of bad files') as file:
+    rows = csv.DictReader(file)
+    if 'name' not in (rows.fieldnames or ()):
+      raise SourceError(
+        f'{path}: a manifest starts with the header name,reason; got {rows.fieldnames}. '
+        'Make one with `movinet check-data`'
+      )
+    # A file that was mended and checked again has a later row.
+    reasons = {row['name']: row.get('reason') for row in rows}
+    return frozenset(name for name, reason in reasons.items() if reason)
+
+
+def read_labels(labels: str | Sequence[str] | None) -> tuple[str, ...] | None:
+  """Label names, given or in a text file with one name a line; None stays None."""
+  if labels is None:
+    return None
+  if isinstance(labels, str):
+    with open_text(labels, 'label map') as file:
+      labels = [line.rstrip('\r\n') for line in file]
+    while labels and not labels[-1]:
+      labels.pop()
+  labels = tuple(labels)
+  if not labels or '' in labels:
+    raise SourceError('a label map holds one name a line and no empty line')
+  if len(set(labels)) < len(labels):
+    twice = next(name for name in labels if labels.count(name) > 1)
+    raise SourceError(f'the label map holds {twice!r} twice')
+  return labels
+
+
+def find_label(text: str, numbers: dict[str, int], where: str) -> int:
+  """The number of a label name; an error names the row and the nearest known name."""
+  if text in numbers:
+    return numbers[text]
+  raise SourceError(f'{where}: unknown label {text!r}; {suggest(text, numbers)}')
+
+
+def suggest(wrong: str, right) -> str:
+  """'did you mean …' with the nearest names, or the first few there are."""
+  right = list(right)
+  near = [name for name in right if wrong and name.startswith(wrong)]
+  if near := near[:3] or difflib.get_close_matches(wrong, right, n=3, cutoff=0.5):
+    return 'did you mean ' + ' or '.join(map(repr, near)) + '?'
+  more = ', …' if len(right) > 8 else ''
+  return f'there are {len(right)}: ' + ', '.join(map(repr, right[:8])) + more
+
+
+def list_folder(path: str) -> list[os.DirEntry]:
+  """Entries of a folder by name, without hidden ones.
+
+  Raises:
+    SourceError: no such folder, no folder, or no right to read it.
+  """
+  try:
+    with os.scandir(path) as entries:
+      visible = [entry for entry in entries if not entry.name.startswith('.')]
+  except OSError as error:
+    raise SourceError(f'cannot read the folder {path}: {error.strerror}') from error
+  return sorted(visible, key=lambda entry: entry.name)
+
+
+def open_text(path: str, what: str):
+  """Opens a regular text file; a byte order mark, as Excel writes it, is dropped."""
+  try:
+    if os.path.exists(path) and not os.path.isfile(path):
+      raise SourceError(f'{what} {path} is not a regular file')
+    return open(path, newline='', encoding='utf-8-sig')
+  except OSError as error:
+    raise SourceError(f'cannot read the {what} {path}: {error.strerror}') from error

@@ -1,0 +1,1 @@
+"""Kinds of datasets, one file each with `open_source(...) -> Source`."""

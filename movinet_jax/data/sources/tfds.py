@@ -1,0 +1,82 @@
+"""A dataset that `movinet build-data` built: ArrayRecord files in tfds's layout.
+
+Reading needs neither TensorFlow nor the code that built it.
+"""
+
+import functools
+
+import tensorflow_datasets as tfds
+
+from movinet_jax.data import source as sources
+from movinet_jax.data.source import Record, Source, SourceError
+
+
+def open_source(
+  directory: str,
+  split: str = 'train',
+  labels: str | tuple[str, ...] | None = None,
+) -> Source:
+  """Opens one split.
+
+  Args:
+    directory: the folder with dataset_info.json, `…/kinetics/600/1.0.0`.
+    split: such as train.
+    labels: the label map to number classes by; default: the dataset's own.
+
+  Raises:
+    SourceError: no dataset there, no such split, no labels, or classes not in the map.
+  """
+  builder = _open_builder(directory)
+  if split not in builder.info.splits:
+    known = sources.suggest(split, builder.info.splits)
+    raise SourceError(f'{directory} has no split {split!r}; {known}')
+  own = tuple(builder.info.features['label'].names)
+  metadata = builder.info.metadata or {}
+  if split not in metadata.get('digests', {}):
+    raise SourceError(
+      f'split {split!r} of {directory} has no labels, so it can neither be trained on nor '
+      f'evaluated; those that have: {", ".join(metadata.get("digests", {})) or "none"}'
+    )
+  names = sources.read_labels(labels) or own
+  numbers = {name: number for number, name in enumerate(names)}
+  renumbered = tuple(
+    sources.find_label(name, numbers, f'classes of {directory}') for name in own
+  )
+  records = _BuiltRecords(directory, split, renumbered)
+  digest = sources.make_digest([(metadata['digests'][split], 0)], names)
+  return Source(records, names, digest)
+
+
+class _BuiltRecords:
+  """Records read from ArrayRecord as they are asked for; pickles without open files."""
+
+  def __init__(self, directory: str, split: str, renumbered: tuple[int, ...]):
+    self._directory, self._split, self._renumbered = directory, split, renumbered
+
+  @functools.cached_property
+  def _rows(self):
+    return _open_builder(self._directory).as_data_source(split=self._split)
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def __getitem__(self, index: int) -> Record:
+    row = self._rows[index]
+    label = self._renumbered[int(row['label'])]
+    return Record(bytes(row['video']), label, row['name'].decode())
+
+  def __iter__(self):
+    return (self[index] for index in range(len(self)))
+
+  def __getstate__(self):
+    return {key: value for key, value in vars(self).items() if key != '_rows'}
+
+
+def _open_builder(directory: str):
+  try:
+    return tfds.builder_from_directory(directory)
+  except Exception as error:
+    raise SourceError(
+      f'{directory} is no built dataset (wanted the folder that holds dataset_info.json): '
+      f'{error}'
+    ) from error

@@ -1,0 +1,102 @@
+"""One network on one live stream: a frame in, the classes of all frames so far out."""
+
+import collections
+import dataclasses
+import time
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Percentiles are of so many latest calls, so that memory does not grow with the stream.
+LATENCY_WINDOW = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """What a stream shows so far.
+
+  Attributes:
+    frame: number of the latest frame, from 0.
+    probabilities: [N] float32.
+    latency_ms: from the frames on the host to the probabilities on the host.
+  """
+
+  frame: int
+  probabilities: np.ndarray
+  latency_ms: float
+
+  def top(self, k: int, labels) -> list[tuple[str, float]]:
+    """The k most probable classes, best first."""
+    order = np.argsort(-self.probabilities, kind='stable')[:k]
+    return [(labels[i], float(self.probabilities[i])) for i in order]
+
+
+class Live:
+  """Feeds a stream to a causal network, frame by frame or a few frames a call.
+
+      live = Live(model, variables, size=(172, 172))
+      for frame in frames:
+        prediction = live(frame[None])
+
+  The weights are constants of the compiled program, so XLA folds each batch norm into a
+  scale and an offset once, not with every frame.
+  """
+
+  def __init__(
+    self, model: nn.Module, variables: Mapping, size: tuple[int, int], frames: int = 1
+  ):
+    """Compiles for calls with `frames` frames uint8 of `size` (height, width).
+
+    Raises:
+      ValueError: the network is not causal.
+    """
+    self._start = model.init_state(1, size)
+    if not self._start:
+      raise ValueError(
+        'a live stream needs a causal network: this one sees whole clips only; train '
+        'or load a stream variant, such as movinet/a0-stream'
+      )
+    constants = jax.tree.map(jnp.asarray, variables)
+
+    def step(video, state):
+      logits, state = model.apply(constants, video.astype(jnp.float32) / 255, state)
+      return jax.nn.softmax(logits[0]), state
+
+    shape = jax.ShapeDtypeStruct((1, frames, *size, 3), jnp.uint8)
+    self._step = jax.jit(step).lower(shape, self._start).compile()
+    self.latency = Latency()
+    self.reset()
+
+  def reset(self):
+    """Begins a new video."""
+    self._state, self._frame = self._start, -1
+
+  def __call__(self, frames: np.ndarray) -> Prediction:
+    """Takes the next frames, uint8 [T, H, W, 3]."""
+    began = time.perf_counter()
+    probabilities, self._state = self._step(frames[None], self._state)
+    probabilities = np.asarray(probabilities)
+    latency_ms = 1e3 * (time.perf_counter() - began)
+    self.latency.add(latency_ms)
+    self._frame += frames.shape[0]
+    return Prediction(self._frame, probabilities, latency_ms)
+
+
+class Latency:
+  """Percentiles of the latest calls."""
+
+  def __init__(self):
+    self._window = collections.deque(maxlen=LATENCY_WINDOW)
+
+  def add(self, ms: float):
+    self._window.append(ms)
+
+  def percentiles(self) -> dict[str, float]:
+    """p50, p90 and p99 in milliseconds; {} before the first call."""
+    if not self._window:
+      return {}
+    values = np.percentile(self._window, (50, 90, 99))
+    return dict(zip(('p50_ms', 'p90_ms', 'p99_ms'), map(float, values), strict=True))

@@ -1,0 +1,1 @@
+"""Training: state, losses, metrics, optimizers, steps, the loop, checkpoints."""

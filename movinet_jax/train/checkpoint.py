@@ -1,0 +1,312 @@
+"""Checkpoints of a run. The only file that imports orbax.
+
+A checkpoint is `DIRECTORY/STEP/` with the arrays (`state`) and a JSON (`meta`) of all
+that is needed beside them to go on. It is written under another name and renamed when
+whole, so a process killed while writing leaves nothing that could be loaded.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from flax import serialization, traverse_util
+from orbax.checkpoint import checkpoint_managers
+
+
+class Checkpointer:
+  """Saves in the background, keeps the latest few and the best one, restores.
+
+  Every process of a run must call `save`, `restore`, `wait` and `close` together.
+  Use as a context manager, or call `close`: leaving earlier can lose the last save.
+  """
+
+  def __init__(
+    self,
+    directory,
+    *,
+    keep: int = 3,
+    best_metric: str | None = None,
+    best_mode: str = 'max',
+  ):
+    """Opens the directory, and makes it if need be.
+
+    Args:
+      directory: of this run's checkpoints.
+      keep: how many of the latest to keep.
+      best_metric: name among the `metrics` given to `save`; the checkpoint with the
+        best value is kept as well. Among equals the earliest is best; NaN never is.
+      best_mode: 'max' or 'min'.
+
+    Raises:
+      ValueError: for keep < 1 or an unknown best_mode.
+    """
+    if keep < 1:
+      raise ValueError(f'keep is {keep}, wanted at least 1.')
+    if best_mode not in ('max', 'min'):
+      raise ValueError(f"Unknown best_mode {best_mode!r}; wanted 'max' or 'min'.")
+    self.directory = Path(os.path.abspath(directory))
+    self._policy = _LatestAndBest(self.directory, keep, best_metric, best_mode)
+    self._manager = ocp.CheckpointManager(
+      self.directory,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=self._policy,
+        cleanup_tmp_directories=True,
+      ),
+    )
+
+  def save(self, state, meta: Mapping[str, Any], metrics=None):
+    """Starts saving; returns once the arrays are copied and may be donated.
+
+    Saving a step that is already there does nothing: the run has been here before.
+
+    Args:
+      state: a TrainState, or any Flax-serialisable tree with a `step`.
+      meta: a JSON object: data position, label map, preprocessing, config, model.
+      metrics: of an evaluation of this state, or None.
+
+    Raises:
+      ValueError: if meta cannot be written as JSON, or the metrics lack best_metric.
+    """
+    step = int(state.step)
+    if step in self._manager.all_steps():
+      return
+    meta = {**meta, 'step': step, 'metrics': _finite(metrics or {})}
+    _check_json(meta)
+    self._policy.note(step, meta['metrics'], given=metrics is not None)
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(_to_tree(state)), meta=ocp.args.JsonSave(meta)
+      ),
+    )
+
+  def restore(self, like, which: str | int = 'latest'):
+    """Reads a checkpoint into arrays placed and typed as those of `like`.
+
+    Args:
+      like: a state with the structure, shapes, types and shardings wanted, such as a
+        fresh one of `make_state`.
+      which: 'latest', 'best' or a step.
+
+    Returns:
+      (state, meta).
+
+    Raises:
+      FileNotFoundError: if there is no such checkpoint; those that exist are named.
+      ValueError: if the arrays saved are not those wanted; the differences are named.
+    """
+    step = find_step(self.directory, which, self._policy.best_metric, self._policy.mode)
+    wanted = _to_tree(like)
+    _check_same_arrays(self._shapes(step), wanted, self.directory / str(step))
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+    read = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
+      ),
+    )
+    return _from_tree(like, read['state']), read['meta']
+
+  def latest_step(self) -> int | None:
+    """Step of the latest whole checkpoint; None if there is none."""
+    return max(count_steps(self.directory), default=None)
+
+  def best_step(self) -> int | None:
+    """Step of the checkpoint with the best metric; None if none has it."""
+    return self._policy.best()
+
+  def wait(self):
+    """Returns when all that was given to `save` is on disk; raises what failed."""
+    self._manager.wait_until_finished()
+
+  def close(self):
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
+    self.close()
+
+  def _shapes(self, step):
+    return _read_shapes(self.directory / str(step) / 'state')
+
+
+def count_steps(directory) -> list[int]:
+  """Steps of the whole checkpoints in a directory, ascending; [] if it is missing."""
+  folder = Path(directory)
+  if not folder.is_dir():
+    return []
+  return sorted(
+    int(p.name) for p in folder.iterdir() if p.name.isdecimal() and _is_whole(p)
+  )
+
+
+def find_step(
+  directory, which: str | int = 'latest', metric: str | None = None, mode='max'
+) -> int:
+  """The step that 'latest', 'best' (by metric) or a number means.
+
+  Raises:
+    FileNotFoundError: if there is no such checkpoint.
+    ValueError: for 'best' without a metric, or another word.
+  """
+  steps = count_steps(directory)
+  if not steps:
+    raise FileNotFoundError(f'No checkpoint in {directory}.')
+  if which == 'latest':
+    return steps[-1]
+  if which == 'best':
+    if metric is None:
+      raise ValueError("which='best' needs the name of a metric to be best in.")
+    scores = {s: _read_json(directory, s)['metrics'].get(metric) for s in steps}
+    best = _best(scores, mode)
+    if best is None:
+      raise FileNotFoundError(
+        f'None of the checkpoints {steps} in {directory} was evaluated for {metric!r}.'
+      )
+    return best
+  if not isinstance(which, int):
+    raise ValueError(f"which is {which!r}, wanted 'latest', 'best' or a step.")
+  if which not in steps:
+    raise FileNotFoundError(f'No checkpoint {which} in {directory}; there are {steps}.')
+  return which
+
+
+def read_meta(directory, which: str | int = 'latest', metric=None, mode='max') -> dict:
+  """The JSON of a checkpoint, without reading its arrays; see `find_step`."""
+  return _read_json(directory, find_step(directory, which, metric, mode))
+
+
+def load_variables(
+  directory, which: str | int = 'latest', *, ema=True, metric=None, mode='max'
+):
+  """Reads the weights of a run without knowing its optimizer.
+
+  Args:
+    ema: whether to take the averaged weights, which are those to evaluate.
+
+  Returns:
+    ({'params', 'batch_stats'}, meta), host arrays.
+  """
+  step = find_step(directory, which, metric, mode)
+  path = Path(os.path.abspath(directory)) / str(step) / 'state'
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  with ocp.StandardCheckpointer() as reader:
+    # Saved on whatever devices there were; read on this machine's first one.
+    wanted = jax.tree.map(
+      lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here),
+      _read_shapes(path),
+    )
+    tree = reader.restore(path, wanted)
+  source = tree['ema'] if ema else tree
+  names = ('params', 'batch_stats')
+  variables = {name: jax.device_get(source.get(name, {})) for name in names}
+  return variables, _read_json(directory, step)
+
+
+class _LatestAndBest(checkpoint_managers.PreservationPolicy):
+  """Keeps the latest N and the best; the scores live in the checkpoints' meta.
+
+  Orbax' own BestN needs a metric with every save, and warns at each that has none.
+  """
+
+  def __init__(self, directory, keep, best_metric, mode):
+    self.keep, self.best_metric, self.mode = keep, best_metric, mode
+    steps = count_steps(directory)
+    self._scores = {s: self._score(_read_json(directory, s)['metrics']) for s in steps}
+
+  def note(self, step, metrics, *, given):
+    if given and self.best_metric and self.best_metric not in metrics:
+      raise ValueError(
+        f'best_metric is {self.best_metric!r}, but the metrics are {sorted(metrics)}.'
+      )
+    self._scores[step] = self._score(metrics)
+
+  def best(self):
+    return _best(self._scores, self.mode)
+
+  def should_preserve(self, checkpoints, *, context):
+    del context
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    kept = {*steps[-self.keep :], self.best()}
+    return [step in kept for step in steps]
+
+  def _score(self, metrics):
+    return metrics.get(self.best_metric)
+
+
+def _best(scores, mode):
+  known = {step: value for step, value in scores.items() if value is not None}
+  sign = 1 if mode == 'max' else -1
+  return max(sorted(known), key=lambda step: sign * known[step], default=None)
+
+
+def _is_whole(path):
+  # Orbax writes this file last but one, before it renames the folder.
+  return (path / '_CHECKPOINT_METADATA').exists() and (path / 'meta').is_dir()
+
+
+def _read_shapes(path):
+  return ocp.StandardCheckpointHandler().metadata(path).tree
+
+
+def _read_json(directory, step) -> dict:
+  return json.loads((Path(directory) / str(step) / 'meta' / 'metadata').read_text())
+
+
+def _finite(metrics):
+  # JSON has no NaN. A metric without a value is None, and never the best.
+  values = {name: float(value) for name, value in metrics.items()}
+  return {name: v if math.isfinite(v) else None for name, v in values.items()}
+
+
+def _check_json(meta):
+  try:
+    json.dumps(meta, allow_nan=False)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'The meta of a checkpoint must be JSON: {error}') from error
+
+
+def _to_tree(state):
+  """The state as nested dicts of arrays, without the empty ones optax leaves about."""
+  flat = traverse_util.flatten_dict(serialization.to_state_dict(state))
+  return traverse_util.unflatten_dict(flat)
+
+
+def _from_tree(like, tree):
+  template = serialization.to_state_dict(like)
+  flat = traverse_util.flatten_dict(template, keep_empty_nodes=True)
+  flat.update(traverse_util.flatten_dict(tree))
+  return serialization.from_state_dict(like, traverse_util.unflatten_dict(flat))
+
+
+def _describe(arrays, name):
+  if name not in arrays:
+    return 'nothing'
+  return f'{arrays[name].dtype}{list(arrays[name].shape)}'
+
+
+def _check_same_arrays(saved, wanted, path):
+  saved = traverse_util.flatten_dict(saved, sep='/')
+  wanted = traverse_util.flatten_dict(wanted, sep='/')
+  # Parameters first: averages and optimizer slots only repeat their differences.
+  names = sorted(saved | wanted, key=lambda n: (not n.startswith('params/'), n))
+  lines = [
+    f'{name}: saved {_describe(saved, name)}, wanted {_describe(wanted, name)}'
+    for name in names
+    if _describe(saved, name) != _describe(wanted, name)
+  ]
+  if lines:
+    shown = '\n  '.join(lines[:12] + [f'and {len(lines) - 12} more'][: len(lines) > 12])
+    raise ValueError(
+      f'The checkpoint {path} is of another model or optimizer:\n  {shown}\n'
+      'Build the model that its meta describes, or load the weights alone with '
+      'load_variables.'
+    )

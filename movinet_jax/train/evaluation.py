@@ -1,0 +1,195 @@
+"""Evaluation of a network on videos: every video counted exactly once.
+
+Three protocols: 'clip' runs one clip per video whole, as MoViNet reports (supplement,
+C.4); 'stream' feeds the same clip chunk by chunk and reads the last logits; 'multiclip'
+averages the probabilities of several views of a video, as X3D and SlowFast report.
+"""
+
+import dataclasses
+import difflib
+import io
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from movinet_jax.train.mesh import make_mesh, read_local_rows, replicated, shard_batch
+from movinet_jax.train.metrics import Classification, MultiLabel
+
+MODES = ('clip', 'stream', 'multiclip')
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """What an evaluation found.
+
+  Attributes:
+    mode: 'clip', 'stream' or 'multiclip'.
+    metrics: scalars: top1, top5, loss, mean_class_accuracy; or mAP, hit1 and others.
+    per_class: [N], accuracy, or average precision; NaN for a class without a video.
+    confusion: [N, N] videos by (label, predicted class); None for many labels a video.
+    evaluated: videos counted.
+    missing: videos expected and not seen (their decoding failed); None if unknown.
+    views: views seen, over all videos.
+    secs: wall clock, compilation included.
+  """
+
+  mode: str
+  metrics: dict[str, float]
+  per_class: np.ndarray
+  confusion: np.ndarray | None
+  evaluated: int
+  missing: int | None
+  views: int
+  secs: float
+
+
+def evaluate(
+  predict: Callable,
+  variables,
+  batches: Iterable[Mapping],
+  *,
+  mode: str = 'clip',
+  multi_label: bool = False,
+  topk: tuple[int, ...] = (1, 5),
+  expected: int | None = None,
+) -> Evaluation:
+  """Evaluates on all batches.
+
+  Args:
+    predict: (variables, batch on the host) -> logits [B, N] of this process's clips;
+      made once by `make_predict`, so that it is compiled once.
+    variables: {'params', 'batch_stats'}; of a TrainState, its `ema`.
+    batches: dicts of video, label, mask as for training, and `name`, B names that say
+      which video a clip is of. Every process must have the same number of batches.
+    mode: one of MODES; 'clip' and 'stream' want one clip per name.
+    multi_label: whether labels are [B, N] of 0 and 1.
+    topk: the k of top-k.
+    expected: number of videos there should be over all processes, to count those
+      missing.
+
+  Raises:
+    ValueError: for a name that comes twice in 'clip' or 'stream', views that disagree
+      about the label, scores that are NaN (the video is named), or no video at all.
+  """
+  if mode not in MODES:
+    near = difflib.get_close_matches(mode, MODES, n=1, cutoff=0.0)[0]
+    raise ValueError(
+      f'Unknown mode {mode!r}; did you mean {near!r}? There are {MODES}.'
+    )
+  began = time.perf_counter()
+  rows = [_read_rows(predict, variables, batch) for batch in batches]
+  names, scores, labels = _gather(rows)
+  _check_finite(names, scores)
+  videos, scores, labels, views = _group(names, scores, labels, mode, multi_label)
+  if multi_label:
+    sums = MultiLabel.get(scores, labels)
+    per_class, confusion = sums.class_precision(), None
+  else:
+    sums = Classification.get(scores, labels, topk=topk)
+    per_class, confusion = sums.class_accuracy(), sums.confusion
+  return Evaluation(
+    mode=mode,
+    metrics=sums.compute(),
+    per_class=per_class,
+    confusion=confusion,
+    evaluated=len(videos),
+    missing=None if expected is None else expected - len(videos),
+    views=views,
+    secs=time.perf_counter() - began,
+  )
+
+
+def make_predict(eval_step, mesh=None) -> Callable:
+  """Compiles `make_eval_step`'s result: (variables, host batch) -> local logits."""
+  mesh = make_mesh() if mesh is None else mesh
+  compiled = jax.jit(eval_step)
+
+  def predict(variables, batch):
+    variables = jax.device_put(variables, replicated(mesh))
+    video = shard_batch({'video': batch['video']}, mesh)['video']
+    return read_local_rows(compiled(variables, video))
+
+  return predict
+
+
+def _read_rows(predict, variables, batch):
+  if 'name' not in batch:
+    raise ValueError(
+      f'A batch has {sorted(batch)} and no name: videos are counted by their names.'
+    )
+  logits = np.asarray(predict(variables, batch))
+  keep = np.asarray(batch['mask']) > 0
+  names = np.asarray([str(name) for name in batch['name']], dtype=np.str_)
+  return names[keep], logits[keep], np.asarray(batch['label'])[keep]
+
+
+def _gather(rows):
+  """The rows of all processes, in process order."""
+  if rows:
+    rows = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+  if jax.process_count() > 1:
+    rows = _gather_arrays(rows)
+  if not rows or not len(rows[0]):
+    raise ValueError('There was no video to evaluate: every batch was empty or masked.')
+  return rows
+
+
+def _gather_arrays(arrays):
+  # Processes hold different numbers of rows, and a gather wants equal shapes: so the
+  # arrays travel as bytes, padded to the longest.
+  buffer = io.BytesIO()
+  np.savez(buffer, *arrays)
+  mine = np.frombuffer(buffer.getvalue(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.asarray([mine.size])).reshape(-1)
+  padded = np.pad(mine, (0, int(sizes.max()) - mine.size))
+  everyone = multihost_utils.process_allgather(padded).reshape(len(sizes), -1)
+  parts = []
+  for size, data in zip(sizes, everyone, strict=True):
+    with np.load(io.BytesIO(data[:size].tobytes())) as file:
+      parts.append([file[name] for name in sorted(file.files)])
+  parts = [part for part in parts if part]
+  return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _check_finite(names, scores):
+  bad = ~np.isfinite(scores).all(axis=-1)
+  if bad.any():
+    raise ValueError(
+      f'The network gives scores that are not finite for {int(bad.sum())} clips: '
+      f'{", ".join(names[bad][:8])}'
+    )
+
+
+def _group(names, scores, labels, mode, multi_label):
+  """One row per video: its name, its scores, its label; and the number of views."""
+  videos, first, index, counts = np.unique(
+    names, return_index=True, return_inverse=True, return_counts=True
+  )
+  if mode != 'multiclip':
+    if counts.max() > 1:
+      raise ValueError(
+        f'{str(videos[counts.argmax()])!r} came {counts.max()} times, but mode {mode!r} '
+        "counts one clip per video; use mode='multiclip' for several views."
+      )
+    return videos, scores[first], labels[first], len(names)
+  different = (labels != labels[first][index]).reshape(len(names), -1).any(axis=1)
+  if different.any():
+    raise ValueError(
+      f'Views of one video disagree about its label: {str(names[different][0])!r}.'
+    )
+  total = np.zeros((len(videos), scores.shape[1]))
+  np.add.at(total, index, _probabilities(scores.astype(np.float64), multi_label))
+  # As logarithms, of which softmax gives the mean probabilities back.
+  with np.errstate(divide='ignore'):
+    mean = np.log(total / counts[:, None])
+  return videos, np.maximum(mean, -1e30), labels[first], len(names)
+
+
+def _probabilities(logits, multi_label):
+  if multi_label:
+    return 1 / (1 + np.exp(-logits))
+  shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+  return shifted / shifted.sum(axis=-1, keepdims=True)

@@ -1,0 +1,272 @@
+"""THE loop: time, input and output, and their order. It knows nothing of losses.
+
+Supervised training and every search hand it their own step.
+"""
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from tqdm import tqdm
+
+
+class NonFiniteLoss(RuntimeError):
+  """The loss or a gradient became NaN or infinite; nothing was saved since.
+
+  Attributes:
+    step: number of the update, counted from 1, that went wrong.
+    names: file names in its batch (this process's part), [] if the batch has none.
+    last_good_step: of the latest checkpoint on disk, None without one.
+  """
+
+  def __init__(self, step, names, last_good_step, directory=None):
+    self.step, self.names, self.last_good_step = step, names, last_good_step
+    saved = 'no checkpoint was saved before'
+    if last_good_step is not None:
+      saved = f'the last good checkpoint is {directory}/{last_good_step}'
+    super().__init__(
+      f'Loss or gradients of step {step} are not finite; {saved}. Its batch: '
+      f'{", ".join(names) if names else "(no names given)"}'
+    )
+
+
+class Preempted(RuntimeError):
+  """The run was asked to stop, and saved `step` before it did. Start it again."""
+
+  def __init__(self, step):
+    self.step = step
+    super().__init__(f'Stopped by a signal after step {step}, which is saved.')
+
+
+def run(
+  step: Callable,
+  state,
+  batches: Iterator[Mapping],
+  *,
+  total_steps: int,
+  checkpointer,
+  writer,
+  evaluate: Callable | None = None,
+  log_every: int = 100,
+  eval_every: int = 0,
+  save_every: int = 1000,
+  meta: Mapping | None = None,
+  position: Callable[[int], Mapping] | None = None,
+  progress: bool | None = None,
+):
+  """Runs steps until `total_steps` are made in all, counting those before a resume.
+
+  Order within a step: input, update, finiteness of the update before, then what is
+  due of log, evaluation, save. The finite flag is read one step late, so that the
+  device always has its next step before the host waits; it is read at once where the
+  state is about to be evaluated or saved, so that no bad state ever is.
+
+  Args:
+    step: (state, batch) -> (state, metrics), metrics of scalars; `finite` is required.
+      May donate the state.
+    state: where to begin, with a `step` scalar; fresh or restored.
+    batches: iterator that stands at batch number `state.step`. `name` in a batch lists
+      its files; `mask` counts its clips; `batches.failed` counts clips that could not
+      be decoded so far.
+    checkpointer: a Checkpointer.
+    writer: a Writer.
+    evaluate: state -> dict of scalars, written as 'eval/...'; runs every eval_every
+      steps and after the last. Its metrics are saved with the checkpoint.
+    log_every, eval_every, save_every: in steps; 0 is never, and the last step always
+      logs, evaluates and saves.
+    meta: JSON that goes into every checkpoint: config, label map, model, preprocessing.
+    position: number of batches consumed -> JSON, where the input stands; by default
+      {'batches': number}.
+    progress: whether to show a bar; by default, if stderr is a terminal.
+
+  Returns:
+    The state after total_steps, which is on disk.
+
+  Raises:
+    NonFiniteLoss: see there.
+    Preempted: after SIGTERM or SIGINT, when the step is finished and saved. A second
+      SIGINT stops at once.
+    ValueError: if the batches end early, or the state is already past total_steps.
+  """
+  first = int(state.step)
+  if first > total_steps:
+    raise ValueError(
+      f'The state has made {first} steps, but total_steps is {total_steps}.'
+    )
+  position = position or (lambda number: {'batches': number})
+  watch = _FiniteWatch(checkpointer)
+  log = _Log(writer, batches)
+  with _StopSignal() as stop, _make_bar(first, total_steps, progress) as bar:
+    for number in range(first + 1, total_steps + 1):
+      with log.waiting():
+        batch = _next_batch(batches, number, total_steps)
+      state, metrics = step(state, batch)
+      watch.add(number, metrics['finite'], batch.get('name'))
+      log.add(metrics, batch)
+      stopping, last = stop.is_asked(number), number == total_steps
+      if stopping or last or _due(number, log_every):
+        watch.check_all()
+        bar.set_postfix(log.write(number), refresh=False)
+      results = None
+      if evaluate is not None and (last or _due(number, eval_every)):
+        watch.check_all()
+        results = _evaluate(evaluate, state, number, writer, log)
+      if stopping or last or results or _due(number, save_every):
+        watch.check_all()
+        with log.paused():
+          info = {**(meta or {}), 'position': dict(position(number))}
+          checkpointer.save(state, info, results)
+      bar.update()
+      if stopping and not last:
+        checkpointer.wait()
+        writer.flush()
+        raise Preempted(number)
+  checkpointer.wait()
+  writer.flush()
+  return state
+
+
+def _due(number, every):
+  return every > 0 and number % every == 0
+
+
+def _next_batch(batches, number, total_steps):
+  try:
+    return next(batches)
+  except StopIteration:
+    raise ValueError(
+      f'The input ended before step {number} of {total_steps}; training input must '
+      'repeat without end.'
+    ) from None
+
+
+def _evaluate(evaluate, state, number, writer, log):
+  with log.paused():
+    results = evaluate(state)
+    writer.write(number, {f'eval/{name}': value for name, value in results.items()})
+  return results
+
+
+class _FiniteWatch:
+  """Reads each step's finite flag when the step after it has been dispatched."""
+
+  def __init__(self, checkpointer):
+    self._checkpointer = checkpointer
+    self._pending = None
+
+  def add(self, number, finite, names):
+    earlier, self._pending = self._pending, (number, finite, names)
+    self._check(earlier)
+
+  def check_all(self):
+    earlier, self._pending = self._pending, None
+    self._check(earlier)
+
+  def _check(self, pending):
+    if pending is None:
+      return
+    number, finite, names = pending
+    if not bool(finite):
+      # What is being written was checked before; it becomes the last good one.
+      self._checkpointer.wait()
+      raise NonFiniteLoss(
+        number,
+        [str(name) for name in names] if names is not None else [],
+        self._checkpointer.latest_step(),
+        self._checkpointer.directory,
+      )
+
+
+class _Log:
+  """Metrics between two log steps: their means, the speed, the wait for input."""
+
+  def __init__(self, writer, batches):
+    self._writer, self._batches = writer, batches
+    self._reset()
+
+  def _reset(self):
+    self._metrics, self._clips = [], 0
+    self._began, self._wait_secs, self._pause_secs = time.perf_counter(), 0.0, 0.0
+
+  def add(self, metrics, batch):
+    self._metrics.append(metrics)
+    if 'mask' in batch:
+      self._clips += int(np.sum(np.asarray(batch['mask']) > 0))
+
+  @contextlib.contextmanager
+  def waiting(self):
+    began = time.perf_counter()
+    yield
+    self._wait_secs += time.perf_counter() - began
+
+  @contextlib.contextmanager
+  def paused(self):
+    """Time that is not training's: evaluation, saves."""
+    began = time.perf_counter()
+    yield
+    self._pause_secs += time.perf_counter() - began
+
+  def write(self, number) -> dict[str, str]:
+    """Writes the means and starts anew; returns what the bar shows."""
+    read = jax.device_get(self._metrics)
+    names = [name for name in read[0] if name != 'finite']
+    values = {name: float(np.mean([m[name] for m in read])) for name in names}
+    secs = max(time.perf_counter() - self._began - self._pause_secs, 1e-9)
+    # Every process reads its own part of the batch.
+    values['examples_per_sec'] = self._clips * jax.process_count() / secs
+    values['input_wait_share'] = min(self._wait_secs / secs, 1.0)
+    if hasattr(self._batches, 'failed'):
+      values['failed_decodes'] = float(self._batches.failed)
+    self._writer.write(number, values)
+    self._reset()
+    shown = ('loss', 'examples_per_sec')
+    return {name: f'{values[name]:.4g}' for name in shown if name in values}
+
+
+def _make_bar(first, total_steps, progress):
+  if progress is None:
+    progress = sys.stderr.isatty()
+  hidden = not progress or jax.process_index() > 0
+  return tqdm(
+    total=total_steps, initial=first, disable=hidden, unit='step', dynamic_ncols=True
+  )
+
+
+class _StopSignal:
+  """Turns SIGTERM and SIGINT into a question the loop asks after each step.
+
+  Several processes must stop at the same step, or the others wait for ever in a
+  collective; there, JAX's preemption service listens to SIGTERM and agrees on one.
+  Handlers can be set in the main thread only; elsewhere signals keep their meaning.
+  """
+
+  def __init__(self):
+    self._asked = False
+    self._alone = jax.process_count() == 1
+    self._before = {}
+
+  def __enter__(self):
+    if self._alone and threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._before[number] = signal.signal(number, self._ask)
+    return self
+
+  def __exit__(self, *error):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def _ask(self, number, frame):
+    if self._asked and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self._asked = True
+
+  def is_asked(self, step) -> bool:
+    if self._alone:
+      return self._asked
+    return multihost_utils.reached_preemption_sync_point(step)

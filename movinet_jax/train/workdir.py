@@ -1,0 +1,100 @@
+"""A workdir belongs to one config: the same one resumes, another is refused."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from flax import traverse_util
+
+
+class ConfigMismatch(ValueError):
+  """The workdir was begun with another config; `differences` says which keys."""
+
+  def __init__(self, path, differences: list[str]):
+    self.differences = differences
+    shown = '\n  '.join(differences)
+    super().__init__(
+      f'{path} was begun with another config:\n  {shown}\n'
+      'Give the old values to go on with that run, or another --workdir to begin one.'
+    )
+
+
+def claim_workdir(workdir, config: Mapping) -> bool:
+  """Makes the workdir and writes config.json there, or checks the one it finds.
+
+  Of several processes that share the folder, one should call this before the others
+  go on.
+
+  Args:
+    workdir: folder of the run.
+    config: nested mapping of JSON values; tuples count as lists.
+
+  Returns:
+    True if the workdir was already claimed with this config, so that a run resumes.
+
+  Raises:
+    ConfigMismatch: if the config there differs; the message names each key.
+    ValueError: if the config is not JSON, or config.json cannot be read.
+  """
+  folder = Path(workdir)
+  try:
+    text = json.dumps(config, indent=2, sort_keys=True, allow_nan=False)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'A config must consist of JSON values: {error}') from error
+  folder.mkdir(parents=True, exist_ok=True)
+  path = folder / 'config.json'
+  if not path.exists() and _write_new(path, text + '\n'):
+    return False
+  differences = find_differences(read_config(folder), json.loads(text))
+  if differences:
+    raise ConfigMismatch(folder, differences)
+  return True
+
+
+def read_config(workdir) -> dict:
+  """The config that claimed a workdir."""
+  path = Path(workdir) / 'config.json'
+  try:
+    return json.loads(path.read_text())
+  except json.JSONDecodeError as error:
+    raise ValueError(f'{path} is not JSON ({error}); was it edited?') from error
+
+
+def find_differences(was: Mapping, now: Mapping) -> list[str]:
+  """One line per key that differs, 'train.lr: was 1.8, now 0.9'."""
+  # Empty nodes stay in, as {}: a section that came or went is a difference as well.
+  was, now = (
+    {k: json.dumps(_plain(v)) for k, v in _flat(config).items()}
+    for config in (was, now)
+  )
+  return [
+    f'{key}: was {was.get(key, "absent")}, now {now.get(key, "absent")}'
+    for key in sorted(was.keys() | now.keys())
+    if was.get(key) != now.get(key)
+  ]
+
+
+def _flat(config):
+  return traverse_util.flatten_dict(dict(config), keep_empty_nodes=True, sep='.')
+
+
+def _plain(value):
+  return {} if value is traverse_util.empty_node else value
+
+
+def _write_new(path, text) -> bool:
+  """Writes a file whole or not at all; False if somebody else was first."""
+  part = path.with_name(f'{path.name}.{os.getpid()}.part')
+  with part.open('w') as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  try:
+    # Unlike a rename, a link never replaces what is there.
+    os.link(part, path)
+    return True
+  except FileExistsError:
+    return False
+  finally:
+    part.unlink()

@@ -1,0 +1,173 @@
+"""Sampling: which frames, which box. No pixels but in the tests of exactness."""
+
+import math
+
+import numpy as np
+import pytest
+
+from movinet_jax.data.clip import EvalClip, TrainClip
+from movinet_jax.data.reader import VideoInfo, read_clip
+
+
+def video(frames=250, fps=25.0, width=340, height=256):
+  return VideoInfo(frames / fps, fps, width, height, 'h264', frames)
+
+
+def ordinals(cut, info):
+  return np.round(np.array(cut.times_secs) * info.fps).astype(int).tolist()
+
+
+def rngs(count):
+  return [np.random.default_rng(seed) for seed in range(count)]
+
+
+def test_whole_video_in_order():
+  for frames in (1, 2, 50, 251):
+    for fps in (10.0, 30000 / 1001, 25.0):
+      info = video(frames, fps)
+      for clip in (EvalClip(frames, 64, stride=1), TrainClip(frames, 64, stride=1)):
+        cut = clip.plan(info, np.random.default_rng(0))
+        assert ordinals(cut, info) == list(range(frames))
+
+
+@pytest.mark.parametrize(
+  'name', ['h265.mp4', 'h264_10bit.mp4', 'short_test.avi', 'av1.mkv']
+)
+def test_whole_file_in_order(videos, name):
+  """Every frame of a real file, once: the same as asking for them one by one."""
+  path = str(videos / name)
+  frames = {'h265.mp4': 10, 'h264_10bit.mp4': 30, 'short_test.avi': 164, 'av1.mkv': 125}
+  clip = EvalClip(frames[name], 32, stride=1)
+  whole, cut = read_clip(path, clip.plan)
+  seen = []
+  read_clip(path, lambda info: seen.append(info) or clip.plan(info))
+  assert ordinals(cut, seen[0]) == list(range(frames[name]))
+  assert len({frame.tobytes() for frame in whole}) > 0.9 * frames[name]
+
+
+def test_movinet_clip_is_the_middle():
+  info = video(300, 30.0)
+  cut = EvalClip(50, 172, short_side=192, stride=5).plan(info)
+  wanted = list(range(27, 273, 5))  # 246 of 300 frames: 27 before, 27 after
+  assert ordinals(cut, info) == wanted
+
+
+def test_short_video_is_repeated_from_its_beginning():
+  info = video(7)
+  for clip in (EvalClip(18, 64, stride=1), TrainClip(18, 64, stride=1)):
+    cut = clip.plan(info, np.random.default_rng(4))
+    assert ordinals(cut, info) == [i % 7 for i in range(18)]
+  cut = EvalClip(5, 64, stride=3).plan(info)
+  assert ordinals(cut, info) == [0, 3, 6, 2, 5]
+
+
+def test_train_clips_cover_all_that_fits_and_no_more():
+  info = video(20)
+  starts = {
+    ordinals(TrainClip(4, 64, stride=5).plan(info, r), info)[0] for r in rngs(200)
+  }
+  assert starts == set(range(5))  # 0 to 4, as 4 + 15 = 19 is the last frame
+
+
+@pytest.mark.parametrize(
+  ('stride', 'jitter', 'strides'),
+  [(5, 0, {5}), (5, 1, {4, 5}), (1, 1, {1}), (2, 2, {1, 2, 3}), (3, 2, {1, 2, 3, 4})],
+)
+def test_stride_jitter_is_that_of_the_reference(stride, jitter, strides):
+  info = video()
+  clip = TrainClip(3, 64, stride=stride, stride_jitter=jitter)
+  seen = set()
+  for rng in rngs(100):
+    first, second, third = ordinals(clip.plan(info, rng), info)
+    assert second - first == third - second
+    seen.add(second - first)
+  assert seen == strides
+
+
+@pytest.mark.parametrize('fps', [24.0, 25.0, 30000 / 1001, 50.0, 12.0])
+def test_fps_means_seconds_whatever_the_rate_of_the_file(fps):
+  info = video(round(fps * 10), fps)
+  cut = EvalClip(20, 64, fps=5).plan(info)
+  secs = np.array(cut.times_secs)
+  start = secs[0]
+  np.testing.assert_allclose(secs - start, np.arange(20) / 5, atol=0.51 / fps)
+  last_secs = (info.frames - 1) / fps
+  assert start == pytest.approx((last_secs - 19 / 5) / 2, abs=1.1 / fps)
+
+
+def test_views_are_spread_from_first_to_last():
+  info = video(100)
+  cut = EvalClip(10, 64, stride=2, clips=4).plan(info)
+  frames = np.array(ordinals(cut, info)).reshape(4, 10)
+  assert frames[:, 0].tolist() == [0, 27, 54, 81]
+  assert frames[-1, -1] == 99
+  assert (np.diff(frames, axis=1) == 2).all()
+
+
+def test_eval_box_is_short_side_then_central_crop():
+  wide = EvalClip(2, 172, short_side=192, stride=1).plan(video())
+  side = 256 * 172 / 192
+  assert wide.box == pytest.approx((170 - side / 2, 128 - side / 2, side, side))
+  assert wide.size == (172, 172)
+  assert not wide.flip
+  tall = EvalClip(2, 64, stride=1).plan(video(width=90, height=160))
+  assert tall.box == pytest.approx((0, 35, 90, 90))
+
+
+@pytest.mark.parametrize(
+  ('width', 'height'), [(340, 256), (90, 160), (1000, 40), (8, 8)]
+)
+def test_train_boxes_lie_inside_and_keep_the_ranges(width, height):
+  info = video(width=width, height=height)
+  clip = TrainClip(2, 64, stride=1)
+  fitted = 0
+  for rng in rngs(300):
+    left, top, wide, high = clip.plan(info, rng).box
+    assert left >= 0
+    assert top >= 0
+    assert left + wide <= width + 1e-6
+    assert top + high <= height + 1e-6
+    assert 0.5 - 1e-6 <= wide / high <= 2 + 1e-6
+    fitted += 0.08 - 1e-6 <= wide * high / (width * height) <= 1 + 1e-6
+  assert fitted == 300 or width / height > 10  # a strip has no such box
+
+
+def test_boxes_and_flips_vary_and_repeat():
+  info, clip = video(), TrainClip(2, 64, stride=1, colour=0.4, autoaugment=True)
+  plans = [clip.plan(info, rng) for rng in rngs(200)]
+  assert plans == [clip.plan(info, rng) for rng in rngs(200)]
+  shares = [p.box[2] * p.box[3] / (340 * 256) for p in plans]
+  assert min(shares) < 0.15
+  assert max(shares) > 0.8
+  assert 60 < sum(p.flip for p in plans) < 140
+  assert len({p.distortions for p in plans}) > 190
+  still = TrainClip(2, 64, stride=1, flip=False)
+  assert not any(still.plan(info, rng).flip for rng in rngs(50))
+  assert still.plan(info, rngs(1)[0]).distortions == ()
+
+
+@pytest.mark.parametrize(
+  ('kind', 'arguments', 'words'),
+  [
+    (TrainClip, {}, 'exactly one of stride and fps'),
+    (EvalClip, {'stride': 1, 'fps': 5}, 'exactly one of stride and fps'),
+    (TrainClip, {'stride': 0}, 'stride must be positive'),
+    (TrainClip, {'frames': 0, 'stride': 1}, 'frames must be positive'),
+    (TrainClip, {'fps': 5, 'stride_jitter': 1}, 'needs stride'),
+    (TrainClip, {'stride': 1, 'area': (0.5, 0.1)}, 'area'),
+    (TrainClip, {'stride': 1, 'area': (0.5, 1.5)}, 'area'),
+    (TrainClip, {'stride': 1, 'aspect': (0, 1)}, 'aspect'),
+    (TrainClip, {'stride': 1, 'colour': 2}, 'colour'),
+    (EvalClip, {'stride': 1, 'short_side': 32}, 'short_side=32'),
+    (EvalClip, {'stride': 1, 'clips': 0}, 'clips'),
+  ],
+)
+def test_contradictions_are_refused(kind, arguments, words):
+  with pytest.raises(ValueError, match=words):
+    kind(**{'frames': 4, 'size': 64, **arguments})
+
+
+def test_lists_of_a_config_are_as_good_as_tuples():
+  clip = TrainClip(2, 64, stride=1, area=[0.2, 1], aspect=[1, 1])
+  assert clip == TrainClip(2, 64, stride=1, area=(0.2, 1), aspect=(1, 1))
+  assert math.isfinite(hash(clip))

@@ -1,0 +1,276 @@
+"""The stream of batches: one and the same however it is read, and nothing hidden."""
+
+import collections
+import itertools
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from movinet_jax import data
+from movinet_jax.data import DecodeError, EvalClip, TooManyFailures, TrainClip
+from movinet_jax.data.source import Record, make_source
+
+TRAIN = TrainClip(frames=3, size=24, stride=2, colour=0.3, autoaugment=True)
+EVAL = EvalClip(frames=3, size=24, stride=2)
+
+
+@pytest.fixture(scope='module')
+def source(motion_root):
+  return data.open_source('folder', root=motion_root, split='val')  # 16 videos
+
+
+def read(source, count=None, clip=TRAIN, **kwargs):
+  kwargs = {'batch_size': 6, 'seed': 5, 'train': clip is TRAIN, **kwargs}
+  with data.make_batches(source, clip, **kwargs) as batches:
+    return list(itertools.islice(batches, count))
+
+
+def assert_equal_streams(ones, others):
+  assert len(ones) == len(others)
+  for one, other in zip(ones, others, strict=True):
+    assert one.keys() == other.keys()
+    for key in one:
+      np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+
+
+class PickyReader:
+  def __init__(self, bad):
+    self.bad = bad
+
+  def __call__(self, video, choose, *, name=''):
+    if name in self.bad:
+      raise DecodeError(name, 'planted')
+    return data.read_clip(video, choose, name=name)
+
+
+def test_batch_is_as_described(source):
+  (batch,) = read(source, 1)
+  assert {k: (v.shape, v.dtype.kind) for k, v in batch.items()} == {
+    'video': ((6, 3, 24, 24, 3), 'u'),
+    'label': ((6,), 'i'),
+    'mask': ((6,), 'f'),
+    'failed': ((6,), 'b'),
+    'name': ((6,), 'U'),
+  }
+  assert batch['label'].dtype == np.int32
+  assert batch['mask'].dtype == np.float32
+  assert batch['mask'].all()
+  for name, label in zip(batch['name'], batch['label'], strict=True):
+    assert name.startswith(source.labels[label] + '/')
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_workers_change_nothing(source, workers):
+  assert_equal_streams(read(source, 7), read(source, 7, workers=workers))
+
+
+def test_threads_change_nothing(source):
+  assert_equal_streams(read(source, 7), read(source, 7, threads=3))
+
+
+@pytest.mark.parametrize('start', [1, 2, 3, 5, 11])
+def test_resume_is_exact_at_any_batch(source, start):
+  assert_equal_streams(read(source, 14)[start:], read(source, 14 - start, start=start))
+
+
+def test_resume_is_exact_with_other_workers(source):
+  wanted = read(source, 9)[4:]
+  assert_equal_streams(wanted, read(source, 5, start=4, workers=2))
+
+
+def test_position_is_what_resumes(source):
+  with data.make_batches(source, TRAIN, batch_size=6, seed=5, train=True) as batches:
+    for _ in range(3):
+      next(batches)
+    position = batches.position
+  with data.make_batches(
+    source, TRAIN, batch_size=6, seed=5, train=True, start=position
+  ) as again:
+    assert again.position == 3
+    assert_equal_streams([next(again)], read(source, 4)[3:])
+
+
+@pytest.mark.parametrize('count', [2, 3, 6])
+@pytest.mark.parametrize('clip', [TRAIN, EVAL])
+def test_processes_share_the_same_global_batches(source, clip, count):
+  """Together they have just the rows of one process: names, labels and pixels."""
+  whole = read(source, 5, clip=clip)
+  parts = [read(source, 5, clip=clip, shard=(index, count)) for index in range(count)]
+  assert {len(part) for part in parts} == {len(whole)}
+  for step, batch in enumerate(whole):
+    assert all(len(part[step]['name']) == 6 // count for part in parts)
+    # Process i has every count-th row, from row i on.
+    for key in ('name', 'label', 'mask', 'video'):
+      merged = np.stack([part[step][key] for part in parts], axis=1)
+      merged = merged.reshape(-1, *merged.shape[2:])
+      if key == 'video':  # of padding the pixels mean nothing
+        mask = batch['mask'] > 0
+        np.testing.assert_array_equal(merged[mask], batch[key][mask])
+      else:
+        np.testing.assert_array_equal(merged, batch[key], err_msg=key)
+
+
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_evaluation_has_each_record_once(source, count):
+  seen = collections.Counter()
+  lengths = set()
+  for index in range(count):
+    batches = read(source, clip=EVAL, shard=(index, count))
+    lengths.add(len(batches))
+    for batch in batches:
+      assert ((batch['name'] != '') == (batch['mask'] == 1)).all()
+      seen.update(batch['name'][batch['mask'] > 0].tolist())
+  assert seen == {record.name: 1 for record in source.records}
+  assert lengths == {3}  # 16 records in batches of 6
+
+
+def test_training_has_each_record_once_an_epoch_in_a_new_order(source):
+  names = np.concatenate([b['name'] for b in read(source, 16, batch_size=3)])
+  epochs = names.reshape(3, 16)
+  for epoch in epochs:
+    assert len(set(epoch)) == 16
+  assert (epochs[0] != epochs[1]).any()
+  other = np.concatenate([b['name'] for b in read(source, 16, batch_size=3, seed=6)])
+  assert (names != other).any()
+
+
+def test_augmentation_differs_between_epochs(source):
+  batches = read(source, 16, batch_size=2)
+  first = {
+    n: v for b in batches[:8] for n, v in zip(b['name'], b['video'], strict=True)
+  }
+  again = {
+    n: v for b in batches[8:] for n, v in zip(b['name'], b['video'], strict=True)
+  }
+  assert sum((first[n] != again[n]).any() for n in first) >= 14
+
+
+def test_views_are_an_axis(source):
+  many = read(source, 1, clip=EvalClip(3, 24, stride=2, clips=4))[0]['video']
+  assert many.shape == (6, 4, 3, 24, 24, 3)
+  first = read(source, 1, clip=EvalClip(3, 24, stride=2, clips=2))[0]['video']
+  np.testing.assert_array_equal(many[:, 0], first[:, 0])
+  np.testing.assert_array_equal(many[:, 3], first[:, 1])
+
+
+def test_failures_are_marked_counted_and_not_replaced(source):
+  names = [record.name for record in source.records]
+  bad = {names[0], names[1], names[9]}
+  batches = data.make_batches(
+    source,
+    EVAL,
+    batch_size=6,
+    train=False,
+    reader=PickyReader(bad),
+    max_failed_share=0.5,
+  )
+  with batches:
+    rows = list(batches)
+  seen = [name for batch in rows for name in batch['name'] if name]
+  assert seen == names
+  for batch in rows:
+    assert set(batch['name'][batch['failed']]) == bad & set(batch['name'])
+    assert (batch['mask'] == ~(batch['failed'] | (batch['name'] == ''))).all()
+  first = rows[0]['video']
+  np.testing.assert_array_equal(first[0], first[2])  # the next good row
+  np.testing.assert_array_equal(first[1], first[2])
+  assert first[2].any()
+  assert (batches.decoded, batches.failed) == (13, 3)
+  assert batches.failures == dict.fromkeys(bad, 'planted')
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_too_many_failures_stop_and_name_the_files(source, workers):
+  names = [record.name for record in source.records]
+  bad = names[::3]
+  batches = data.make_batches(
+    source,
+    TRAIN,
+    batch_size=4,
+    train=True,
+    workers=workers,
+    reader=PickyReader(frozenset(bad)),
+    max_failed_share=0.2,
+  )
+  with batches, pytest.raises(TooManyFailures, match=r'share of 0\.2') as error:
+    list(itertools.islice(batches, 10))
+  named = [name for name in names if f'{name}: planted' in str(error.value)]
+  assert set(named) == set(batches.failures) <= set(bad)
+  assert batches.failed > 0.2 * (batches.failed + batches.decoded)
+
+
+def test_batch_without_a_good_row_is_zeros():
+  records = [Record(f'/nowhere/{i}.mp4', 0, str(i)) for i in range(4)]
+  source = make_source(records, ['a'])
+  (batch,) = read(source, 1, clip=EVAL, batch_size=4, max_failed_share=1.0)
+  assert batch['failed'].all()
+  assert not batch['mask'].any()
+  assert not batch['video'].any()
+  with pytest.raises(TooManyFailures, match='no such file'):
+    read(source, 1, clip=EVAL, batch_size=4)
+
+
+def test_a_fault_of_the_program_is_not_a_bad_video(source):
+  class Broken:
+    def __call__(self, video, choose, *, name=''):
+      raise KeyError('a bug')
+
+  with pytest.raises(KeyError, match='a bug'):
+    read(source, 1, reader=Broken())
+
+
+def test_several_labels_are_a_vector(source):
+  records = [
+    Record(record.video, labels, record.name)
+    for record, labels in zip(source.records, [(0,), (1, 2), ()], strict=False)
+  ]
+  several = make_source(records, ['a', 'b', 'c'], multi_label=True)
+  (batch,) = read(several, clip=EVAL, batch_size=4)
+  assert batch['label'].dtype == np.float32
+  wanted = [[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]]
+  np.testing.assert_array_equal(batch['label'], wanted)
+  np.testing.assert_array_equal(batch['mask'], [1, 1, 1, 0])
+
+
+def test_identity_tells_streams_apart(source):
+  def identity(clip=TRAIN, source=source, **kwargs):
+    kwargs = {'batch_size': 6, 'seed': 5, 'train': True, **kwargs}
+    with data.make_batches(source, clip, **kwargs) as batches:
+      return json.dumps(batches.identity())
+
+  same = identity()
+  assert same == identity(shard=(1, 2)) == identity(threads=2, start=7)
+  fewer = make_source(source.records[:-1], source.labels)
+  others = [identity(seed=6), identity(batch_size=12), identity(source=fewer)]
+  others.append(identity(clip=TrainClip(frames=3, size=24, stride=1)))
+  assert len({same, *others}) == 5
+
+
+def test_closing_ends_the_workers_and_can_be_repeated(source):
+  batches = data.make_batches(source, TRAIN, batch_size=4, train=True, workers=1)
+  next(batches)
+  batches.close()
+  batches.close()
+  with pytest.raises(ValueError):
+    next(batches)
+
+
+def test_source_pickles_small(source):
+  assert pickle.loads(pickle.dumps(source)) == source
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'words'),
+  [
+    ({'batch_size': 5, 'shard': (0, 2)}, 'batch_size=5 .* 2 processes'),
+    ({'shard': (2, 2)}, r'shard .*\(2, 2\)'),
+    ({'start': -1}, 'start'),
+    ({'workers': -1}, 'workers'),
+    ({'threads': 0}, 'threads'),
+  ],
+)
+def test_arguments_that_do_not_fit(source, arguments, words):
+  with pytest.raises(ValueError, match=words):
+    read(source, 1, **arguments)

@@ -1,0 +1,84 @@
+"""Tables of path,label as people write them."""
+
+import pytest
+
+from movinet_jax.data import SourceError, open_source
+
+
+@pytest.fixture
+def table(tmp_path):
+  def write(text, **kwargs):
+    path = tmp_path / 'table.csv'
+    path.write_text(text, encoding='utf-8')
+    return open_source('csv', path=str(path), **kwargs)
+
+  return write
+
+
+def rows(source):
+  return [(record.name, record.label) for record in source.records]
+
+
+def test_names_with_and_without_header(table, tmp_path):
+  body = 'b.mp4,walk\n"a, 1.mp4","run, fast"\n\n'
+  for text in (body, 'path,label\n' + body, '\ufeffpath,label\r\n' + body):
+    source = table(text)
+    assert source.labels == ('run, fast', 'walk')
+    assert rows(source) == [('b.mp4', 1), ('a, 1.mp4', 0)]
+    assert source.records[0].video == str(tmp_path / 'b.mp4')
+  swapped = table('label,id,path\nwalk,7,b.mp4\n')
+  assert rows(swapped) == [('b.mp4', 0)]
+
+
+def test_root_and_absolute_paths(table):
+  source = table('a.mp4,x\n/abs/b.mp4,x\n', root='/data')
+  assert [r.video for r in source.records] == ['/data/a.mp4', '/abs/b.mp4']
+
+
+def test_numbers(table):
+  source = table('a.mp4,2\nb.mp4,0\nc.mp4,1\n')
+  assert source.labels == ('0', '1', '2')
+  assert rows(source) == [('a.mp4', 2), ('b.mp4', 0), ('c.mp4', 1)]
+  named = table('a.mp4,2\n', labels=('x', 'y', 'z'))
+  assert rows(named) == [('a.mp4', 2)]
+
+
+def test_names_that_look_like_numbers(table):
+  """A label map of numbers is looked up by name, as the training set did."""
+  assert rows(table('a.mp4,7\n', labels=('5', '7'))) == [('a.mp4', 1)]
+
+
+def test_several_labels(table):
+  source = table('a.mp4,walk;run\nb.mp4,run\nc.mp4,\n')
+  assert source.multi_label
+  assert rows(source) == [('a.mp4', (0, 1)), ('b.mp4', (0,)), ('c.mp4', ())]
+  forced = table('a.mp4,walk\n', multi_label=True)
+  assert rows(forced) == [('a.mp4', (0,))]
+
+
+@pytest.mark.parametrize(
+  ('text', 'kwargs', 'words'),
+  [
+    ('', {}, 'no rows'),
+    ('a.mp4\n', {}, "line 1: wanted path,label, got 'a.mp4'"),
+    ('a.mp4,x\n,x\n', {}, 'line 2: wanted path,label'),
+    ('video,label\na.mp4,x\n', {}, 'must name path and label'),
+    ('a.mp4,x\nb.mp4,y\na.mp4,y\n', {}, "line 3: 'a.mp4' is in line 1 already"),
+    ('a.mp4,0\nb.mp4,5\n', {}, 'no video has label 1 although labels go up to 5'),
+    ('a.mp4,0\nb.mp4,5\n', {'labels': ('x', 'y')}, 'line 2: label 5 is outside 0 to 1'),
+    ('a.mp4,-1\nb.mp4,0\n', {'labels': ('x', 'y')}, "line 1: unknown label '-1'"),
+    ('a.mp4,walx\n', {'labels': ('walk', 'run')}, "did you mean 'walk'"),
+    ('a.mp4,x;y\n', {'multi_label': False}, 'line 1: wanted one label'),
+    ('a.mp4,\nb.mp4,x\n', {'multi_label': False}, 'line 1: wanted one label'),
+  ],
+)
+def test_errors_name_the_line(table, text, kwargs, words):
+  with pytest.raises(SourceError, match=words):
+    table(text, **kwargs)
+
+
+def test_no_table(tmp_path):
+  with pytest.raises(SourceError, match='No such file'):
+    open_source('csv', path=str(tmp_path / 'none.csv'))
+  with pytest.raises(SourceError, match='not a regular file'):
+    open_source('csv', path=str(tmp_path))

@@ -1,0 +1,50 @@
+"""The verb build-data."""
+
+import pathlib
+import shutil
+
+import pytest
+
+from launch import build_data
+from movinet_jax.data import open_source
+
+VIDEOS = pathlib.Path(__file__).parent.parent / 'fixtures' / 'videos'
+
+
+def test_motion(tmp_path, capsys):
+  out = str(tmp_path / 'motion')
+  arguments = ['motion', '--out', out, '--videos-per-class', '2', '--size', '16']
+  assert build_data.main([*arguments, '--classes', 'left,up']) == 0
+  assert '6 videos' in capsys.readouterr().out
+  assert open_source('folder', root=out, split='train').labels == ('left', 'up')
+  assert build_data.main([*arguments, '--classes', 'left,upp']) == 2
+  assert "did you mean 'up'" in capsys.readouterr().err
+
+
+def test_kinetics(tmp_path, capsys):
+  (tmp_path / 'csv').mkdir()
+  (tmp_path / 'csv' / 'train.csv').write_text(
+    'label,youtube_id,time_start,time_end,split\nx,-aaaaaaaaaa,0,1,train\n'
+    'y,bbbbbbbbbbb,0,1,train\n'
+  )
+  (tmp_path / 'videos').mkdir()
+  shutil.copy(
+    VIDEOS / 'h264_10bit.mp4', tmp_path / 'videos' / '-aaaaaaaaaa_000000_000001.mp4'
+  )
+  arguments = ['kinetics', '--annotations', str(tmp_path / 'csv')]
+  arguments += ['--videos', str(tmp_path / 'videos'), '--out', str(tmp_path / 'out')]
+  arguments += ['--version', '400', '--short-side', '64', '--workers', '1']
+  for _ in range(2):  # the second time it is there
+    assert build_data.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert '1 classes without a training clip' in out
+    train = next(line for line in out.splitlines() if line.startswith('train'))
+    assert train.split() == ['train', '2', '1', '1', '0', '1']
+  source = open_source('tfds', directory=str(tmp_path / 'out/kinetics/400/1.0.0'))
+  assert len(source) == 1
+
+
+def test_help(capsys):
+  with pytest.raises(SystemExit):
+    build_data.main(['--help'])
+  assert 'movinet build-data motion --out data/motion' in capsys.readouterr().out

@@ -1,0 +1,72 @@
+"""Every shipped config loads and builds; overrides are checked."""
+
+import inspect
+import pathlib
+
+import pytest
+
+from configs.movinet import kinetics600
+from launch import config, parts
+from movinet_jax import data, models
+from movinet_jax.train import checkpoint, losses, optimizers, steps
+
+SHIPPED = sorted(str(p) for p in pathlib.Path('configs').rglob('*.py'))
+SHIPPED = [path for path in SHIPPED if not path.endswith('__init__.py')]
+VARIANTS = [f'configs/movinet/kinetics600.py:{name}' for name in kinetics600.TABLE]
+
+
+@pytest.mark.parametrize('file', SHIPPED + VARIANTS)
+def test_every_section_is_the_arguments_of_its_callable(file):
+  cfg = config.load(file).to_dict()
+  parts.call(data.TrainClip, cfg['clip']['train'])
+  parts.call(data.EvalClip, cfg['clip']['eval'])
+  parts.call(losses.make_loss, cfg['loss'])
+  optimizers.make_optimizer(**cfg['optimizer'], batch_size=8, total_steps=10_000)
+  model = models.create(**{'num_classes': 4, **cfg['model']})
+  assert model.num_classes in (4, 600)
+  for section, function in {
+    'train': steps.make_train_step,
+    'loader': data.make_batches,
+    'checkpoints': checkpoint.Checkpointer,
+  }.items():
+    assert set(cfg[section]) <= set(inspect.signature(function).parameters)
+
+
+def test_every_released_variant_has_a_kinetics_config():
+  names = {n for n in models.families()['movinet'].VARIANTS if 'printed' not in n}
+  assert set(kinetics600.TABLE) == names
+
+
+def test_headers_say_what_is_run_and_what_it_reaches():
+  for file in SHIPPED:
+    text = pathlib.Path(file).read_text().split('"""')[1]
+    assert 'Command:' in text, file
+    assert 'Hardware:' in text, file
+
+
+def test_overrides():
+  file = 'configs/movinet/folder.py'
+  cfg = config.load(file, ['--config.train.subclips=4', '--config.seed=7'])
+  assert (cfg.train.subclips, cfg.seed) == (4, 7)
+
+
+@pytest.mark.parametrize(
+  ('overrides', 'named'),
+  [
+    (['--config.train.subclip=4'], 'subclip'),
+    (['--config.seed=many'], 'seed'),
+  ],
+)
+def test_wrong_overrides_are_errors(overrides, named):
+  with pytest.raises(ValueError, match=named):
+    config.load('configs/movinet/folder.py', overrides)
+
+
+def test_a_missing_file_names_those_shipped():
+  with pytest.raises(ValueError, match=r'kinetics600\.py'):
+    config.load('configs/nothing.py')
+
+
+def test_a_wrong_key_of_a_section_names_the_nearest():
+  with pytest.raises(ValueError, match="did you mean 'subclips'"):
+    parts.call(steps.make_train_step, {'subclip': 2})

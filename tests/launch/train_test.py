@@ -1,0 +1,105 @@
+"""`movinet train` in real processes: killed, stopped, resumed, refused."""
+
+import json
+import random
+import shutil
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from launch import parts
+from movinet_jax.train import checkpoint
+
+
+def read_run(workdir):
+  return checkpoint.load_variables(workdir / parts.CHECKPOINTS)
+
+
+def assert_same_bits(left, right):
+  jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def read_steps(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+@pytest.mark.slow
+def test_killed_anywhere_and_resumed_equals_never_stopped(
+  trained, train_command, start_movinet, run_movinet, tmp_path
+):
+  """SIGKILL at random moments: the same command ends with the same bits."""
+  draw = random.Random(0)
+  command = train_command(tmp_path)
+  for _ in range(3):
+    process = start_movinet(command)
+    time.sleep(draw.uniform(4, 12))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+  code, output = run_movinet(command)
+  assert code == 0, output
+  assert_same_bits(read_run(tmp_path)[0], read_run(trained)[0])
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_says_retry(train_command, start_movinet, tmp_path):
+  command = train_command(tmp_path, **{'loop.total_steps': 100_000})
+  process = start_movinet(command)
+  until = time.monotonic() + 120
+  while not (tmp_path / 'metrics.jsonl').exists() or not read_steps(tmp_path):
+    assert time.monotonic() < until
+    assert process.poll() is None, process.communicate()
+    time.sleep(0.2)
+  process.send_signal(signal.SIGTERM)
+  output, _ = process.communicate(timeout=60)
+  assert process.returncode == 75, output
+  step = read_run(tmp_path)[1]['step']
+  assert f'after step {step}' in output
+
+
+def test_what_a_run_leaves(trained, motion_videos):
+  meta = read_run(trained)[1]
+  assert meta['step'] == 6
+  assert meta['labels'] == ['down', 'left', 'right', 'up']
+  assert meta['preprocessing']['size'] == 16
+  assert meta['position']['batches'] == 6
+  assert meta['config']['data']['train']['root'] == motion_videos
+  rows = read_steps(trained)
+  assert [row['step'] for row in rows if 'loss' in row] == [2, 4, 6]
+  assert {'examples_per_sec', 'input_wait_share'} <= set(rows[0])
+  assert list((trained / 'tensorboard').iterdir())
+
+
+def test_another_config_is_refused(trained, train_command, run_movinet):
+  code, output = run_movinet(train_command(trained, seed=1))
+  assert code == 2
+  assert 'seed' in output
+  assert '0' in output
+  assert '1' in output
+
+
+def test_other_data_is_refused(
+  trained, train_command, motion_videos, run_movinet, tmp_path
+):
+  """A video that vanished between stop and resume changes every later batch."""
+  workdir, videos = tmp_path / 'run', tmp_path / 'videos'
+  shutil.copytree(motion_videos, videos)
+  roots = {f'data.{split}.root': videos for split in ('train', 'eval')}
+  first = train_command(workdir, **roots)
+  code, output = run_movinet(first)
+  assert code == 0, output
+  (videos / 'train' / 'up' / '00003.mp4').unlink()
+  # The run is finished, so only the comparison of the data is left to fail.
+  code, output = run_movinet(first)
+  assert code == 2, output
+  assert 'fingerprint' in output
+
+
+def test_a_finished_run_is_left_as_it_is(trained, train_command, run_movinet):
+  before = read_run(trained)[0]
+  code, output = run_movinet(train_command(trained))
+  assert code == 0, output
+  assert_same_bits(read_run(trained)[0], before)

@@ -1,0 +1,60 @@
+"""The stem's two forms are one operation."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from movinet_jax.ops import spatial_conv
+
+KERNELS = ((1, 1), (3, 3), (2, 5), (5, 2), (7, 4))
+STRIDES = ((1, 1), (2, 2), (1, 3), (4, 2))
+SIZES = ((8, 7), (5, 6), (3, 9))
+GRID = list(itertools.product(KERNELS, STRIDES, SIZES))
+
+
+def make_case(kernel, size, channels=3):
+  random = np.random.default_rng(0)
+  x = random.normal(size=(2, 2, *size, channels))
+  return jnp.float32(x), jnp.float32(random.normal(size=(1, *kernel, channels, 4)))
+
+
+def run(form):
+  conv = functools.partial(spatial_conv, form=form)
+
+  @jax.jit
+  def all_cases(cases):
+    strides = [stride for _, stride, _ in GRID]
+    return [conv(*c, stride=s) for c, s in zip(cases, strides, strict=True)]
+
+  return all_cases([make_case(kernel, size) for kernel, _, size in GRID])
+
+
+def test_patches_are_the_native_convolution():
+  for case, ours, theirs in zip(GRID, run('patches'), run('native'), strict=True):
+    _, (sh, sw), (h, w) = case
+    assert ours.shape == (2, 2, -(-h // sh), -(-w // sw), 4), case
+    np.testing.assert_allclose(ours, theirs, atol=2e-5, err_msg=str(case))
+
+
+def test_gradients_agree():
+  """The network's own case: 3x3, stride 2, odd and even sides."""
+  x, kernel = make_case((3, 3), (9, 8))
+
+  def gradients(form):
+    loss = lambda x, k: jnp.sin(spatial_conv(x, k, stride=(2, 2), form=form)).sum()
+    return jax.grad(loss, (0, 1))(x, kernel)
+
+  for ours, theirs in zip(gradients('auto'), gradients('native'), strict=True):
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_errors():
+  x, kernel = make_case((3, 3), (4, 4))
+  with pytest.raises(ValueError, match=r'\[1, KH, KW, C, F\]'):
+    spatial_conv(x, kernel[0], stride=(1, 1))
+  with pytest.raises(ValueError, match="got 'fast'"):
+    spatial_conv(x, kernel, stride=(1, 1), form='fast')

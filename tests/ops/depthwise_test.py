@@ -1,0 +1,225 @@
+"""The shifted sum is a depthwise convolution: values, both gradients, everywhere."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from movinet_jax.ops import depthwise_conv3d, same_padding, time_padding
+
+KERNELS = (
+  (1, 3, 3),
+  (3, 3, 3),
+  (5, 3, 3),
+  (1, 5, 5),
+  (7, 1, 1),
+  (2, 2, 2),
+  (1, 1, 2),
+)
+STRIDES = ((1, 1), (2, 2), (3, 2))
+SIZES = ((8, 7), (5, 6))
+TIMES = ('causal', 'same', 'valid')
+FRAMES = 7
+
+
+def make_grid():
+  """Every kernel with every stride; sizes and times take turns, so that all pairs occur."""
+  turns = itertools.cycle(itertools.product(SIZES, TIMES))
+  cases = []
+  for kernel in KERNELS:
+    cases += [(kernel, stride, *next(turns)) for stride in STRIDES]
+    next(turns)  # Else a stride would meet the same two of six turns for ever.
+  # Strides that jump over pixels, in one or both directions.
+  cases += [((1, 1, 1), (2, 3), (7, 8), 'same'), ((3, 2, 1), (4, 3), (9, 8), 'causal')]
+  return cases
+
+
+GRID = make_grid()
+
+
+def make_case(kernel, stride, size, time, dtype):
+  """x, kernel and the cotangent of the output."""
+  random = np.random.default_rng(hash((kernel, stride, size)) % 2**32)
+  frames = FRAMES - kernel[0] + 1 if time == 'valid' else FRAMES
+  out = [-(-n // s) for n, s in zip(size, stride, strict=True)]
+  shapes = (2, FRAMES, *size, 3), (*kernel, 1, 3), (2, frames, *out, 3)
+  return [jnp.asarray(random.normal(size=s), dtype) for s in shapes]
+
+
+def reference(x, kernel, stride, time):
+  """XLA's grouped convolution in float32, padded by this library's rule."""
+  spatial = [
+    same_padding(n, k, s)
+    for n, k, s in zip(x.shape[2:4], kernel.shape[1:3], stride, strict=True)
+  ]
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (1, *stride),
+    (time_padding(kernel.shape[0], time), *spatial),
+    dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'),
+    feature_group_count=x.shape[-1],
+  )
+
+
+def shifted(x, kernel, stride, time):
+  return depthwise_conv3d(x, kernel, stride=stride, time=time, form='shifted')
+
+
+def with_gradients(function, cases):
+  """(y, dx, dkernel) of every case of GRID, in one program: compiling is what costs."""
+
+  def run(cases):
+    results = []
+    for (_, stride, _, time), (x, kernel, g) in zip(GRID, cases, strict=True):
+      y, pull = jax.vjp(lambda x, k, s=stride, t=time: function(x, k, s, t), x, kernel)
+      results.append((y, *pull(g.astype(y.dtype))))
+    return results
+
+  options = {'xla_backend_optimization_level': 0}
+  return jax.jit(run, compiler_options=options)(cases)
+
+
+@pytest.fixture(scope='module')
+def cases():
+  return [make_case(*case, jnp.float32) for case in GRID]
+
+
+def relative_error(ours, theirs):
+  ours, theirs = np.asarray(ours, np.float32), np.asarray(theirs, np.float32)
+  assert ours.shape == theirs.shape
+  return np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-6)
+
+
+def test_grid_covers_every_pair():
+  for axis, values in enumerate((KERNELS, STRIDES, SIZES, TIMES)):
+    assert set(values) <= {case[axis] for case in GRID}
+  assert {(s, t) for _, _, s, t in GRID} >= set(itertools.product(SIZES, TIMES))
+
+
+@pytest.mark.parametrize(
+  ('dtype', 'tolerance'), [(jnp.float32, 3e-6), (jnp.bfloat16, 4e-3)]
+)
+def test_values_and_gradients(cases, dtype, tolerance):
+  """In bfloat16 only inputs and outputs are rounded: sums are as exact as float32."""
+  cases = jax.tree.map(lambda a: a.astype(dtype), cases)
+  ours = with_gradients(shifted, cases)
+  full = jax.tree.map(lambda a: a.astype(jnp.float32), cases)
+  theirs = with_gradients(reference, full)
+  for case, us, them in zip(GRID, ours, theirs, strict=True):
+    for name, a, b in zip(('y', 'dx', 'dkernel'), us, them, strict=True):
+      assert a.dtype == dtype
+      assert relative_error(a, b) < tolerance, (case, name)
+
+
+def test_the_native_form_is_the_same_operation():
+  x, kernel, _ = make_case((3, 3, 3), (2, 2), (8, 7), 'causal', jnp.float32)
+  options = {'stride': (2, 2), 'time': 'causal'}
+  native = depthwise_conv3d(x, kernel, form='native', **options)
+  auto = depthwise_conv3d(x, kernel, **options)
+  assert relative_error(auto, native) < 1e-6
+
+
+def test_many_taps_sum_in_float32():
+  """A bfloat16 sum of 576 ones would stop at 256."""
+  x = jnp.ones((1, 1, 24, 24, 1), jnp.bfloat16)
+  y = depthwise_conv3d(x, jnp.ones((1, 24, 24, 1, 1), jnp.bfloat16), stride=(24, 24))
+  assert y.dtype == jnp.bfloat16
+  assert y.item() == 576
+
+
+def test_vmap():
+  x, kernel, g = make_case((3, 3, 3), (2, 2), (5, 6), 'same', jnp.float32)
+  kernels = jnp.stack([kernel, -2 * kernel])
+
+  def gradients(x, kernel):
+    y, pull = jax.vjp(lambda x, k: shifted(x, k, (2, 2), 'same'), x, kernel)
+    return y, *pull(g)
+
+  mapped = jax.jit(jax.vmap(gradients, (None, 0)))(x, kernels)
+  for i in range(2):
+    single = gradients(x, kernels[i])
+    for a, b in zip(mapped, single, strict=True):
+      assert relative_error(a[i], b) < 1e-5
+
+
+SHARDED = """
+import functools, jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from movinet_jax.ops import depthwise_conv3d
+
+assert jax.device_count() == 4
+mesh = Mesh(np.array(jax.devices()), ('data',))
+random = np.random.default_rng(0)
+x = jnp.asarray(random.normal(size=(4, 3, 5, 6, 2)), jnp.float32)
+kernel = jnp.asarray(random.normal(size=(3, 3, 3, 1, 2)), jnp.float32)
+conv = functools.partial(depthwise_conv3d, stride=(2, 2), time='causal')
+loss = lambda x, k: jnp.sum(jnp.sin(conv(x, k)))
+wanted = jax.value_and_grad(loss, (0, 1))(x, kernel)
+
+def per_device(x, k):
+  k = jax.lax.pcast(k, 'data', to='varying')
+  value, (dx, dk) = jax.value_and_grad(loss, (0, 1))(x, k)
+  return jax.lax.psum(value, 'data'), (dx, jax.lax.psum(dk, 'data'))
+
+specs = dict(in_specs=(P('data'), P()), out_specs=(P(), (P('data'), P())))
+mapped = jax.jit(jax.shard_map(per_device, mesh=mesh, **specs))(x, kernel)
+shards = jax.device_put(x, NamedSharding(mesh, P('data')))
+automatic = jax.jit(jax.value_and_grad(loss, (0, 1)))
+sharded = automatic(shards, kernel)
+for got in (mapped, sharded):
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, wanted)
+text = automatic.lower(shards, kernel).compile().as_text()
+assert 'all-gather' not in text, 'the sharded batch was gathered'
+print('equal')
+"""
+
+
+def test_sharded_batches():
+  """Under shard_map, and under jit with a sharded batch, which is never gathered."""
+  flags = '--xla_force_host_platform_device_count=4'
+  environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags}
+  command = [sys.executable, '-c', SHARDED]
+  done = subprocess.run(
+    command, env=environment, capture_output=True, text=True, check=False
+  )
+  assert done.stdout.strip() == 'equal', done.stderr[-3000:]
+
+
+def test_row_loop_under_shard_map():
+  """The one-device form of the kernel gradient also has to trace under shard_map."""
+  mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
+  x, kernel, g = make_case((3, 3, 3), (1, 1), (5, 6), 'same', jnp.float32)
+  spec = jax.sharding.PartitionSpec('data')
+
+  def gradient(x, g):
+    k = lax.pcast(kernel, 'data', to='varying')
+    _, pull = jax.vjp(lambda k: shifted(x, k, (1, 1), 'same'), k)
+    return lax.psum(pull(g)[0], 'data')
+
+  specs = {'in_specs': (spec, spec), 'out_specs': jax.sharding.PartitionSpec()}
+  mapped = jax.jit(jax.shard_map(gradient, mesh=mesh, **specs))(x, g)
+  _, pull = jax.vjp(lambda k: reference(x, k, (1, 1), 'same'), kernel)
+  assert relative_error(mapped, pull(g)[0]) < 1e-5
+
+
+@pytest.mark.parametrize(
+  ('x_shape', 'kernel_shape', 'options', 'message'),
+  [
+    ((1, 4, 4, 3), (3, 3, 3, 1, 3), {}, r'\[B, T, H, W, C\]'),
+    ((1, 4, 4, 4, 3), (3, 3, 3, 1, 4), {}, r'\(3, 3, 3, 1, 4\)'),
+    ((1, 4, 4, 4, 3), (3, 3, 3, 3), {}, 'kernel'),
+    ((1, 4, 4, 4, 3), (3, 3, 3, 1, 3), {'time': 'casual'}, "got 'casual'"),
+    ((1, 4, 4, 4, 3), (3, 3, 3, 1, 3), {'form': 'fast'}, "got 'fast'"),
+    ((1, 2, 4, 4, 3), (3, 3, 3, 1, 3), {'time': 'valid'}, r'2 frames .* needs \(3\)'),
+  ],
+)
+def test_errors_say_what_was_got(x_shape, kernel_shape, options, message):
+  with pytest.raises(ValueError, match=message):
+    depthwise_conv3d(jnp.zeros(x_shape), jnp.zeros(kernel_shape), **options)

@@ -1,0 +1,132 @@
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from movinet_jax.train import checkpoint
+from movinet_jax.train.checkpoint import Checkpointer
+from movinet_jax.train.optimizers import make_optimizer
+from movinet_jax.train.state import make_state
+from tests.train.toy import Toy, make_variables, max_difference
+
+
+def _state(step=0, model=None, tx=None):
+  tx = tx or make_optimizer(batch_size=8, total_steps=10)
+  state = make_state(make_variables(model), tx)
+  params = jax.tree.map(lambda x: x + step, state.params)
+  return state.replace(step=jnp.int32(step), params=params)
+
+
+def test_what_was_saved_comes_back(tmp_path):
+  state, meta = _state(3), {'labels': ['run', 'jump'], 'position': {'batches': 3}}
+  with Checkpointer(tmp_path) as saver:
+    saver.save(state, meta)
+  with Checkpointer(tmp_path) as reader:
+    got, got_meta = reader.restore(_state())
+  assert max_difference(got, state) == 0
+  assert jax.tree.structure(got) == jax.tree.structure(state)
+  assert got_meta == {**meta, 'step': 3, 'metrics': {}}
+  assert checkpoint.read_meta(tmp_path) == got_meta
+  # Weights alone, by who knows nothing of the optimizer.
+  for ema, want in ((True, state.ema['params']), (False, state.params)):
+    variables, _ = checkpoint.load_variables(tmp_path, ema=ema)
+    assert max_difference(variables['params'], want) == 0
+    assert max_difference(variables['batch_stats'], state.batch_stats) == 0
+
+
+@pytest.mark.parametrize(('mode', 'best'), [('max', 2), ('min', 5)])
+def test_the_latest_and_the_best_are_kept(tmp_path, mode, best):
+  scores = {1: 0.3, 2: 0.8, 3: float('nan'), 5: 0.1, 6: 0.8, 7: 0.2, 9: 0.2}
+  options = {'keep': 2, 'best_metric': 'top1', 'best_mode': mode}
+  with Checkpointer(tmp_path, **options) as saver:
+    for step in (1, 2, 3, 4, 5):
+      metrics = {'top1': scores[step]} if step in scores else None
+      saver.save(_state(step), {}, metrics)
+  # The scores outlive the process.
+  with Checkpointer(tmp_path, **options) as saver:
+    for step in (6, 7, 8, 9):
+      metrics = {'top1': scores[step]} if step in scores else None
+      saver.save(_state(step), {}, metrics)
+    assert saver.best_step() == best
+    got, _ = saver.restore(_state(), 'best')
+    assert got.step == best
+  assert checkpoint.count_steps(tmp_path) == [best, 8, 9]
+  assert checkpoint.find_step(tmp_path, 'best', 'top1', mode) == best
+  assert checkpoint.read_meta(tmp_path, 8)['metrics'] == {}
+
+
+def test_saving_a_step_again_keeps_the_first(tmp_path):
+  with Checkpointer(tmp_path) as saver:
+    saver.save(_state(1), {'n': 1})
+    saver.wait()
+    saver.save(_state(1), {'n': 2})
+  assert checkpoint.read_meta(tmp_path)['n'] == 1
+
+
+def test_the_saved_arrays_are_those_of_the_moment(tmp_path):
+  """A step that reuses the buffers right after a save must not reach the disk."""
+  state = jax.jit(lambda s: s)(_state(1))
+  bump = jax.jit(
+    lambda s: s.replace(params=jax.tree.map(lambda x: x + 1.0, s.params)),
+    donate_argnums=0,
+  )
+  want = jax.tree.map(np.array, state.params)
+  with Checkpointer(tmp_path) as saver:
+    saver.save(state, {})
+    for _ in range(20):
+      state = bump(state)
+    jax.block_until_ready(state)
+  got, _ = checkpoint.load_variables(tmp_path, ema=False)
+  assert max_difference(got['params'], want) == 0
+
+
+def test_half_written_checkpoints_are_not_seen(tmp_path):
+  with Checkpointer(tmp_path) as saver:
+    saver.save(_state(1), {})
+    saver.save(_state(2), {})
+  # As a kill leaves it while writing, and as a broken copy would.
+  torn = tmp_path / '3.orbax-checkpoint-tmp-123'
+  shutil.copytree(tmp_path / '2', torn)
+  (tmp_path / '4' / 'state').mkdir(parents=True)
+  assert checkpoint.count_steps(tmp_path) == [1, 2]
+  with Checkpointer(tmp_path) as reader:
+    assert reader.latest_step() == 2
+    got, _ = reader.restore(_state())
+  assert got.step == 2
+  assert not torn.exists()
+
+
+def test_differences_are_named(tmp_path):
+  with Checkpointer(tmp_path) as saver:
+    saver.save(_state(1), {})
+    with pytest.raises(ValueError, match='another model or optimizer') as caught:
+      saver.restore(_state(model=Toy(features=5)))
+    assert 'params/classifier/kernel: saved float32[6, 4], wanted float32[5, 4]' in str(
+      caught.value
+    )
+    adam = optax.adam(1e-3)
+    with pytest.raises(ValueError, match=r'opt_state/0/mu/.*: saved nothing'):
+      saver.restore(_state(tx=adam))
+
+
+def test_absent_checkpoints_are_clear(tmp_path):
+  with pytest.raises(FileNotFoundError, match='No checkpoint in'):
+    checkpoint.read_meta(tmp_path)
+  with Checkpointer(tmp_path, best_metric='top1') as saver:
+    assert saver.latest_step() is None
+    assert saver.best_step() is None
+    saver.save(_state(4), {})
+    saver.wait()
+    with pytest.raises(FileNotFoundError, match=r'No checkpoint 3 .* there are \[4\]'):
+      saver.restore(_state(), 3)
+    with pytest.raises(FileNotFoundError, match="was evaluated for 'top1'"):
+      saver.restore(_state(), 'best')
+    with pytest.raises(ValueError, match='must be JSON'):
+      saver.save(_state(5), {'key': np.ones(2)})
+    with pytest.raises(ValueError, match="best_metric is 'top1'"):
+      saver.save(_state(5), {}, {'top5': 0.1})
+  assert json.loads((tmp_path / '4' / 'meta' / 'metadata').read_text())['step'] == 4

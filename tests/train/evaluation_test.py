@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+
+from movinet_jax.train.evaluation import evaluate, make_predict
+from movinet_jax.train.steps import make_eval_step
+from tests.train.toy import Toy, make_batch, make_variables
+
+SCORES = {
+  'a': ([4.0, 1.0, 0.0], 0),
+  'b': ([1.0, 0.0, 3.0], 2),
+  'c': ([2.0, 2.0, 0.0], 1),
+  'd': ([0.0, 0.0, 1.0], 0),
+}
+
+
+def _predict(variables, batch):
+  del variables
+  return batch['logits']
+
+
+def _batches(names, size=3, table=SCORES):
+  """Batches as a loader makes them: the last padded with a repeated clip, masked."""
+  for start in range(0, len(names), size):
+    part = names[start : start + size]
+    mask = np.array([1.0] * len(part) + [0.0] * (size - len(part)))
+    part = part + [part[-1]] * (size - len(part))
+    yield {
+      'logits': np.array([table[name][0] for name in part]),
+      'label': np.array([table[name][1] for name in part]),
+      'mask': mask,
+      'name': part,
+    }
+
+
+def test_every_video_counts_once_whatever_the_batches():
+  for size in (1, 2, 3, 4, 9):
+    found = evaluate(
+      _predict, None, _batches(list('abcd'), size), expected=6, topk=(1, 2)
+    )
+    assert (found.evaluated, found.missing, found.views) == (4, 2, 4)
+    assert found.metrics['top1'] == 0.5
+    assert found.metrics['top2'] == 1.0
+    np.testing.assert_array_equal(found.confusion, [[1, 0, 1], [1, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(found.per_class, [0.5, 0, 1])
+
+
+def test_multiclip_averages_probabilities_not_logits():
+  table = {'x': ([8.0, 0.0, 0.0], 1), 'y': ([0.0, 1.0, 0.0], 1)}
+  batches = [
+    {
+      'logits': np.array([table[k][0] for k in 'xyyy']),
+      'label': np.ones(4, int),
+      'mask': np.ones(4),
+      'name': ['v'] * 4,
+    }
+  ]
+  found = evaluate(_predict, None, batches, mode='multiclip')
+  p = np.exp([[8.0, 0, 0]] + [[0, 1.0, 0]] * 3)
+  mean = (p / p.sum(axis=1, keepdims=True)).mean(axis=0)
+  np.testing.assert_allclose(found.metrics['loss'], -np.log(mean[1]))
+  assert found.metrics['top1'] == 1.0  # the mean of the logits would say class 0
+  assert (found.evaluated, found.views) == (1, 4)
+  with pytest.raises(ValueError, match="'v' came 4 times"):
+    evaluate(_predict, None, batches)
+
+
+def test_many_labels_give_map():
+  table = {
+    'a': ([3.0, 1.0, 0.0], [1, 0, 0]),
+    'b': ([2.0, 4.0, 0.0], [0, 1, 0]),
+    'c': ([1.0, 2.0, 9.0], [1, 0, 0]),
+  }
+  want = ((1 + 2 / 3) / 2 + 1) / 2
+  for mode in ('clip', 'multiclip'):
+    found = evaluate(
+      _predict, None, _batches(list('abc'), 2, table), mode=mode, multi_label=True
+    )
+    assert found.metrics['mAP'] == pytest.approx(want)
+    assert found.confusion is None
+
+
+def test_mistakes_are_clear():
+  with pytest.raises(ValueError, match='no video to evaluate'):
+    evaluate(_predict, None, [])
+  with pytest.raises(ValueError, match="did you mean 'stream'"):
+    evaluate(_predict, None, [], mode='streem')
+  table = {**SCORES, 'b': ([np.nan, 0, 0], 2)}
+  with pytest.raises(ValueError, match='not finite for 1 clips: b'):
+    evaluate(_predict, None, _batches(list('abcd'), table=table))
+  batch = next(_batches(list('aab')))
+  with pytest.raises(ValueError, match="disagree about its label: 'a'"):
+    evaluate(
+      _predict, None, [{**batch, 'label': np.array([0, 1, 2])}], mode='multiclip'
+    )
+  with pytest.raises(ValueError, match='and no name'):
+    evaluate(_predict, None, [{k: v for k, v in batch.items() if k != 'name'}])
+
+
+def test_a_network_gives_the_same_as_clip_and_as_stream():
+  model, variables = Toy(), make_variables()
+  found = {}
+  for mode in ('clip', 'stream', 'multiclip'):
+    predict = make_predict(make_eval_step(model, mode=mode, chunk_frames=3))
+    found[mode] = evaluate(
+      predict, variables, (make_batch(n) for n in range(3)), mode=mode
+    )
+  assert found['clip'].evaluated == 24
+  for mode in ('stream', 'multiclip'):
+    assert found[mode].metrics == pytest.approx(found['clip'].metrics, abs=1e-5)
+    np.testing.assert_array_equal(found[mode].confusion, found['clip'].confusion)

@@ -1,0 +1,235 @@
+import json
+import os
+import signal
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from movinet_jax.train import loop
+from movinet_jax.train.checkpoint import Checkpointer, count_steps, read_meta
+from movinet_jax.train.state import make_state
+from movinet_jax.train.writers import Writer
+from tests.train.toy import make_batch
+
+TX = optax.sgd(1.0)
+
+
+@jax.jit
+def _step(state, batch):
+  """The whole contract: any pure function will do."""
+  total = batch['label'].sum().astype(jnp.float32) + 0 * batch['video'].sum()
+  new = state.replace(
+    step=state.step + 1, params={'w': state.params['w'] + jnp.nan_to_num(total)}
+  )
+  return new, {'loss': total, 'finite': jnp.isfinite(total)}
+
+
+def step(state, batch):
+  return _step(state, {k: v for k, v in batch.items() if k != 'name'})
+
+
+def _fresh():
+  return make_state({'params': {'w': jnp.zeros(())}}, TX)
+
+
+class Batches:
+  """Numbers 1, 2, ...; a batch of NaN, a signal, or an end where told."""
+
+  failed = 3
+
+  def __init__(self, start=0, nan_at=None, end=None, on=None):
+    self.number, self.nan_at, self.end, self.on = start, nan_at, end, on or {}
+
+  def __iter__(self):
+    return self
+
+  def __next__(self):
+    if self.number == self.end:
+      raise StopIteration
+    self.number += 1
+    if self.number in self.on:
+      self.on[self.number]()
+    batch = make_batch(self.number, clips=2, frames=1, size=2)
+    batch['video'] = batch['video'].astype(np.float32)
+    batch['label'][:] = [self.number, 0]
+    if self.number == self.nan_at:
+      batch['video'][0] = np.nan
+    return batch
+
+
+def _run(tmp_path, batches, state=None, stepper=step, **options):
+  options = {'total_steps': 10, 'log_every': 4, 'save_every': 3, **options}
+  with (
+    Checkpointer(tmp_path / 'c', best_metric='top1') as checkpointer,
+    Writer(tmp_path, tensorboard=False, stdout=False) as writer,
+  ):
+    return loop.run(
+      stepper,
+      _fresh() if state is None else state,
+      batches,
+      checkpointer=checkpointer,
+      writer=writer,
+      **options,
+    )
+
+
+def _lines(tmp_path):
+  return [json.loads(x) for x in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+
+
+def test_time_order_and_output(tmp_path):
+  seen = []
+
+  def evaluate(state):
+    seen.append(int(state.step))
+    return {'top1': 0.9 if state.step == 5 else 0.5}
+
+  state = _run(
+    tmp_path, Batches(), evaluate=evaluate, eval_every=5, meta={'labels': ['a']}
+  )
+  assert state.step == 10
+  assert state.params['w'] == 55
+  assert seen == [5, 10]
+  assert count_steps(tmp_path / 'c') == [5, 6, 9, 10]
+  meta = read_meta(tmp_path / 'c', 'best', 'top1')
+  assert meta == {
+    'step': 5, 'labels': ['a'], 'position': {'batches': 5}, 'metrics': {'top1': 0.9}
+  }  # fmt: skip
+  logged = [line for line in _lines(tmp_path) if 'loss' in line]
+  # Means since the line before, not the last value.
+  assert [(x['step'], x['loss']) for x in logged] == [(4, 2.5), (8, 6.5), (10, 9.5)]
+  for line in logged:
+    assert line['examples_per_sec'] > 0
+    assert 0 <= line['input_wait_share'] <= 1
+    assert line['failed_decodes'] == 3
+  assert [x['step'] for x in _lines(tmp_path) if 'eval/top1' in x] == [5, 10]
+
+
+def test_waiting_for_input_is_seen(tmp_path):
+  import time
+
+  slow = Batches(on=dict.fromkeys(range(1, 11), lambda: time.sleep(0.05)))
+  _run(tmp_path / 'slow', slow, log_every=10, save_every=0)
+  _run(tmp_path / 'fast', Batches(), log_every=10, save_every=0)
+  shares = [_lines(tmp_path / x)[0]['input_wait_share'] for x in ('slow', 'fast')]
+  assert shares[0] > 0.7
+  assert shares[1] < shares[0]
+
+
+@pytest.mark.parametrize(('nan_at', 'good'), [(2, None), (6, 3), (7, 6), (10, 9)])
+def test_nan_stops_and_is_never_saved(tmp_path, nan_at, good):
+  with pytest.raises(loop.NonFiniteLoss) as caught:
+    _run(tmp_path, Batches(nan_at=nan_at))
+  error = caught.value
+  assert (error.step, error.last_good_step) == (nan_at, good)
+  assert error.names == [f'{nan_at}_0.mp4', f'{nan_at}_1.mp4']
+  assert f'{nan_at}_1.mp4' in str(error)
+  assert max(count_steps(tmp_path / 'c'), default=None) == good
+  if good is not None:
+    assert f'c/{good}' in str(error)
+
+
+def test_the_flag_is_read_one_step_late(tmp_path):
+  """The device always holds its next step before the host waits for the last one."""
+  order = []
+
+  class Flag:
+    def __init__(self, number):
+      self.number = number
+
+    def __bool__(self):
+      order.append(('read', self.number))
+      return True
+
+  def stepper(state, batch):
+    order.append(('step', len([x for x in order if x[0] == 'step']) + 1))
+    state, metrics = step(state, batch)
+    return state, {**metrics, 'finite': Flag(order[-1][1])}
+
+  class NoSaves:
+    directory = 'nowhere'
+
+    def save(self, *args): ...
+    def wait(self): ...
+
+  class NoWriter:
+    def write(self, *args): ...
+    def flush(self): ...
+
+  loop._Log.write = (original := loop._Log.write)
+  try:
+    loop._Log.write = lambda self, number: {}
+    loop.run(
+      stepper, _fresh(), Batches(), total_steps=4, log_every=0, save_every=0,
+      checkpointer=NoSaves(), writer=NoWriter(),
+    )  # fmt: skip
+  finally:
+    loop._Log.write = original
+  assert order == [
+    ('step', 1), ('step', 2), ('read', 1), ('step', 3), ('read', 2),
+    ('step', 4), ('read', 3), ('read', 4),
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_saves_and_says_so(tmp_path, number):
+  before = signal.getsignal(number)
+  batches = Batches(on={5: lambda: os.kill(os.getpid(), number)})
+  with pytest.raises(loop.Preempted) as caught:
+    _run(tmp_path, batches)
+  assert caught.value.step == 5
+  assert count_steps(tmp_path / 'c') == [3, 5]
+  assert _lines(tmp_path)[-1]['step'] == 5
+  assert signal.getsignal(number) is before
+
+
+def test_a_signal_after_a_nan_does_not_save_it(tmp_path):
+  on = {5: lambda: os.kill(os.getpid(), signal.SIGTERM)}
+  with pytest.raises(loop.NonFiniteLoss):
+    _run(tmp_path, Batches(on=on, nan_at=5))
+  assert count_steps(tmp_path / 'c') == [3]
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path):
+  def twice():
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+
+  with pytest.raises(KeyboardInterrupt):
+    _run(tmp_path, Batches(on={5: twice}))
+  assert count_steps(tmp_path / 'c') == [3]
+
+
+def test_runs_outside_the_main_thread(tmp_path):
+  """A notebook's worker cannot take signals; it can train."""
+  results = []
+  thread = threading.Thread(target=lambda: results.append(_run(tmp_path, Batches())))
+  thread.start()
+  thread.join()
+  assert results[0].step == 10
+
+
+def test_a_finished_run_does_nothing_and_one_past_its_end_is_an_error(tmp_path):
+  state = _fresh().replace(step=jnp.int32(10))
+  assert _run(tmp_path, Batches(end=0), state).step == 10
+  with pytest.raises(ValueError, match='has made 10 steps, but total_steps is 9'):
+    _run(tmp_path, Batches(), state, total_steps=9)
+
+
+def test_input_that_ends_is_an_error(tmp_path):
+  with pytest.raises(ValueError, match='ended before step 5 of 10'):
+    _run(tmp_path, Batches(end=4))
+
+
+def test_progress_only_on_request_or_a_terminal(tmp_path, capsys):
+  _run(tmp_path / 'a', Batches())
+  assert capsys.readouterr().err == ''
+  _run(tmp_path / 'b', Batches(), progress=True)
+  shown = capsys.readouterr().err
+  assert '10/10' in shown
+  assert 'loss=' in shown
+  assert 'examples_per_sec=' in shown

@@ -1,0 +1,40 @@
+import pytest
+
+from movinet_jax.train.workdir import ConfigMismatch, claim_workdir, read_config
+
+CONFIG = {'train': {'lr': 1.8, 'sizes': (1, 2)}, 'model': {'name': 'movinet/a0'}}
+
+
+def test_the_same_config_resumes(tmp_path):
+  assert claim_workdir(tmp_path / 'run', CONFIG) is False
+  assert claim_workdir(tmp_path / 'run', CONFIG) is True
+  assert read_config(tmp_path / 'run')['train'] == {'lr': 1.8, 'sizes': [1, 2]}
+  assert [p.name for p in (tmp_path / 'run').iterdir()] == ['config.json']
+
+
+def test_another_config_is_refused_with_the_difference(tmp_path):
+  claim_workdir(tmp_path, CONFIG)
+  before = (tmp_path / 'config.json').read_text()
+  other = {'train': {'lr': 0.9, 'sizes': (1, 2), 'ema': 0.5}, 'model': {}}
+  with pytest.raises(ConfigMismatch) as caught:
+    claim_workdir(tmp_path, other)
+  assert caught.value.differences == [
+    'model: was absent, now {}',
+    'model.name: was "movinet/a0", now absent',
+    'train.ema: was absent, now 0.5',
+    'train.lr: was 1.8, now 0.9',
+  ]
+  assert (tmp_path / 'config.json').read_text() == before
+
+
+def test_a_config_cannot_be_anything_but_json(tmp_path):
+  with pytest.raises(ValueError, match='JSON'):
+    claim_workdir(tmp_path, {'fn': object()})
+  assert not (tmp_path / 'config.json').exists()
+
+
+def test_a_spoilt_config_is_not_replaced(tmp_path):
+  (tmp_path / 'config.json').write_text('{"train": ')
+  with pytest.raises(ValueError, match='was it edited'):
+    claim_workdir(tmp_path, CONFIG)
+  assert (tmp_path / 'config.json').read_text() == '{"train": '

@@ -1,0 +1,41 @@
+import json
+
+import pytest
+
+from movinet_jax.train.writers import Writer
+
+
+def _read(folder):
+  return [json.loads(x) for x in (folder / 'metrics.jsonl').read_text().splitlines()]
+
+
+def test_lines_are_strict_json_and_stdout_is_readable(tmp_path, capsys):
+  with Writer(tmp_path, tensorboard=False) as writer:
+    writer.write(3, {'loss': 1.25, 'mAP': float('nan')})
+  assert _read(tmp_path) == [{'step': 3, 'loss': 1.25, 'mAP': None}]
+  assert 'NaN' not in (tmp_path / 'metrics.jsonl').read_text()
+  assert capsys.readouterr().out == 'step 3  loss 1.25  mAP nan\n'
+
+
+def test_a_torn_line_does_not_spoil_the_next(tmp_path):
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+  with Writer(tmp_path, tensorboard=False, stdout=False) as writer:
+    writer.write(2, {'loss': 1.0})
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  assert json.loads(lines[0])['step'] == 1
+  assert json.loads(lines[2]) == {'step': 2, 'loss': 1.0}
+
+
+@pytest.mark.slow
+def test_tensorboard_reads_back(tmp_path):
+  from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+  from tensorboard.util.tensor_util import make_ndarray
+
+  with Writer(tmp_path, stdout=False) as writer:
+    writer.write(1, {'loss': 2.0})
+    writer.write(2, {'loss': 1.0})
+  events = EventAccumulator(str(tmp_path / 'tensorboard')).Reload()
+  values = [
+    (e.step, float(make_ndarray(e.tensor_proto))) for e in events.Tensors('loss')
+  ]
+  assert values == [(1, 2.0), (2, 1.0)]
