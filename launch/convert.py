@@ -25,10 +25,10 @@ def main(argv: Sequence[str]) -> int:
     raise FileExistsError(f'{out} exists already: remove it, or choose another file')
   options = {'gate': arguments.gate} if arguments.gate else {}
   model = models.create(arguments.model, arguments.num_classes, **options)
-  variables, report = convert.load_with_report(arguments.weights, model)
+  variables, report = convert.load_with_report(
+    arguments.weights, model, partial=arguments.partial
+  )
   print(report)
-  if not arguments.partial:
-    report.check(convert.find_optional(model))
   np.savez(out, **traverse_util.flatten_dict(variables, sep='/'))
   print(f'wrote {out}')
   return 0

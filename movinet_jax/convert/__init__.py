@@ -46,11 +46,14 @@ def load(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
     ConversionError: something other than the classifier is missing or of another shape.
     FileNotFoundError: no such file.
   """
-  variables, report = load_with_report(path, model, seed=seed)
-  if not partial:
-    report.check(find_optional(model))
+  variables, report = load_with_report(path, model, partial=partial, seed=seed)
   logging.getLogger(__name__).info('%s\n%s', path, report)
   return variables
+
+
+def load_with_report(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
+  """Loads as `load` does, and returns (variables, Report)."""
+  return _load(read_arrays(path), model, partial, seed)
 
 
 def fit(variables, model: nn.Module, *, seed: int = 0):
@@ -59,20 +62,15 @@ def fit(variables, model: nn.Module, *, seed: int = 0):
   Raises:
     ConversionError: more than the classifier does not fit.
   """
-  flat = traverse_util.flatten_dict(variables, sep='/')
-  fitted, report = _fill_or_initialise(flat, model, seed)
-  report.check(find_optional(model))
-  return fitted
+  return _load(traverse_util.flatten_dict(variables, sep='/'), model, False, seed)[0]
 
 
-def load_with_report(path, model: nn.Module, *, seed: int = 0):
-  """Loads what fits and says what did not: (variables, Report). Refuses nothing."""
-  return _fill_or_initialise(read_arrays(path), model, seed)
-
-
-def _fill_or_initialise(arrays, model, seed):
+def _load(arrays, model, partial, seed):
+  family = _family(model)
   make = functools.partial(init, model, jax.random.key(seed), (1, 1, 32, 32, 3))
-  variables, report = fill(arrays, jax.eval_shape(make), _family(model))
+  variables, report = fill(arrays, jax.eval_shape(make), family)
+  if not partial:
+    report.check(family.OPTIONAL)
   if report.missing or report.mismatched:  # Only now is initialising worth compiling.
     variables = jax.tree.map(_or_initial, variables, make())
   return variables, report
@@ -107,11 +105,6 @@ def fill(arrays: Mapping[str, np.ndarray], variables, family):
 
 def _or_initial(leaf, initial):
   return initial if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
-
-
-def find_optional(model: nn.Module) -> str:
-  """The part of a network that a file need not hold: its classifier."""
-  return _family(model).OPTIONAL
 
 
 def _sort(arrays, family, leaves):

@@ -44,6 +44,11 @@ def create(name: str, num_classes: int = 600, *, spec=None, **options) -> nn.Mod
   """
   family, _, variant = name.partition('/')
   module = find(families(), family, 'family')
+  if variant and spec is not None:
+    raise ValueError(
+      f'{name!r} names a variant and spec gives another architecture: say create('
+      f'{family!r}, spec=…) for the latter'
+    )
   if spec is None:
     spec = find(module.VARIANTS, variant, f'variant of {family}')
   elif isinstance(spec, Mapping):

@@ -8,8 +8,8 @@ written out here:
 
 * with respect to the input: the same sum with the kernel reversed, one for each
   position that an output's stride skips;
-* with respect to the kernel: a loop over image rows that keeps one accumulator per tap
-  in cache (CPU), or one reduction per tap (accelerators, and several CPU devices, where
+* with respect to the kernel: a loop over image rows that keeps its accumulators in
+  cache (CPU), or one reduction per tap (accelerators, and several CPU devices, where
   slicing a sharded batch row by row would gather it).
 """
 
@@ -189,41 +189,40 @@ def _kernel_gradient(x, g, kernel_shape, stride):
 
 
 def _gradient_by_tap(x, g, *, kernel_shape, stride):
+  g = g.astype(jnp.float32)
   sums = [
-    jnp.sum(_window(x, tap, stride, g.shape) * g, (0, 1, 2, 3), jnp.float32)
+    jnp.sum(_window(x, tap, stride, g.shape).astype(jnp.float32) * g, (0, 1, 2, 3))
     for tap in _taps(kernel_shape)
   ]
   return jnp.stack(sums).reshape(kernel_shape)
 
 
 def _gradient_by_row(x, g, *, kernel_shape, stride):
-  """Walks the image rows of g with an accumulator [W * C] for each tap.
+  """Walks the image rows of g with an accumulator [KT, KH, W * C] for each kernel column.
 
   A row of an NDHWC array is one contiguous vector, and a step to the next column is a
-  step of C within it, so every tap is a plain product of two vectors. With a stride in
-  width, columns are first sorted by phase to make the same true.
+  step of C within it, so all taps of a kernel column are one plain product of vectors.
+  With a stride in width, columns are first sorted by phase to make the same true.
   """
   (sh, sw), (b, t, h, w, c) = stride, g.shape
-  kt, kh, _, _ = kernel_shape
+  kt, kh, kw, _ = kernel_shape
   g = g.reshape(b, t, h, w * c)
-  columns = [x[:, :, :, j::sw].reshape(*x.shape[:3], -1) for j in range(sw)]
+  phases = [x[:, :, :, j::sw].reshape(*x.shape[:3], -1) for j in range(min(sw, kw))]
 
   def add_row(n, sums):
     at = (n // (t * h), n // h % t, n % h)
-    g_row = lax.dynamic_slice(g, (*at, 0), (1, 1, 1, w * c)).reshape(-1)
+    row = lax.dynamic_slice(g, (*at, 0), (1, 1, 1, w * c)).reshape(-1)
     rows = [
       lax.dynamic_slice(part, (*at[:2], at[2] * sh, 0), (1, kt, kh, part.shape[3]))[0]
-      for part in columns
+      for part in phases
     ]
-    products = (
-      rows[j % sw][i, k, j // sw * c : (j // sw + w) * c].astype(jnp.float32) * g_row
-      for i, k, j in _taps(kernel_shape)
+    columns = (rows[j % sw][..., j // sw * c : (j // sw + w) * c] for j in range(kw))
+    return tuple(
+      a + x.astype(jnp.float32) * row for a, x in zip(sums, columns, strict=True)
     )
-    return tuple(a + p for a, p in zip(sums, products, strict=True))
 
-  # Shaped like g, not plain zeros: under shard_map a loop's first value must be marked
-  # as differing between devices just as its later ones are.
-  zeros = jnp.zeros_like(g[0, 0, 0], jnp.float32)
-  taps = range(kernel_shape[0] * kernel_shape[1] * kernel_shape[2])
-  sums = lax.fori_loop(0, b * t * h, add_row, tuple(zeros for _ in taps))
-  return jnp.stack(sums).reshape(*kernel_shape[:3], w, c).sum(3)
+  # Made of g, not plain zeros: under shard_map a loop's first value must be marked as
+  # differing between devices just as its later ones are.
+  zeros = jnp.zeros_like(g[0, 0, 0], jnp.float32) + jnp.zeros((kt, kh, 1), jnp.float32)
+  sums = lax.fori_loop(0, b * t * h, add_row, (zeros,) * kw)
+  return jnp.stack(sums, 2).reshape(*kernel_shape[:3], w, c).sum(3)

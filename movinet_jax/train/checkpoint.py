@@ -249,7 +249,8 @@ def _best(scores, mode):
 
 
 def _is_whole(path):
-  # Orbax writes this file last but one, before it renames the folder.
+  # Writing ends with a rename, so what has its final name was once whole. Deleting is
+  # not atomic: a process killed then leaves remains of an old checkpoint.
   return (path / '_CHECKPOINT_METADATA').exists() and (path / 'meta').is_dir()
 
 

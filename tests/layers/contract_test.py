@@ -55,6 +55,11 @@ _STREAM = dataclasses.replace(
   _TINY, causal=True, conv='2plus1d', se='2plus3d', positions=True
 )
 _SMALLER = dataclasses.replace(_STREAM, blocks=_STREAM.blocks[:1])
+_LEAST = dataclasses.replace(
+  _TINY,
+  causal=True,
+  blocks=(movinet.Block(4, 2, (movinet.Layer((3, 1, 1), 4, se=False),)),),
+)
 SMALL = {
   'movinet': {
     'base': _TINY,
@@ -67,8 +72,8 @@ SMALL = {
     'base': ensemble.Spec((ensemble.Member(_TINY), ensemble.Member(_TINY, 2, 1))),
     'stream': ensemble.Spec(
       (
-        ensemble.Member(_SMALLER, resolution=10),
-        ensemble.Member(_SMALLER, stride=2, offset=1),
+        ensemble.Member(_LEAST, resolution=10),
+        ensemble.Member(_LEAST, stride=2, offset=1),
       )
     ),
   },
@@ -135,7 +140,8 @@ def collect():
     for name, spec in SMALL.get(family, {}).items():
       # The native form compiles faster; DepthwiseConv itself is tried with the other.
       model = module.Model(spec, num_classes=3, form='native')
-      members.append(pytest.param(model, MODEL_CLIP, id=f'{family}-{name}'))
+      slow = pytest.mark.slow  # to compile
+      members.append(pytest.param(model, MODEL_CLIP, id=f'{family}-{name}', marks=slow))
   return members, refused
 
 
@@ -247,7 +253,10 @@ def check_causality(module, clip, seen=3):
 
 def fast_jit(function):
   # These small programs cost far more to compile than to run.
-  options = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+  options = {
+    'xla_backend_optimization_level': 0,
+    'xla_llvm_disable_expensive_passes': True,
+  }
   return jax.jit(function, compiler_options=options)
 
 

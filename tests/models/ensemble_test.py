@@ -1,6 +1,7 @@
 """Ensembles are means of networks that see their own frames; they stream like one."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -24,17 +25,19 @@ SIX = ensemble.Spec((Member(STREAM, stride=3, resolution=9), Member(OTHER, strid
 SEVEN = ensemble.Spec((Member(STREAM, stride=2), Member(STREAM, stride=2, offset=1)))
 
 
+@functools.lru_cache
 def make_members(spec):
   """Networks of an ensemble and variables of each, trained apart so to speak."""
   networks = [mj.create('movinet', 5, spec=member.spec) for member in spec.members]
   variables = [
-    mj.init(network, jax.random.key(i), CLIP.shape) for i, network in enumerate(networks)
+    mj.init(network, jax.random.key(i), CLIP.shape)
+    for i, network in enumerate(networks)
   ]
   return networks, variables
 
 
 def one(network, variables, clip):
-  return network.apply(variables, clip)[0]
+  return jax.jit(network.apply)(variables, clip)[0]
 
 
 def resize(clip, height, width):
@@ -45,7 +48,7 @@ def resize(clip, height, width):
 def test_logits_are_the_mean_of_what_each_member_sees():
   (a, b), (va, vb) = make_members(SIX)
   model = mj.create('ensemble', 5, spec=SIX)
-  logits, _ = model.apply(ensemble.join([va, vb]), CLIP)
+  logits, _ = jax.jit(model.apply)(ensemble.join([va, vb]), CLIP)
   seen_by_a, seen_by_b = resize(CLIP[:, [0, 3, 6]], 9, 12), CLIP[:, [0, 2, 4, 6]]
   wanted = (one(a, va, seen_by_a) + one(b, vb, seen_by_b)) / 2
   np.testing.assert_allclose(logits, wanted, atol=1e-6)
@@ -56,7 +59,7 @@ def test_a_member_without_frames_has_no_vote():
   (a, b), (va, vb) = make_members(SEVEN)
   model = mj.create('ensemble', 5, spec=SEVEN)
   variables = ensemble.join([va, vb])
-  logits, state = model.apply(variables, CLIP[:, :1])
+  logits, state = jax.jit(model.apply)(variables, CLIP[:, :1])
   np.testing.assert_allclose(logits, one(a, va, CLIP[:, :1]), atol=1e-6)
   logits, state = jax.jit(model.apply)(variables, CLIP[:, 1:2], state)
   wanted = (one(a, va, CLIP[:, :1]) + one(b, vb, CLIP[:, 1:2])) / 2
@@ -78,7 +81,9 @@ def test_streams(spec):
       start += frames
     np.testing.assert_allclose(logits, whole, atol=2e-6)
     assert jax.tree.structure(state) == jax.tree.structure(wanted)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state, wanted)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state, wanted
+    )
 
 
 def test_join_makes_the_variables_of_the_ensemble():
@@ -106,8 +111,8 @@ def test_published_ensembles():
 
 
 def test_a6_has_the_parameters_of_a4_and_a5():
-  model = mj.create('ensemble/a6', num_classes=600)
-  variables = jax.eval_shape(lambda: mj.init(model, jax.random.key(0), (1, 8, 32, 32, 3)))
+  model = mj.create('ensemble/a6', num_classes=600, form='native')
+  variables = jax.eval_shape(model.init, jax.random.key(0), CLIP)
   count = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
   assert count == 11_349_463 + 18_650_523
 

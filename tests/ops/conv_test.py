@@ -45,7 +45,9 @@ def test_gradients_agree():
   x, kernel = make_case((3, 3), (9, 8))
 
   def gradients(form):
-    loss = lambda x, k: jnp.sin(spatial_conv(x, k, stride=(2, 2), form=form)).sum()
+    def loss(x, k):
+      return jnp.sin(spatial_conv(x, k, stride=(2, 2), form=form)).sum()
+
     return jax.grad(loss, (0, 1))(x, kernel)
 
   for ours, theirs in zip(gradients('auto'), gradients('native'), strict=True):

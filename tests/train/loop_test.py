@@ -2,6 +2,7 @@ import json
 import os
 import signal
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -110,14 +111,24 @@ def test_time_order_and_output(tmp_path):
 
 
 def test_waiting_for_input_is_seen(tmp_path):
-  import time
-
   slow = Batches(on=dict.fromkeys(range(1, 11), lambda: time.sleep(0.05)))
   _run(tmp_path / 'slow', slow, log_every=10, save_every=0)
   _run(tmp_path / 'fast', Batches(), log_every=10, save_every=0)
   shares = [_lines(tmp_path / x)[0]['input_wait_share'] for x in ('slow', 'fast')]
   assert shares[0] > 0.7
   assert shares[1] < shares[0]
+
+
+def test_evaluation_does_not_count_as_training_time(tmp_path):
+  slow = Batches(on=dict.fromkeys(range(1, 11), lambda: time.sleep(0.02)))
+
+  def evaluate(state):
+    time.sleep(0.5)
+    return {'top1': 0.5}
+
+  _run(tmp_path, slow, evaluate=evaluate, eval_every=5, log_every=10, save_every=0)
+  line = next(x for x in _lines(tmp_path) if 'loss' in x)
+  assert line['input_wait_share'] > 0.5  # 0.2 s, where 0.5 s of evaluation went by
 
 
 @pytest.mark.parametrize(('nan_at', 'good'), [(2, None), (6, 3), (7, 6), (10, 9)])
@@ -133,7 +144,7 @@ def test_nan_stops_and_is_never_saved(tmp_path, nan_at, good):
     assert f'c/{good}' in str(error)
 
 
-def test_the_flag_is_read_one_step_late(tmp_path):
+def test_the_flag_is_read_one_step_late(monkeypatch):
   """The device always holds its next step before the host waits for the last one."""
   order = []
 
@@ -160,15 +171,17 @@ def test_the_flag_is_read_one_step_late(tmp_path):
     def write(self, *args): ...
     def flush(self): ...
 
-  loop._Log.write = (original := loop._Log.write)
-  try:
-    loop._Log.write = lambda self, number: {}
-    loop.run(
-      stepper, _fresh(), Batches(), total_steps=4, log_every=0, save_every=0,
-      checkpointer=NoSaves(), writer=NoWriter(),
-    )  # fmt: skip
-  finally:
-    loop._Log.write = original
+  monkeypatch.setattr(loop._Log, 'write', lambda self, number: {})
+  loop.run(
+    stepper,
+    _fresh(),
+    Batches(),
+    total_steps=4,
+    log_every=0,
+    save_every=0,
+    checkpointer=NoSaves(),
+    writer=NoWriter(),
+  )
   assert order == [
     ('step', 1), ('step', 2), ('read', 1), ('step', 3), ('read', 2),
     ('step', 4), ('read', 3), ('read', 4),

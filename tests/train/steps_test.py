@@ -216,6 +216,14 @@ def test_freezing():
   np.testing.assert_allclose(metrics['learning_rate'], 1.8 * 8 / 1024, rtol=1e-6)
 
 
+def test_what_is_frozen_does_not_use_up_the_clipping_norm():
+  moved = []
+  for weight_decay in (0.0, 1e3):
+    tx = make_optimizer(batch_size=8, total_steps=10, weight_decay=weight_decay)
+    moved.append(_one_step(freeze='backbone', tx=tx)[0].params['classifier'])
+  assert max_difference(*moved) == 0
+
+
 def test_freezing_a_norm_that_cannot_be_frozen_is_an_error():
   class Stubborn(nn.Module):
     @nn.compact

@@ -1,0 +1,98 @@
+"""MoViNets whole: clips against the native convolution, live frames, a training step.
+
+python benchmarks/movinet.py          prints a JSON line each; about three minutes
+python benchmarks/movinet.py stream   only the named parts: clip, stream, train
+"""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+from timing import compile_program, describe_machine, time_in_turns
+
+import movinet_jax as mj
+from movinet_jax.train import losses, optimizers, state, steps
+
+
+def clip() -> dict:
+  """A0 on 8 frames of 172², against the same network with XLA's grouped convolution."""
+  forms = ('shifted', 'native')
+  models = {form: mj.create('movinet/a0', form=form) for form in forms}
+  variables = mj.init(models['shifted'], jax.random.key(0), (1, 8, 172, 172, 3))
+  x = jax.random.uniform(jax.random.key(1), (1, 8, 172, 172, 3))
+  programs = {f: compile_program(m.apply, variables, x)[0] for f, m in models.items()}
+  calls = {form: lambda p=p: p(variables, x) for form, p in programs.items()}
+  times = time_in_turns(calls)
+  result = {f'{form}_ms': round(ms, 1) for form, ms in times.items()}
+  return {**result, 'ratio': round(times['native'] / times['shifted'], 1)}
+
+
+def stream() -> dict:
+  """Live, milliseconds a frame: frame by frame, and 8 frames a call."""
+  result = {}
+  for name, size in (('a0', 172), ('a2', 224)):
+    model = mj.create(f'movinet/{name}-stream')
+    variables = mj.init(model, jax.random.key(0), (1, 1, size, size, 3))
+    for frames in (1, 8):
+      # Weights as constants, as movinet_jax.serve.Live runs a network.
+      x = jax.random.uniform(jax.random.key(1), (1, frames, size, size, 3))
+      start = model.init_state(1, (size, size))
+      step = lambda x, s, m=model, v=variables: m.apply(v, x, s)  # noqa: E731
+      step, compile_secs = compile_program(step, x, start)
+      ms = time_in_turns({'step': _carry(step, x, start)}, rounds=100)['step']
+      result[f'{name}_chunk{frames}_ms_per_frame'] = round(ms / frames, 2)
+      result[f'{name}_chunk{frames}_compile_secs'] = round(compile_secs, 1)
+  return result
+
+
+def _carry(step, x, start):
+  carried = [start]
+
+  def call():
+    logits, carried[0] = step(x, carried[0])
+    return logits
+
+  return call
+
+
+def train() -> dict:
+  """A0's training step, 2 clips of 8 frames of 64², against its forward pass."""
+  model = mj.create('movinet/a0', dropout=0.2, stochastic_depth=0.2)
+  variables = mj.init(model, jax.random.key(0), (2, 8, 64, 64, 3))
+  tx = optimizers.make_optimizer(batch_size=2, total_steps=100)
+  loss = losses.make_loss('softmax', label_smoothing=0.1)
+  step = steps.make_train_step(model, tx, loss, seed=0)
+  current = state.make_state(variables, tx)
+  batch = {
+    'video': jax.random.uniform(jax.random.key(1), (2, 8, 64, 64, 3)),
+    'label': jnp.array([3, 5]),
+    'mask': jnp.ones(2),
+  }
+  step, compile_secs = compile_program(step, current, batch)
+  forward, _ = compile_program(model.apply, variables, batch['video'])
+  calls = {
+    'step': lambda: step(current, batch),
+    'forward': lambda: forward(variables, batch['video']),
+  }
+  times = time_in_turns(calls)
+  return {
+    **{f'{name}_ms': round(ms, 1) for name, ms in times.items()},
+    'ratio': round(times['step'] / times['forward'], 2),
+    'compile_secs': round(compile_secs, 1),
+  }
+
+
+PARTS = {'clip': clip, 'stream': stream, 'train': train}
+
+
+def main(names):
+  for name in names or PARTS:
+    if name not in PARTS:
+      raise SystemExit(f'no part {name!r}; there are {", ".join(PARTS)}')
+    row = {'benchmark': f'movinet_{name}', **PARTS[name](), **describe_machine()}
+    print(json.dumps(row), flush=True)
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

@@ -1,0 +1,47 @@
+"""Timing programs against each other in one process."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+
+
+def compile_program(function: Callable, *args) -> tuple[Callable, float]:
+  """Compiles for these arguments, not from a cache: (program, seconds)."""
+  jax.config.update('jax_enable_compilation_cache', False)
+  lowered = jax.jit(function).lower(*args)
+  began = time.perf_counter()
+  return lowered.compile(), time.perf_counter() - began
+
+
+def time_in_turns(
+  calls: Mapping[str, Callable[[], object]], rounds: int = 20, budget_secs: float = 20
+) -> dict[str, float]:
+  """Median milliseconds of each call, one after the other in every round.
+
+  Taking turns makes a machine that slows down slow all of them; rounds end early when the
+  budget is spent, but never before three.
+  """
+  for call in calls.values():
+    jax.block_until_ready(call())
+  times = {name: [] for name in calls}
+  began = time.perf_counter()
+  for n in range(rounds):
+    for name, call in calls.items():
+      start = time.perf_counter()
+      jax.block_until_ready(call())
+      times[name].append(1e3 * (time.perf_counter() - start))
+    if n >= 2 and time.perf_counter() - began > budget_secs:
+      break
+  return {name: statistics.median(t) for name, t in times.items()}
+
+
+def describe_machine() -> dict:
+  """What a number of this run depends on."""
+  device = jax.devices()[0]
+  return {
+    'date': time.strftime('%Y-%m-%d'),
+    'device': f'{len(jax.devices())} x {device.device_kind} ({device.platform})',
+    'jax': jax.__version__,
+  }
