@@ -100,7 +100,7 @@ def test_killed_at_random_moments_and_while_writing(tmp_path, uninterrupted):
       else:
         time.sleep(rng.uniform(0, 0.2))
         _kill_when(process, lambda: True)
-    # Nothing that was whole before is lost, the first save apart, which had none.
+    # Nothing that was whole before is lost.
     assert _latest(tmp_path) >= begun
     begun = _latest(tmp_path)
   assert 0 < begun < TOTAL
