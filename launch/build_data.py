@@ -1,4 +1,4 @@
-"""movinet build-data: make a dataset, from Kinetics files or of moving textures."""
+"""Make a dataset, from Kinetics files or of moving textures."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""movinet check-data: decode every video once and list the bad ones."""
+"""Decode every video once and list the bad ones."""
 
 import argparse
 import collections

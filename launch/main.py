@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 
 import launch
-from movinet_jax.names import suggest
 
 _NOT_VERBS = {'main', 'config', 'parts'}
 
@@ -27,6 +26,7 @@ def list_verbs() -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs `movinet VERB ...` and returns its exit code."""
+  _set_environment()
   argv = list(sys.argv[1:] if argv is None else argv)
   verbs = list_verbs()
   if not argv or argv[0] in ('-h', '--help', 'help'):
@@ -34,26 +34,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
   verb, *rest = argv
   if verb not in verbs:
+    from movinet_jax.names import suggest
+
     print(f'movinet: no verb {verb!r}{suggest(verb, verbs)}', file=sys.stderr)
     return 2
-  _keep_compiled_programs()
   module = importlib.import_module(f'launch.{verbs[verb]}')
   try:
     return module.main(rest)
+  except BrokenPipeError:  # `movinet ... | head`
+    return 0
   except Exception as error:
     code = find_exit_code(error)
     if code is None:
       raise
     print(f'movinet {verb}: {error}', file=sys.stderr)
     return code
-  except BrokenPipeError:  # `movinet ... | head`
-    return 0
 
 
-def _keep_compiled_programs():
-  """A second run of the same network need not compile it again."""
+def _set_environment():
+  """Keeps compiled programs, so that a second run need not compile them again.
+
+  JAX and TensorFlow read these when they are imported, so nothing here imports them first.
+  """
   cache = os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache'))
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', f'{cache}/movinet-jax')
+  # TensorFlow, behind the TensorBoard writer, greets with lines that say nothing here.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 
 def find_exit_code(error: Exception) -> int | None:
