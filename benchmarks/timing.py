@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 import jax
 
 
-def compile_program(function: Callable, *args) -> tuple[Callable, float]:
-  """Compiles for these arguments, not from a cache: (program, seconds)."""
+def compile_program(function: Callable, *args, **options) -> tuple[Callable, float]:
+  """Compiles for these arguments, not from a cache: (program, seconds).
+
+  Options are those of jax.jit.
+  """
   jax.config.update('jax_enable_compilation_cache', False)
-  lowered = jax.jit(function).lower(*args)
+  lowered = jax.jit(function, **options).lower(*args)
   began = time.perf_counter()
   return lowered.compile(), time.perf_counter() - began
 
