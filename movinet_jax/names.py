@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable, Mapping
 
+_SHOWN = 12  # of the names there are; a label map has hundreds
+
 
 def find(table: Mapping, name: str, kind: str):
   """Returns `table[name]`.
@@ -10,14 +12,24 @@ def find(table: Mapping, name: str, kind: str):
   Raises:
     ValueError: no such name; says what there is and what was probably meant.
   """
-  if name in table:
-    return table[name]
-  raise ValueError(f'unknown {kind} {name!r}{suggest(name, table)}')
+  check_name(name, table, kind)
+  return table[name]
+
+
+def check_name(name: str, choices: Iterable[str], kind: str):
+  """Raises a ValueError unless the name is among the choices, as `find` does."""
+  if name not in choices:
+    raise ValueError(f'unknown {kind} {name!r}{suggest(name, choices)}')
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:
-  """Ends an error message: the nearest choice, and all of them."""
-  choices = sorted(map(str, choices))
-  near = difflib.get_close_matches(str(name), choices, n=1)
-  hint = f'; did you mean {near[0]!r}?' if near else ''
-  return f'{hint} (choices: {", ".join(choices)})'
+  """Ends an error message: the nearest choice, and what there is.
+
+  A name that choices begin with is taken for short; else those spelled like it count.
+  """
+  name, choices = str(name), sorted(map(str, choices))
+  near = [choice for choice in choices if name and choice.startswith(name)][:3]
+  near = near or difflib.get_close_matches(name, choices, n=1)
+  hint = f'; did you mean {" or ".join(map(repr, near))}?' if near else ''
+  more = f', … {len(choices) - _SHOWN} more' if len(choices) > _SHOWN else ''
+  return f'{hint} (choices: {", ".join(choices[:_SHOWN])}{more})'

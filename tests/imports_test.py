@@ -29,7 +29,7 @@ INSIDE = {
     'movinet_jax.spec',
   ),
   'movinet_jax.data': ('movinet_jax.names',),
-  'movinet_jax.train': (),
+  'movinet_jax.train': ('movinet_jax.names',),
 }
 # What they may import of other projects, where that is limited.
 OUTSIDE = {

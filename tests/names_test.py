@@ -2,7 +2,7 @@
 
 import pytest
 
-from movinet_jax.names import find, suggest
+from movinet_jax.names import check_name, find, suggest
 
 TABLE = {'train': 1, 'evaluate': 2, 'stream': 3}
 
@@ -23,3 +23,18 @@ def test_near_misses_are_named(name):
 def test_far_misses_get_the_choices_only():
   assert suggest('xyz', TABLE) == ' (choices: evaluate, stream, train)'
   assert suggest(9, [1, 2]) == ' (choices: 1, 2)'
+
+
+def test_short_names_are_completed_and_long_lists_cut():
+  assert suggest('tra', [*TABLE, 'trace']) == (
+    "; did you mean 'trace' or 'train'? (choices: evaluate, stream, trace, train)"
+  )
+  labels = [f'label {i:03}' for i in range(600)]
+  assert suggest('xyz', labels).endswith('label 011, … 588 more)')
+  assert "did you mean 'label 599'?" in suggest('lable 599', labels)
+
+
+def test_check_name():
+  check_name('train', ('train', 'test'), 'split')
+  with pytest.raises(ValueError, match="unknown split 'trian'; did you mean 'train'"):
+    check_name('trian', ('train', 'test'), 'split')

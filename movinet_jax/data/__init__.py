@@ -26,7 +26,8 @@ from movinet_jax.data.reader import (
   read_clip,
   read_frames,
 )
-from movinet_jax.data.source import Record, Source, SourceError, make_source, suggest
+from movinet_jax.data.source import Record, Source, SourceError, make_source
+from movinet_jax.names import suggest
 
 __all__ = [
   'Batch',
@@ -65,14 +66,12 @@ def open_source(name: str, **kwargs) -> Source:
     SourceError: no such kind, an argument it does not have, or data it cannot use.
   """
   if name not in list_sources():
-    raise SourceError(f'no data source {name!r}; {suggest(name, list_sources())}')
+    raise SourceError(f'no data source {name!r}{suggest(name, list_sources())}')
   opener = importlib.import_module(f'{sources.__name__}.{name}').open_source
   known = inspect.signature(opener).parameters
   for key in kwargs:
     if key not in known:
-      raise SourceError(
-        f'source {name!r} has no argument {key!r}; {suggest(key, known)}'
-      )
+      raise SourceError(f'source {name!r} has no argument {key!r}{suggest(key, known)}')
   missing = [k for k, p in known.items() if p.default is p.empty and k not in kwargs]
   if missing:
     raise SourceError(

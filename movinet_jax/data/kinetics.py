@@ -25,6 +25,7 @@ from movinet_jax.data.manifest import append_rows, one_line, read_rows
 from movinet_jax.data.reader import count_frames
 from movinet_jax.data.source import SourceError
 from movinet_jax.data.transcode import write_cut
+from movinet_jax.names import suggest
 
 VERSIONS = ('400', '600', '700')
 # DeepMind's archives say validate, CVDF's say val.
@@ -384,8 +385,8 @@ def build(prepared: str, data_dir: str, version: str) -> str:
     SourceError: the folder there was built from other clips.
   """
   if version not in VERSIONS:
-    known = sources.suggest(version, VERSIONS)
-    raise SourceError(f'no version {version!r} of Kinetics; {known}')
+    known = suggest(version, VERSIONS)
+    raise SourceError(f'no version {version!r} of Kinetics{known}')
   builder = Kinetics(
     prepared=prepared, config=version, data_dir=data_dir, file_format='array_record'
   )

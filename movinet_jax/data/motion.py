@@ -19,7 +19,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from movinet_jax.data.source import suggest
+from movinet_jax.names import suggest
 
 _MODES = 4  # waves per picture, at most: the shortest is 12 pixels of 48
 _MEAN, _DEVIATION = 128, 42  # of the pixels, in every channel
@@ -85,7 +85,7 @@ class Motion:
   def __post_init__(self):
     for name in self.classes:
       if name not in PATTERNS:
-        raise ValueError(f'no motion {name!r}; {suggest(name, PATTERNS)}')
+        raise ValueError(f'no motion {name!r}{suggest(name, PATTERNS)}')
     if self.frames < 2:
       raise ValueError(f'motion needs 2 frames at least, got frames={self.frames}')
     if self.size < 16 or self.size % 2:

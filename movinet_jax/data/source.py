@@ -2,11 +2,12 @@
 
 import csv
 import dataclasses
-import difflib
 import hashlib
 import json
 import os
 from collections.abc import Sequence
+
+from movinet_jax.names import suggest
 
 _SUFFIXES = 'mp4 m4v mov mkv webm avi mpg mpeg ts mts flv wmv 3gp ogv y4m'
 VIDEO_SUFFIXES = frozenset(f'.{suffix}' for suffix in _SUFFIXES.split())
@@ -148,17 +149,7 @@ def find_label(text: str, numbers: dict[str, int], where: str) -> int:
   """The number of a label name; an error names the row and the nearest known name."""
   if text in numbers:
     return numbers[text]
-  raise SourceError(f'{where}: unknown label {text!r}; {suggest(text, numbers)}')
-
-
-def suggest(wrong: str, right) -> str:
-  """'did you mean …' with the nearest names, or the first few there are."""
-  right = list(right)
-  near = [name for name in right if wrong and name.startswith(wrong)]
-  if near := near[:3] or difflib.get_close_matches(wrong, right, n=3, cutoff=0.5):
-    return 'did you mean ' + ' or '.join(map(repr, near)) + '?'
-  more = ', …' if len(right) > 8 else ''
-  return f'there are {len(right)}: ' + ', '.join(map(repr, right[:8])) + more
+  raise SourceError(f'{where}: unknown label {text!r}{suggest(text, numbers)}')
 
 
 def list_folder(path: str) -> list[os.DirEntry]:

@@ -6,7 +6,6 @@ averages the probabilities of several views of a video, as X3D and SlowFast repo
 """
 
 import dataclasses
-import difflib
 import io
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from movinet_jax.names import check_name
 from movinet_jax.train.mesh import make_mesh, read_local_rows, replicated, shard_batch
 from movinet_jax.train.metrics import Classification, MultiLabel
 
@@ -74,11 +74,7 @@ def evaluate(
     ValueError: for a name that comes twice in 'clip' or 'stream', views that disagree
       about the label, scores that are NaN (the video is named), or no video at all.
   """
-  if mode not in MODES:
-    near = difflib.get_close_matches(mode, MODES, n=1, cutoff=0.0)[0]
-    raise ValueError(
-      f'Unknown mode {mode!r}; did you mean {near!r}? There are {MODES}.'
-    )
+  check_name(mode, MODES, 'mode')
   began = time.perf_counter()
   rows = [_read_rows(predict, variables, batch) for batch in batches]
   names, scores, labels = _gather(rows)

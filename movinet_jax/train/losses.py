@@ -4,13 +4,14 @@ A loss is a mean so that it reads the same at any batch size; steps weight the m
 of micro-batches by their mask sums, which makes accumulation exact.
 """
 
-import difflib
 import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from movinet_jax.names import find
 
 
 def softmax_cross_entropy(logits, label, mask, *, label_smoothing: float = 0.0):
@@ -65,11 +66,7 @@ def make_loss(name: str = 'softmax', *, label_smoothing: float = 0.0):
   Raises:
     ValueError: for an unknown name, or smoothing outside [0, 1).
   """
-  if name not in LOSSES:
-    near = difflib.get_close_matches(name, LOSSES, n=1, cutoff=0.0)[0]
-    raise ValueError(
-      f'Unknown loss {name!r}; did you mean {near!r}? There are {sorted(LOSSES)}.'
-    )
+  loss = find(LOSSES, name, 'loss')
   if not 0 <= label_smoothing < 1:
     raise ValueError(f'label_smoothing is {label_smoothing}, wanted 0 <= it < 1.')
-  return functools.partial(LOSSES[name], label_smoothing=label_smoothing)
+  return functools.partial(loss, label_smoothing=label_smoothing)

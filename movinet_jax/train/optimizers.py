@@ -1,12 +1,13 @@
 """Optimizers, as optax chains that follow the published training runs."""
 
-import difflib
 import inspect
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from movinet_jax.names import check_name, find
 
 # The batch at which learning rates are stated (MoViNet supplement, B.1).
 REFERENCE_BATCH = 1024
@@ -52,13 +53,10 @@ def make_optimizer(
     ValueError: for an unknown name or option (the nearest is named), or steps that
       do not fit.
   """
-  if name not in _METHODS:
-    raise ValueError(_near_miss('optimizer', name, _METHODS))
-  method = _METHODS[name]
+  method = find(_METHODS, name, 'optimizer')
   known = [p for p in inspect.signature(method).parameters if p not in _OURS]
   for option in options:
-    if option not in known:
-      raise ValueError(_near_miss(f'option of {name}', option, known))
+    check_name(option, known, f'option of {name}')
   schedule = make_schedule(
     learning_rate * batch_size / REFERENCE_BATCH, total_steps, warmup_steps
   )
@@ -132,8 +130,3 @@ def _adamw(schedule, weight_decay, b1=0.9, b2=0.999, epsilon=1e-8):
 
 _METHODS = {'rmsprop': _rmsprop, 'sgd': _sgd, 'adamw': _adamw}
 _OURS = ('schedule', 'weight_decay')  # arguments that are not a method's options
-
-
-def _near_miss(what, got, known):
-  near = difflib.get_close_matches(got, known, n=1, cutoff=0.0)[0]
-  return f'Unknown {what} {got!r}; did you mean {near!r}? There are {sorted(known)}.'

@@ -21,7 +21,6 @@ and cutting there would leave them without any gradient. This way every sub-clip
 learns through its own part of the running mean.
 """
 
-import difflib
 import functools
 from collections.abc import Mapping
 
@@ -31,6 +30,7 @@ import optax
 from flax import linen as nn
 from flax.errors import ModifyScopeVariableError
 
+from movinet_jax.names import check_name
 from movinet_jax.train.metrics import count_correct
 
 
@@ -71,8 +71,8 @@ def make_train_step(
     ValueError: here for arguments out of range; when tracing, for a batch or clip that
       does not divide, or a model that carries no stream.
   """
-  _check_choice('boundary', boundary, ('exact', 'truncated'))
-  _check_choice('freeze', freeze, ('none', 'batch_norm', 'backbone'))
+  check_name(boundary, ('exact', 'truncated'), 'boundary')
+  check_name(freeze, ('none', 'batch_norm', 'backbone'), 'freeze')
   _check_counts(accumulate=accumulate, subclips=subclips)
   if not 0 <= ema_decay < 1:
     raise ValueError(f'ema_decay is {ema_decay}, wanted 0 <= it < 1.')
@@ -100,7 +100,7 @@ def make_eval_step(model, *, mode: str = 'clip', chunk_frames: int = 1):
       carrying the state, and gives the logits after the last frame.
     chunk_frames: frames per chunk in 'stream'; the last chunk may be shorter.
   """
-  _check_choice('mode', mode, ('clip', 'stream', 'multiclip'))
+  check_name(mode, ('clip', 'stream', 'multiclip'), 'mode')
   _check_counts(chunk_frames=chunk_frames)
 
   def whole(variables, video):
@@ -331,14 +331,6 @@ def _in_classifier(path):
 
 def _stop_outside_classifier(path, x):
   return x if _in_classifier(path) else jax.lax.stop_gradient(x)
-
-
-def _check_choice(name, got, choices):
-  if got not in choices:
-    near = difflib.get_close_matches(str(got), choices, n=1, cutoff=0.0)[0]
-    raise ValueError(
-      f'Unknown {name} {got!r}; did you mean {near!r}? There are {choices}.'
-    )
 
 
 def _check_counts(**counts):

@@ -4,6 +4,7 @@ import os
 
 from movinet_jax.data import source as sources
 from movinet_jax.data.source import Record, Source, SourceError
+from movinet_jax.names import suggest
 
 
 def open_source(
@@ -31,7 +32,7 @@ def open_source(
   home = os.path.join(root, split) if split else root
   if split and not os.path.isdir(home):
     there = [entry.name for entry in sources.list_folder(root) if entry.is_dir()]
-    raise SourceError(f'{root} has no split {split!r}; {sources.suggest(split, there)}')
+    raise SourceError(f'{root} has no split {split!r}{suggest(split, there)}')
   classes = _list_classes(home)
   names = sources.read_labels(labels) or tuple(classes)
   numbers = {name: number for number, name in enumerate(names)}

@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 
 from movinet_jax.data import source as sources
 from movinet_jax.data.source import Record, Source, SourceError
+from movinet_jax.names import suggest
 
 
 def open_source(
@@ -28,8 +29,8 @@ def open_source(
   """
   builder = _open_builder(directory)
   if split not in builder.info.splits:
-    known = sources.suggest(split, builder.info.splits)
-    raise SourceError(f'{directory} has no split {split!r}; {known}')
+    known = suggest(split, builder.info.splits)
+    raise SourceError(f'{directory} has no split {split!r}{known}')
   own = tuple(builder.info.features['label'].names)
   metadata = builder.info.metadata or {}
   if split not in metadata.get('digests', {}):
