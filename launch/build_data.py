@@ -1,9 +1,9 @@
 """Make a dataset, from Kinetics files or of moving textures."""
 
-import argparse
 import os
 import sys
 
+from launch.arguments import make_parser
 from movinet_jax.data import SourceError, motion
 
 _HELP = """\
@@ -39,18 +39,15 @@ def main(argv: list[str]) -> int:
     return 2
 
 
-def _make_parser() -> argparse.ArgumentParser:
-  raw = argparse.RawDescriptionHelpFormatter
-  parser = argparse.ArgumentParser(
-    prog='movinet build-data', description=_HELP, formatter_class=raw
-  )
+def _make_parser():
+  parser = make_parser('build-data', _HELP)
   kinds = parser.add_subparsers(title='datasets', required=True, metavar='DATASET')
 
   kinetics = kinds.add_parser(
     'kinetics',
     help='Kinetics-400, 600 or 700',
     description=_KINETICS_HELP,
-    formatter_class=raw,
+    formatter_class=parser.formatter_class,
   )
   kinetics.add_argument(
     '--version', default='600', help='400, 600 or 700; default: 600'

@@ -1,10 +1,10 @@
 """Decode every video once and list the bad ones."""
 
-import argparse
 import collections
 import os
 import sys
 
+from launch.arguments import make_parser
 from movinet_jax.data import SourceError, check, open_source
 
 _HELP = """\
@@ -43,12 +43,8 @@ def main(argv: list[str]) -> int:
   return 0
 
 
-def _make_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='movinet check-data',
-    description=_HELP,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+def _make_parser():
+  parser = make_parser('check-data', _HELP)
   parser.add_argument('data', help='folder of class folders, or CSV file of path,label')
   parser.add_argument('--split', help='sub-folder of data that holds the class folders')
   parser.add_argument('--root', help='where relative paths of a CSV file start')

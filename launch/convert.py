@@ -8,13 +8,13 @@ result starts a training (--config.init=a0.npz). A file that lacks more than the
 is refused; --partial accepts it.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from flax import traverse_util
 
+from launch.arguments import make_parser
 from movinet_jax import convert, models
 
 
@@ -24,7 +24,9 @@ def main(argv: Sequence[str]) -> int:
   if out.exists():
     raise FileExistsError(f'{out} exists already: remove it, or choose another file')
   options = {'gate': arguments.gate} if arguments.gate else {}
-  model = models.create(arguments.model, arguments.num_classes, **options)
+  model = models.create(
+    arguments.model, arguments.num_classes, spec=arguments.spec, **options
+  )
   variables, report = convert.load_with_report(
     arguments.weights, model, partial=arguments.partial
   )
@@ -34,13 +36,10 @@ def main(argv: Sequence[str]) -> int:
   return 0
 
 
-def _make_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    'movinet convert',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+def _make_parser():
+  parser = make_parser('convert', __doc__)
   parser.add_argument('model', help='family/variant, such as movinet/a0-stream')
+  parser.add_argument('--spec', help='architecture file of a family: found.json')
   parser.add_argument('--weights', required=True, help='checkpoint prefix or .npz')
   parser.add_argument('--out', required=True, help='.npz to write')
   parser.add_argument('--num-classes', type=int, default=600)

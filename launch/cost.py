@@ -12,6 +12,7 @@ import argparse
 from collections import Counter
 from collections.abc import Sequence
 
+from launch.arguments import make_parser
 from movinet_jax import cost, models
 
 # MoViNet, supplement, Table 5: GFLOPs (GMACs) of a clip and millions of parameters. The
@@ -92,12 +93,8 @@ def _say(published, unit=''):
   return '' if published is None else f'published: {published}{unit}'
 
 
-def _make_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    'movinet cost',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+def _make_parser():
+  parser = make_parser('cost', __doc__)
   parser.add_argument('model', help='family/variant, or a family with --spec')
   parser.add_argument('--clip', type=_clip, help='FRAMESxSIZE or FRAMESxHEIGHTxWIDTH')
   parser.add_argument('--num-classes', type=int, default=600)

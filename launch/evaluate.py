@@ -11,7 +11,6 @@ clips of a video. Writes OUT.json, OUT-classes.csv and OUT-confusion.png, where 
 evaluation-MODE in the workdir unless --out says otherwise.
 """
 
-import argparse
 import csv
 import dataclasses
 import json
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from launch import parts
+from launch.arguments import make_parser, pair
 from movinet_jax.train import evaluation
 
 
@@ -35,23 +35,22 @@ def main(argv: Sequence[str]) -> int:
     clip = dataclasses.replace(clip, frames=arguments.frames)
   section = {**trained.config['data']['eval'], **dict(arguments.set)}
   source = parts.open_sources({'eval': section}, trained.labels)['eval']
-  size = parts.round_to_devices(
-    arguments.batch_size or trained.config['eval_batch_size']
-  )
-  run = parts.make_evaluate(
-    trained.model,
-    mode=arguments.mode,
-    chunk_frames=arguments.chunk,
-    multi_label=source.multi_label,
-  )
   # One bad file of a small split must not stop an evaluation: it is counted as missing.
   loader = {**trained.config['loader'], 'max_failed_share': 1.0}
-  with parts.make_eval_batches(source, clip, loader, size) as batches:
-    result = run(trained.variables, batches, len(source))
+  run = parts.make_evaluate(
+    trained.model,
+    source,
+    clip,
+    loader,
+    arguments.batch_size or trained.config['eval_batch_size'],
+    mode=arguments.mode,
+    chunk_frames=arguments.chunk,
+  )
+  result, failures = run(trained.variables)
   out = arguments.out or str(
     Path(arguments.checkpoint) / f'evaluation-{arguments.mode}'
   )
-  report(result, batches.failures, trained.labels, out)
+  report(result, failures, trained.labels, out)
   return 0
 
 
@@ -126,12 +125,8 @@ def draw_confusion(confusion: np.ndarray, labels, path: str):
   pyplot.close(figure)
 
 
-def _make_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    'movinet evaluate',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+def _make_parser():
+  parser = make_parser('evaluate', __doc__)
   add = parser.add_argument
   add('--checkpoint', required=True, help='workdir of a training run')
   add('--which', default='latest', help='latest, best or a step')
@@ -145,15 +140,8 @@ def _make_parser() -> argparse.ArgumentParser:
     '--set',
     action='append',
     default=[],
-    type=_pair,
+    type=pair,
     metavar='KEY=VALUE',
     help='change a key of the data section: root, split, path, …',
   )
   return parser
-
-
-def _pair(text: str) -> tuple[str, str]:
-  key, equals, value = text.partition('=')
-  if not equals:
-    raise argparse.ArgumentTypeError(f'{text!r} is not KEY=VALUE')
-  return key, value

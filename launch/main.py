@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import launch
 
-_NOT_VERBS = {'main', 'config', 'parts'}
+_NOT_VERBS = {'main', 'arguments', 'config', 'parts'}
 
 
 def list_verbs() -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
+import tqdm
 
 from movinet_jax import convert, data, models
 from movinet_jax.names import suggest
@@ -52,13 +53,6 @@ def open_sources(section: Mapping, labels=None) -> dict[str, data.Source]:
     given = {'labels': labels} if labels else {}
     sources['eval'] = data.open_source(**{**given, **section['eval']})
   return sources
-
-
-def make_eval_batches(source, clip, loader: Mapping, batch_size: int):
-  """Every video of a source once, this process's share."""
-  shard = jax.process_index(), jax.process_count()
-  options = {'batch_size': batch_size, 'train': False, 'shard': shard}
-  return call(data.make_batches, loader, source=source, clip=clip, **options)
 
 
 def round_to_devices(size: int) -> int:
@@ -115,20 +109,39 @@ def load_initial(model, seed: int, path: str = ''):
   return convert.fit(variables, model, seed=seed)
 
 
-def make_evaluate(model, *, mode='clip', chunk_frames=1, multi_label=False):
-  """Compiles an evaluation once: (variables, batches, expected) -> Evaluation."""
+def make_evaluate(
+  model, source, clip, loader: Mapping, batch_size: int, *, mode='clip', chunk_frames=1
+):
+  """Compiles the evaluation of a source once: variables -> (Evaluation, failures).
+
+  Every video counts once, each process reading its share. Failures are the reasons of
+  those of this process that could not be decoded, by name.
+  """
   step = steps.make_eval_step(model, mode=mode, chunk_frames=chunk_frames)
   predict = evaluation.make_predict(step, mesh.make_mesh())
+  size = round_to_devices(batch_size)
+  shard = jax.process_index(), jax.process_count()
+  options = {'source': source, 'clip': clip, 'batch_size': size, 'shard': shard}
 
-  def run(variables, batches, expected=None):
-    return evaluation.evaluate(
-      predict,
-      variables,
-      _split_views(batches),
-      mode=mode,
-      multi_label=multi_label,
-      expected=expected,
-    )
+  def run(variables):
+    with call(data.make_batches, loader, train=False, **options) as batches:
+      shown = tqdm.tqdm(
+        batches,
+        desc='Evaluating',
+        total=-(-len(source) // size),
+        unit='batch',
+        leave=False,
+        disable=True if shard[0] else None,  # None: unless stderr is a terminal
+      )
+      result = evaluation.evaluate(
+        predict,
+        variables,
+        _split_views(shown),
+        mode=mode,
+        multi_label=source.multi_label,
+        expected=len(source),
+      )
+    return result, batches.failures
 
   return run
 

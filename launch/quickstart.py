@@ -7,7 +7,6 @@ could be of any class. The trained network therefore has to be good on clips and
 where it gives the same answers, and no better than chance on single frames.
 """
 
-import argparse
 import dataclasses
 import resource
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launch import config, parts, stream, train
+from launch.arguments import make_parser
 from movinet_jax import serve
 from movinet_jax.data import motion
 
@@ -23,11 +23,7 @@ CONFIG = 'configs/movinet/quickstart.py'
 
 
 def main(argv: Sequence[str]) -> int:
-  parser = argparse.ArgumentParser(
-    'movinet quickstart',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = make_parser('quickstart', __doc__)
   parser.add_argument('--workdir', default='runs/quickstart', help='folder of the run')
   home = Path(parser.parse_args(argv).workdir)
   began = time.perf_counter()
@@ -68,11 +64,11 @@ def _say(text: str):
 
 def _evaluate(trained, clip, mode):
   source = parts.open_sources({'eval': trained.config['data']['eval']}, trained.labels)
-  size = parts.round_to_devices(trained.config['eval_batch_size'])
-  run = parts.make_evaluate(trained.model, mode=mode)
-  loader = trained.config['loader']
-  with parts.make_eval_batches(source['eval'], clip, loader, size) as batches:
-    return run(trained.variables, batches, len(source['eval']))
+  loader, size = trained.config['loader'], trained.config['eval_batch_size']
+  run = parts.make_evaluate(
+    trained.model, source['eval'], clip, loader, size, mode=mode
+  )
+  return run(trained.variables)[0]
 
 
 def _stream(trained, path):

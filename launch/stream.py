@@ -9,7 +9,6 @@ The state is carried from frame to frame: memory does not depend on how long the
 is. Frames are taken at the rate that the network was trained at (--fps to change it).
 """
 
-import argparse
 import contextlib
 import json
 import sys
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from launch import parts
+from launch.arguments import at_least_1, make_parser
 from movinet_jax import data, serve
 
 
@@ -99,25 +99,14 @@ def _print_line(prediction, seconds, top):
   )
 
 
-def _make_parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    'movinet stream',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+def _make_parser():
+  parser = make_parser('stream', __doc__)
   parser.add_argument('--checkpoint', required=True, help='workdir of a training run')
   parser.add_argument('--which', default='latest', help='latest, best or a step')
   parser.add_argument('--source', required=True, help='video file or camera number')
-  parser.add_argument('--top', type=_at_least_1, default=3, help='classes to show')
+  parser.add_argument('--top', type=at_least_1, default=3, help='classes to show')
   parser.add_argument('--fps', type=float, help='frames to take per second of video')
-  parser.add_argument('--chunk', type=_at_least_1, default=1, help='frames per call')
+  parser.add_argument('--chunk', type=at_least_1, default=1, help='frames per call')
   parser.add_argument('--save', help='MP4 file to write, predictions in the picture')
   parser.add_argument('--json', action='store_true', help='one JSON line per call')
   return parser
-
-
-def _at_least_1(text: str) -> int:
-  value = int(text)
-  if value < 1:
-    raise argparse.ArgumentTypeError(f'{value} is not 1 or more')
-  return value

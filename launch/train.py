@@ -10,7 +10,6 @@ config can be set with --config.section.key=value; a workdir begun with another 
 refused, and the differences are shown.
 """
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ import jax
 
 from launch import config as configs
 from launch import parts
+from launch.arguments import make_parser
 from movinet_jax import data
 from movinet_jax.train import (
   checkpoint,
@@ -35,11 +35,7 @@ from movinet_jax.train import (
 
 
 def main(argv: Sequence[str]) -> int:
-  parser = argparse.ArgumentParser(
-    'movinet train',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = make_parser('train', __doc__)
   parser.add_argument('--workdir', required=True, help='folder of the run')
   arguments, cfg = configs.parse(parser, argv)
   train(cfg.to_dict(), arguments.workdir)
@@ -96,14 +92,15 @@ def train(cfg: dict, folder: str):
 
 def _begin(cfg, model, tx, source, clip, saver):
   """The state to go on from, and the batches that it has not seen."""
-  latest = saver.latest_step()
+  latest, meta = saver.latest_step(), None
   if latest is None:
     variables = parts.load_initial(model, cfg['seed'], cfg['init'])
-  else:  # Values will be read; only shapes are needed here.
-    variables = parts.load_initial(model, cfg['seed'])
-  current, meta = state.make_state(variables, tx), None
-  if latest is not None:
-    current, meta = saver.restore(current)
+    current = state.make_state(variables, tx)
+  else:
+    make_any = lambda: state.make_state(parts.load_initial(model, 0), tx)  # noqa: E731
+    current, meta = saver.restore(
+      mesh.place_shapes(jax.eval_shape(make_any), mesh.make_mesh())
+    )
     print(f'Restored step {latest}', file=sys.stderr)
   batches = parts.call(
     data.make_batches,
@@ -139,12 +136,10 @@ def _make_evaluate(cfg, model, source, clip):
   """state -> metrics of its averaged weights on the evaluation split."""
   if source is None:
     return None
-  run = parts.make_evaluate(model, multi_label=source.multi_label)
-  size = parts.round_to_devices(cfg['eval_batch_size'])
+  run = parts.make_evaluate(model, source, clip, cfg['loader'], cfg['eval_batch_size'])
 
   def evaluate(current):
-    with parts.make_eval_batches(source, clip, cfg['loader'], size) as batches:
-      result = run(current.ema, batches, len(source))
+    result, _ = run(current.ema)
     return {**result.metrics, 'missing': result.missing}
 
   return evaluate

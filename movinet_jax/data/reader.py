@@ -476,14 +476,6 @@ class _Painter:
 
 def _make_graph(frame: av.VideoFrame, cut: Cut, seen: tuple[int, int]):
   """The filters for frames like this one; the box is in pixels of `seen` (W, H)."""
-  graph = av.filter.Graph()
-  graph.threads = 1
-  source = graph.add_buffer(
-    width=frame.width,
-    height=frame.height,
-    format=frame.format,
-    time_base=frame.time_base or 1,
-  )
   width, height = turn_size(frame.rotation, frame.width, frame.height)
   left, top, wide, high = _whole_pixels(cut.box, seen, (width, height))
   scale = {
@@ -494,20 +486,43 @@ def _make_graph(frame: av.VideoFrame, cut: Cut, seen: tuple[int, int]):
     'h': str(cut.size[0]),
     'out_range': 'full',
   }
-  scale |= name_colours(frame)
-  graph.link_nodes(
-    source,
-    *(graph.add(name, args) for name, args in make_turns(frame.rotation)),
-    graph.add('crop', f'{wide}:{high}:{left}:{top}:exact=1'),
-    graph.add('scale', **scale),
-    graph.add('format', 'rgb24'),
-    *([graph.add('hflip')] if cut.flip else []),  # numpy takes ten times longer
-    graph.add('buffersink'),
-  ).configure()
+  return make_graph(
+    frame,
+    ('crop', f'{wide}:{high}:{left}:{top}:exact=1'),
+    ('scale', scale),
+    ('format', 'rgb24'),
+    *([('hflip', '')] if cut.flip else []),  # numpy takes ten times longer
+  )
+
+
+def make_graph(frame: av.VideoFrame, *filters: tuple[str, str | dict]):
+  """A graph that turns frames like this one upright and filters them.
+
+  Args:
+    frame: its size, format and colours are taken for those of all frames.
+    *filters: (name, arguments as one text or by name). A `scale` is told the colours.
+  """
+  graph = av.filter.Graph()
+  graph.threads = 1
+  nodes = [
+    graph.add_buffer(
+      width=frame.width,
+      height=frame.height,
+      format=frame.format,
+      time_base=frame.time_base or 1,
+    )
+  ]
+  for name, args in (*_make_turns(frame.rotation), *filters):
+    if isinstance(args, dict):
+      colours = _name_colours(frame) if name == 'scale' else {}
+      nodes.append(graph.add(name, **args, **colours))
+    else:
+      nodes.append(graph.add(name, args))
+  graph.link_nodes(*nodes, graph.add('buffersink')).configure()
   return graph
 
 
-def name_colours(frame: av.VideoFrame) -> dict[str, str]:
+def _name_colours(frame: av.VideoFrame) -> dict[str, str]:
   """The frame's YUV matrix and range for a scale filter, which else assumes BT.601."""
   if frame.format.is_rgb:
     return {}
@@ -525,7 +540,7 @@ def turn_size(rotation: int, width: int, height: int) -> tuple[int, int]:
   return (height, width) if rotation % 180 else (width, height)
 
 
-def make_turns(rotation: int) -> list[tuple[str, str]]:
+def _make_turns(rotation: int) -> list[tuple[str, str]]:
   """Filters that show a frame upright; rotation is counter-clockwise in degrees."""
   return {
     90: [('transpose', 'cclock')],

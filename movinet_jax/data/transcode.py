@@ -126,22 +126,7 @@ def _even_size(frame: av.VideoFrame, short_side: int | None) -> tuple[int, int]:
 
 
 def _make_graph(frame: av.VideoFrame, width: int, height: int):
-  graph = av.filter.Graph()
-  graph.threads = 1
-  source = graph.add_buffer(
-    width=frame.width,
-    height=frame.height,
-    format=frame.format,
-    time_base=frame.time_base or 1,
-  )
   # Written without tags, so in the matrix that an untagged file of this height means.
   scale = {'w': str(width), 'h': str(height), 'flags': 'bicubic+accurate_rnd'}
   scale |= {'out_color_matrix': reader.usual_matrix(height), 'out_range': 'tv'}
-  graph.link_nodes(
-    source,
-    *(graph.add(name, args) for name, args in reader.make_turns(frame.rotation)),
-    graph.add('scale', **scale, **reader.name_colours(frame)),
-    graph.add('format', 'yuv420p'),
-    graph.add('buffersink'),
-  ).configure()
-  return graph
+  return reader.make_graph(frame, ('scale', scale), ('format', 'yuv420p'))

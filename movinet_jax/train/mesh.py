@@ -23,6 +23,14 @@ def split(mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
+def place_shapes(tree, mesh):
+  """Shapes (`jax.eval_shape`) -> shapes of arrays replicated on the mesh."""
+  sharding = replicated(mesh)
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+  )
+
+
 def shard_batch(batch, mesh):
   """Puts this process's part of a batch on its devices, as parts of global arrays.
 

@@ -14,26 +14,15 @@ import movinet_jax as mj
 from movinet_jax import convert
 from movinet_jax.convert import movinet as movinet_names
 from movinet_jax.models import ensemble
-from movinet_jax.models.movinet import Block, Layer, Spec
+from movinet_jax.models.movinet import Block, Layer
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'golden' / 'movinet'
 SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
 BACKBONE, HEAD = 'model/layer_with_weights-0/', 'model/layer_with_weights-1/'
-SPEC = Spec(  # of the golden networks
-  stem=8,
-  blocks=(
-    Block(8, 2, (Layer((1, 5, 5), 24), Layer((3, 3, 3), 16))),
-    Block(16, 2, (Layer((5, 3, 3), 40), Layer((1, 5, 5), 32), Layer((3, 3, 3), 24))),
-    Block(24, 2, (Layer((3, 3, 3), 48), Layer((5, 3, 3), 56))),
-  ),
-  project=40,
-  head=32,
-  conv='2plus1d',
-  se='2plus3d',
-  causal=True,
-  positions=True,
+BASE = mj.models.load_spec(FOLDER / 'tiny.json', 'movinet')
+SPEC = dataclasses.replace(
+  BASE, conv='2plus1d', se='2plus3d', causal=True, positions=True
 )
-BASE = dataclasses.replace(SPEC, conv='3d', se='3d', causal=False, positions=False)
 SMALL = dataclasses.replace(BASE, blocks=(Block(4, 2, (Layer((3, 1, 1), 8),)),))
 CLASSIFIER = 'params/classifier/kernel', 'params/classifier/bias'
 

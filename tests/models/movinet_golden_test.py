@@ -11,21 +11,11 @@ import pytest
 
 import movinet_jax as mj
 from movinet_jax import convert
-from movinet_jax.models.movinet import Block, Layer, Spec
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'golden' / 'movinet'
 CASES = sorted(path.stem for path in FOLDER.glob('*.npz'))
 TOLERANCE = 1e-5  # of the largest value; the reference's own noise is about 1e-6
-TINY = Spec(
-  stem=8,
-  blocks=(
-    Block(8, 2, (Layer((1, 5, 5), 24), Layer((3, 3, 3), 16))),
-    Block(16, 2, (Layer((5, 3, 3), 40), Layer((1, 5, 5), 32), Layer((3, 3, 3), 24))),
-    Block(24, 2, (Layer((3, 3, 3), 48), Layer((5, 3, 3), 56))),
-  ),
-  project=40,
-  head=32,
-)
+TINY = FOLDER / 'tiny.json'
 FIELDS = {  # The reference's names for the fields of a Spec.
   'causal': 'causal',
   'conv_type': 'conv',

@@ -1,10 +1,8 @@
 """Two processes on one machine: they stop together, and each video counts once."""
 
 import itertools
-import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,9 +20,7 @@ from movinet_jax.train.optimizers import make_optimizer
 from movinet_jax.train.state import make_state
 from movinet_jax.train.steps import make_eval_step, make_train_step
 from movinet_jax.train.writers import Writer
-from tests.train.toy import Toy, make_batch, make_variables
-
-ROOT = Path(__file__).parents[2]
+from tests.train.toy import Toy, make_batch, make_variables, start
 
 
 def _main(workdir, port, rank):
@@ -66,17 +62,7 @@ def _start(workdir):
   with socket.socket() as probe:
     probe.bind(('localhost', 0))
     port = probe.getsockname()[1]
-  return [
-    subprocess.Popen(
-      [sys.executable, '-m', 'tests.train.processes_test', workdir, str(port), str(r)],
-      cwd=ROOT,
-      env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'},
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-    )
-    for r in range(2)
-  ]
+  return [start('tests.train.processes_test', workdir, port, rank) for rank in range(2)]
 
 
 def _read(processes):

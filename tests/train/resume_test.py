@@ -4,29 +4,19 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from movinet_jax.train.checkpoint import count_steps
+from tests.train import toy
 
-ROOT = Path(__file__).parents[2]
 TOTAL = 45
 
 
 def _start(workdir, pause_secs=0.0):
-  return subprocess.Popen(
-    [sys.executable, '-m', 'tests.train.toy_run', workdir, str(TOTAL), str(pause_secs)],
-    cwd=ROOT,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
+  return toy.start('tests.train.toy_run', workdir, TOTAL, pause_secs)
 
 
 def _finish(process):

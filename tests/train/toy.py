@@ -1,5 +1,10 @@
 """A tiny causal network that keeps the stream contract, and toy data for it."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,3 +116,15 @@ def max_difference(a, b):
   """Greatest absolute difference between two trees of the same structure."""
   gaps = jax.tree.map(lambda x, y: np.abs(np.asarray(x) - np.asarray(y)).max(), a, b)
   return max(jax.tree.leaves(gaps))
+
+
+def start(module, *arguments):
+  """A process of its own that runs a module of the tests on one CPU device."""
+  return subprocess.Popen(
+    [sys.executable, '-m', module, *map(str, arguments)],
+    cwd=Path(__file__).parents[2],
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )

@@ -1,0 +1,26 @@
+"""What the verbs' command lines have in common."""
+
+import argparse
+
+
+def make_parser(verb: str, doc: str) -> argparse.ArgumentParser:
+  """A parser whose --help shows a verb's documentation as it is written."""
+  return argparse.ArgumentParser(
+    f'movinet {verb}',
+    description=doc,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+
+
+def at_least_1(text: str) -> int:
+  value = int(text)
+  if value < 1:
+    raise argparse.ArgumentTypeError(f'{value} is not 1 or more')
+  return value
+
+
+def pair(text: str) -> tuple[str, str]:
+  key, equals, value = text.partition('=')
+  if not equals:
+    raise argparse.ArgumentTypeError(f'{text!r} is not KEY=VALUE')
+  return key, value
