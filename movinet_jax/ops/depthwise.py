@@ -92,13 +92,15 @@ def _shifted(x, kernel, stride, pads):
 
 
 def _shifted_forward(x, kernel, stride, pads):
-  return _shifted(x, kernel, stride, pads), (x, kernel)
+  # Padded it is stored once: the forward sum reads no other x.
+  x = _pad(x, pads)
+  return _sum_of_taps(x, kernel, stride).astype(x.dtype), (x, kernel)
 
 
 def _shifted_backward(stride, pads, saved, g):
   x, kernel = saved
   dx = _input_gradient(g, kernel, x.shape, stride, pads)
-  dk = _kernel_gradient(_pad(x, pads), g, kernel.shape, stride)
+  dk = _kernel_gradient(x, g, kernel.shape, stride)
   return dx.astype(x.dtype), dk.astype(kernel.dtype)
 
 
@@ -139,35 +141,40 @@ def _sum_of_taps(x, kernel, stride):
 
 
 def _input_gradient(g, kernel, x_shape, stride, pads):
-  """Transposes the convolution: every phase of the stride is a stride-1 sum over g."""
-  sizes = [n + sum(p) for n, p in zip(x_shape[1:4], pads, strict=True)]
-  rows = []
-  for i in range(stride[0]):
-    phases = [
-      _phase_gradient(
-        g, kernel[:, i :: stride[0], j :: stride[1]], (i, j), stride, sizes
-      )
-      for j in range(stride[1])
-    ]
-    rows.append(_interleave(phases, axis=3))
-  dx = _interleave(rows, axis=2)
-  return dx[tuple(slice(p[0], p[0] + n) for p, n in _all_axes(pads, x_shape))]
+  """Transposes the convolution: every phase of the stride is a stride-1 sum over g.
 
-
-def _all_axes(pads, shape):
-  return zip(((0, 0), *pads, (0, 0)), shape, strict=True)
-
-
-def _phase_gradient(g, taps, phase, stride, sizes):
-  """Gradient of padded inputs at rows i, i + s, … and columns j, j + s, …, [B, T, h, w, C]."""
+  `x_shape` is that of the padded input; the gradient is that of what lies inside.
+  """
+  sizes, (kt, kh, kw, _), (sh, sw) = x_shape[1:4], kernel.shape, stride
   # All phases get the size of the largest, so that they interleave; the crop drops the rest.
-  h, w = (-(-n // s) for n, s in zip(sizes[1:], stride, strict=True))
-  b, t, gh, gw, c = g.shape
-  kt, kh, kw, _ = taps.shape
-  if kh == 0 or kw == 0:  # A stride beyond the kernel leaves pixels that nothing reads.
-    return jnp.zeros((b, sizes[0], h, w, c), jnp.float32)
   # Strided windows may end before the last padded row: their zeros follow g.
-  g = _pad(g, ((kt - 1, sizes[0] - t), (kh - 1, h - gh), (kw - 1, w - gw)))
+  least = (sizes[0], -(-sizes[1] // sh), -(-sizes[2] // sw))
+  before = (kt - 1, -(-kh // sh) - 1, -(-kw // sw) - 1)
+  after = (n - m for n, m in zip(least, g.shape[1:4], strict=True))
+  g = _pad(g, tuple(zip(before, after, strict=True)))
+  rows = [
+    _interleave(
+      [_phase_gradient(g, kernel[:, i::sh, j::sw], least) for j in range(sw)], 3
+    )
+    for i in range(sh)
+  ]
+  dx = _interleave(rows, axis=2)
+  inside = (slice(p[0], n - p[1]) for p, n in zip(pads, sizes, strict=True))
+  return dx[:, *inside]
+
+
+def _phase_gradient(g, taps, size):
+  """Gradient, [B, *size, C], of the inputs that a stride's phase reads with these taps.
+
+  Those are rows i, i + s, … of the padded input for the taps i, i + s, …, and columns so.
+  """
+  if 0 in taps.shape:  # A stride beyond the kernel leaves pixels that nothing reads.
+    return jnp.zeros((g.shape[0], *size, g.shape[-1]), jnp.float32)
+  # g is padded for the phase with the most taps.
+  first = (
+    n - m - k + 1 for n, m, k in zip(g.shape[1:4], size, taps.shape[:3], strict=True)
+  )
+  g = g[:, *(slice(n, None) for n in first)]
   return _sum_of_taps(g, taps[::-1, ::-1, ::-1], (1, 1))
 
 
@@ -206,16 +213,17 @@ def _gradient_by_row(x, g, *, kernel_shape, stride):
   """
   (sh, sw), (b, t, h, w, c) = stride, g.shape
   kt, kh, kw, _ = kernel_shape
-  g = g.reshape(b, t, h, w * c)
-  phases = [x[:, :, :, j::sw].reshape(*x.shape[:3], -1) for j in range(min(sw, kw))]
+
+  phases = [x[:, :, :, j::sw] for j in range(min(sw, kw))]
 
   def add_row(n, sums):
-    at = (n // (t * h), n // h % t, n % h)
-    row = lax.dynamic_slice(g, (*at, 0), (1, 1, 1, w * c)).reshape(-1)
+    at = (n // (t * h), n // h % t)
+    row = lax.dynamic_slice(g, (*at, n % h, 0, 0), (1, 1, 1, w, c)).reshape(w * c)
     rows = [
-      lax.dynamic_slice(part, (*at[:2], at[2] * sh, 0), (1, kt, kh, part.shape[3]))[0]
+      lax.dynamic_slice(part, (*at, n % h * sh, 0, 0), (1, kt, kh, *part.shape[3:]))
       for part in phases
     ]
+    rows = [part.reshape(kt, kh, -1) for part in rows]
     columns = (rows[j % sw][..., j // sw * c : (j // sw + w) * c] for j in range(kw))
     return tuple(
       a + x.astype(jnp.float32) * row for a, x in zip(sums, columns, strict=True)
@@ -223,6 +231,6 @@ def _gradient_by_row(x, g, *, kernel_shape, stride):
 
   # Made of g, not plain zeros: under shard_map a loop's first value must be marked as
   # differing between devices just as its later ones are.
-  zeros = jnp.zeros_like(g[0, 0, 0], jnp.float32) + jnp.zeros((kt, kh, 1), jnp.float32)
-  sums = lax.fori_loop(0, b * t * h, add_row, (zeros,) * kw)
+  zeros = jnp.zeros_like(g[0, 0, 0], jnp.float32).reshape(-1) + jnp.zeros((kt, kh, 1))
+  sums = lax.fori_loop(0, b * t * h, add_row, (zeros,) * kw, unroll=4)
   return jnp.stack(sums, 2).reshape(*kernel_shape[:3], w, c).sum(3)

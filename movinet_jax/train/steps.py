@@ -262,22 +262,23 @@ def _zeros_like_outputs(forward, params, stats, video, key):
 def _accumulate(gradients, state, batch, key, accumulate):
   count = jnp.maximum(jnp.sum(batch['mask'].astype(jnp.float32)), 1.0)
 
-  def micro(stats, batch, key):
+  def run(stats, batch, key):
     grads, stats, value, logits = gradients(state.params, stats, batch, key)
-    share = jnp.sum(batch['mask'].astype(jnp.float32)) / count
     right = count_correct(logits, batch['label'], batch['mask']) / count
-    sums = {'loss': value * share, 'top1': right}
-    return stats, (jax.tree.map(lambda g: g * share, grads), sums)
+    return stats, (grads, {'loss': value, 'top1': right})
 
   if accumulate == 1:
-    stats, (grads, sums) = micro(state.batch_stats, batch, key)
+    stats, (grads, sums) = run(state.batch_stats, batch, key)
     return grads, stats, sums
 
   def body(carry, index):
-    stats, total = carry
+    stats, (total, sums) = carry
     part = jax.tree.map(lambda x: _every_nth(x, index, accumulate), batch)
-    stats, new = micro(stats, part, jax.random.fold_in(key, index))
-    return (stats, jax.tree.map(jnp.add, total, new)), None
+    stats, (grads, new) = run(stats, part, jax.random.fold_in(key, index))
+    share = jnp.sum(part['mask'].astype(jnp.float32)) / count
+    total = jax.tree.map(lambda t, g: t + g * share, total, grads)
+    new['loss'] *= share
+    return (stats, (total, jax.tree.map(jnp.add, sums, new))), None
 
   zeros = jax.tree.map(jnp.zeros_like, state.params)
   total = (zeros, {'loss': jnp.zeros(()), 'top1': jnp.zeros(())})
