@@ -77,4 +77,7 @@ def _patches(x, kernel, *, stride):
     for j in range(blocks)
   ]
   matrix = jnp.pad(kernel[0], ((0, 0), (0, blocks * sw - kw), (0, 0), (0, 0)))
-  return jnp.concatenate(columns, -1) @ matrix.reshape(-1, f)
+  # Two matrices, so that the gradient is of matrices too: of a 5D product, XLA would
+  # transpose what it multiplies.
+  rows = jnp.concatenate(columns, -1).reshape(-1, kh * blocks * sw * c)
+  return (rows @ matrix.reshape(-1, f)).reshape(b, t, out_h, out_w, f)

@@ -232,5 +232,5 @@ def _gradient_by_row(x, g, *, kernel_shape, stride):
   # Made of g, not plain zeros: under shard_map a loop's first value must be marked as
   # differing between devices just as its later ones are.
   zeros = jnp.zeros_like(g[0, 0, 0], jnp.float32).reshape(-1) + jnp.zeros((kt, kh, 1))
-  sums = lax.fori_loop(0, b * t * h, add_row, (zeros,) * kw, unroll=4)
+  sums = lax.fori_loop(0, b * t * h, add_row, (zeros,) * kw, unroll=2)
   return jnp.stack(sums, 2).reshape(*kernel_shape[:3], w, c).sum(3)
