@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from timing import compile_program, describe_machine, time_in_turns
 
 import movinet_jax as mj
+from launch.main import use_huge_pages
 from movinet_jax.train import losses, optimizers, state, steps
 
 
@@ -104,6 +105,7 @@ PARTS = {'clip': clip, 'stream': stream, 'train': train}
 
 
 def main(names):
+  use_huge_pages()  # as the command does
   for name in names or PARTS:
     if name not in PARTS:
       raise SystemExit(f'no part {name!r}; there are {", ".join(PARTS)}')

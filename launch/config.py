@@ -1,6 +1,7 @@
 """Config files and their overrides on the command line."""
 
 import argparse
+import ast
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
+
+from movinet_jax.names import suggest
 
 # Where `configs/` lies beside an installed package, for commands run elsewhere.
 _ROOT = Path(__file__).resolve().parents[1]
@@ -27,30 +30,82 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]):
   parser.add_argument(
     '--config', required=True, help='FILE.py[:ARGUMENT] with a get_config function'
   )
-  arguments, overrides = parser.parse_known_args(argv)
-  for given in overrides:
+  arguments, rest = parser.parse_known_args(argv)
+  overrides = []
+  while rest:
+    given, *rest = rest
     if not given.startswith('--config.'):
       parser.error(f'unknown argument {given}')
+    if '=' not in given:  # --config.seed 3
+      if not rest or rest[0].startswith('--'):
+        parser.error(f'{given} has no value: say {given}=VALUE')
+      given, rest = f'{given}={rest[0]}', rest[1:]
+    overrides.append(given)
   return arguments, load(arguments.config, overrides)
 
 
 def load(file: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
-  """Runs a config file's get_config and applies `--config.section.key=value`."""
+  """Runs a config file's get_config and applies `--config.section.key=value`.
+
+  A section is the keyword arguments of a function, so a key that it does not list yet is
+  added; whoever calls that function finds a key that is none of its arguments.
+
+  Raises:
+    ValueError: no such file or section, or a value of another type than the config's.
+  """
   path, colon, argument = file.partition(':')
   if not os.path.isfile(path):
     if not (_ROOT / path).is_file():
       raise ValueError(f'no config file {path!r}; those shipped are: {_list_shipped()}')
     path = str(_ROOT / path)
-  argv = ['movinet', f'--config={path}{colon}{argument}', *overrides]
-  values = flags.FlagValues()
+  argument = f'--config={path}{colon}{argument}'
+  config = _read(file, [argument])
+  new = [given for given in overrides if _add(config, *_split(given), file)]
+  changed = _read(file, [argument, *(given for given in overrides if given not in new)])
+  for given in new:
+    _add(changed, *_split(given), file)
+  return changed
+
+
+def _read(file, arguments):
+  argv, values = ['movinet', *arguments], flags.FlagValues()
   config_flags.DEFINE_config_file(
     'config', lock_config=True, flag_values=values, sys_argv=argv
   )
   try:
     values(argv)
   except (flags.Error, AttributeError, KeyError, TypeError) as error:
-    raise ValueError(f'config {file}: {error}') from error
+    raise ValueError(f'config {file}: {str(error).strip(chr(34))}') from error
   return values.config
+
+
+def _split(override):
+  key, _, text = override.removeprefix('--config.').partition('=')
+  return key, text
+
+
+def _add(config, key, text, file) -> bool:
+  """Puts a value at the end of a path of sections, unless there is one already."""
+  *path, last = key.split('.')
+  section, where = config, 'config'
+  for name in path:
+    if not isinstance(section.get(name), ml_collections.ConfigDict):
+      raise ValueError(f'{file} has no section {where}.{name}{suggest(name, section)}')
+    section, where = section[name], f'{where}.{name}'
+  if last in section:
+    return False
+  if any(isinstance(value, ml_collections.ConfigDict) for value in section.values()):
+    raise ValueError(f'{file} has no key {where}.{last}{suggest(last, section)}')
+  with section.unlocked():
+    section[last] = _parse_value(text)
+  return True
+
+
+def _parse_value(text):
+  try:
+    return ast.literal_eval(text)
+  except (SyntaxError, ValueError):
+    return text
 
 
 def _list_shipped() -> str:

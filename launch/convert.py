@@ -20,7 +20,7 @@ from movinet_jax import convert, models
 
 def main(argv: Sequence[str]) -> int:
   arguments = _make_parser().parse_args(argv)
-  out = Path(arguments.out).with_suffix('.npz')
+  out = Path(arguments.out.removesuffix('.npz') + '.npz')
   if out.exists():
     raise FileExistsError(f'{out} exists already: remove it, or choose another file')
   options = {'gate': arguments.gate} if arguments.gate else {}

@@ -8,7 +8,8 @@
 Modes: `clip` runs each clip whole, `stream` frame by frame with the state carried (the
 same numbers, for a causal network), `multiclip` averages the probabilities of several
 clips of a video. Writes OUT.json, OUT-classes.csv and OUT-confusion.png, where OUT is
-evaluation-MODE in the workdir unless --out says otherwise.
+evaluation-MODE-STEP in the workdir unless --out says otherwise. The JSON says what was
+evaluated and how; an evaluation of something else is not written over it.
 """
 
 import csv
@@ -35,30 +36,52 @@ def main(argv: Sequence[str]) -> int:
     clip = dataclasses.replace(clip, frames=arguments.frames)
   section = {**trained.config['data']['eval'], **dict(arguments.set)}
   source = parts.open_sources({'eval': section}, trained.labels)['eval']
-  # One bad file of a small split must not stop an evaluation: it is counted as missing.
-  loader = {**trained.config['loader'], 'max_failed_share': 1.0}
+  name = f'evaluation-{arguments.mode}-{trained.step}'
+  out = arguments.out or str(Path(arguments.checkpoint) / name)
+  subject = {
+    'checkpoint': str(arguments.checkpoint),
+    'step': trained.step,
+    'data': section,
+    'clip': dataclasses.asdict(clip),
+    'chunk': arguments.chunk if arguments.mode == 'stream' else None,
+  }
+  check_free(out, arguments.mode, subject)
   run = parts.make_evaluate(
     trained.model,
     source,
     clip,
-    loader,
+    trained.config['loader'],
     arguments.batch_size or trained.config['eval_batch_size'],
     mode=arguments.mode,
     chunk_frames=arguments.chunk,
   )
   result, failures = run(trained.variables)
-  out = arguments.out or str(
-    Path(arguments.checkpoint) / f'evaluation-{arguments.mode}'
-  )
-  report(result, failures, trained.labels, out)
+  report(result, failures, trained.labels, subject, out)
   return 0
 
 
-def report(result: evaluation.Evaluation, failures, labels, out: str):
+def check_free(out: str, mode: str, subject: dict):
+  """Finds before the work that its files could not be written, or would replace others'."""
+  path = Path(f'{out}.json')
+  if not path.parent.is_dir():
+    raise FileNotFoundError(f'--out={out}: there is no folder {path.parent}')
+  if not path.exists():
+    return
+  before = json.loads(path.read_text())
+  same = before.get('mode') == mode
+  if not same or before.get('of') != json.loads(json.dumps(subject)):
+    raise FileExistsError(
+      f'{path} is of another evaluation ({before.get("mode")} of {before.get("of")}): '
+      'say with --out where to write this one'
+    )
+
+
+def report(result: evaluation.Evaluation, failures, labels, subject: dict, out: str):
   """Prints an evaluation and writes its three files."""
   print_table(result, failures, labels)
   summary = {
     'mode': result.mode,
+    'of': subject,
     **result.metrics,
     'evaluated': result.evaluated,
     'missing': result.missing,
@@ -84,7 +107,7 @@ def print_table(result, failures, labels):
   print(f'{"videos missing":24} {result.missing}')
   for name, reason in sorted(failures.items()):
     print(f'  {name}: {reason}')
-  rows = sorted(_class_rows(result, labels), key=lambda row: row[1])
+  rows = sorted(_class_rows(result, labels), key=lambda row: (np.isnan(row[1]), row[1]))
   print(f'\n{"class (worst first)":32} {"score":>7} {"videos":>7}')
   for label, score, videos in rows[:20]:
     print(f'{label:32} {score:7.3f} {videos:>7}')

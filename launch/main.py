@@ -4,10 +4,15 @@
 2   the command, a config or an input is wrong: mend it first
 65  too many videos cannot be decoded
 70  the loss is not finite
+74  the disk is full: make room, then the same command goes on
 75  stopped by a signal after saving: the same command goes on (retry it)
+130 interrupted before there was anything to save
+141 whoever read the output has gone
 """
 
+import errno
 import importlib
+import importlib.metadata
 import os
 import pkgutil
 import sys
@@ -26,11 +31,16 @@ def list_verbs() -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs `movinet VERB ...` and returns its exit code."""
+  if argv is None:
+    use_huge_pages()
   _set_environment()
   argv = list(sys.argv[1:] if argv is None else argv)
   verbs = list_verbs()
   if not argv or argv[0] in ('-h', '--help', 'help'):
     print(_make_help(verbs))
+    return 0
+  if argv[0] == '--version':
+    print(f'movinet {importlib.metadata.version("movinet-jax")}')
     return 0
   verb, *rest = argv
   if verb not in verbs:
@@ -38,17 +48,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     print(f'movinet: no verb {verb!r}{suggest(verb, verbs)}', file=sys.stderr)
     return 2
-  module = importlib.import_module(f'launch.{verbs[verb]}')
   try:
-    return module.main(rest)
+    code = importlib.import_module(f'launch.{verbs[verb]}').main(rest)
+    sys.stdout.flush()
+    return code
   except BrokenPipeError:  # `movinet ... | head`
-    return 0
+    # Or Python complains once more when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
+  except KeyboardInterrupt:
+    print(f'movinet {verb}: interrupted', file=sys.stderr)
+    return 130
   except Exception as error:
     code = find_exit_code(error)
     if code is None:
       raise
     print(f'movinet {verb}: {error}', file=sys.stderr)
     return code
+
+
+def use_huge_pages():
+  """Starts this process again with huge pages for its memory, where Linux offers them.
+
+  XLA gets its temporaries anew for every call on a CPU, and with small pages their first
+  touch is a quarter of a training step. glibc reads its settings when a process begins.
+  """
+  if sys.platform == 'linux' and 'GLIBC_TUNABLES' not in os.environ:
+    os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _set_environment():
@@ -60,6 +87,7 @@ def _set_environment():
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', f'{cache}/movinet-jax')
   # TensorFlow, behind the TensorBoard writer, greets with lines that say nothing here.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 
 def find_exit_code(error: Exception) -> int | None:
@@ -72,10 +100,14 @@ def find_exit_code(error: Exception) -> int | None:
     Preempted: os.EX_TEMPFAIL,
     NonFiniteLoss: os.EX_SOFTWARE,
     TooManyFailures: os.EX_DATAERR,
-    (ValueError, OSError, SourceError, DecodeError): 2,
   }
-  found = (code for kinds, code in codes.items() if isinstance(error, kinds))
-  return next(found, None)
+  for kind, code in codes.items():
+    if isinstance(error, kind):
+      return code
+  if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
+    return os.EX_IOERR
+  known = (ValueError, OSError, SourceError, DecodeError)
+  return 2 if isinstance(error, known) else None
 
 
 def _make_help(verbs: dict[str, str]) -> str:

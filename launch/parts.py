@@ -21,6 +21,12 @@ def call(function: Callable, section: Mapping, **more):
   Raises:
     ValueError: a key is none of its arguments; the message names the nearest.
   """
+  check_arguments(function, section)
+  return function(**section, **more)
+
+
+def check_arguments(function: Callable, section: Mapping):
+  """Finds a key of a section that is no argument of the function, as `call` does."""
   known = inspect.signature(function).parameters
   if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
     for key in section:
@@ -28,7 +34,6 @@ def call(function: Callable, section: Mapping, **more):
         raise ValueError(
           f'{function.__name__} has no argument {key!r}{suggest(key, known)}'
         )
-  return function(**section, **more)
 
 
 def make_model(section: Mapping, num_classes: int):
@@ -103,10 +108,16 @@ def load_initial(model, seed: int, path: str = ''):
   if not path:
     return models.init(model, jax.random.key(seed), (1, 1, 32, 32, 3))
   folder = Path(path) / CHECKPOINTS
-  if not folder.is_dir():
-    return convert.load(path, model, seed=seed)
-  variables, _ = checkpoint.load_variables(folder)
-  return convert.fit(variables, model, seed=seed)
+  if folder.is_dir():
+    variables, _ = checkpoint.load_variables(folder)
+    variables, report = convert.fit(variables, model, seed=seed)
+  else:
+    try:
+      variables, report = convert.load_with_report(path, model, seed=seed)
+    except FileNotFoundError as error:
+      raise FileNotFoundError(f'init: {error}, nor a workdir') from error
+  print(f'Beginning with {path}\n{report}')
+  return variables
 
 
 def make_evaluate(
@@ -120,6 +131,8 @@ def make_evaluate(
   step = steps.make_eval_step(model, mode=mode, chunk_frames=chunk_frames)
   predict = evaluation.make_predict(step, mesh.make_mesh())
   size = round_to_devices(batch_size)
+  # A bad file of a small split must not end an evaluation: it is counted as missing.
+  loader = {**loader, 'max_failed_share': 1.0}
   shard = jax.process_index(), jax.process_count()
   options = {'source': source, 'clip': clip, 'batch_size': size, 'shard': shard}
 
@@ -133,17 +146,19 @@ def make_evaluate(
         leave=False,
         disable=True if shard[0] else None,  # None: unless stderr is a terminal
       )
-      result = evaluation.evaluate(
-        predict,
-        variables,
-        _split_views(shown),
-        mode=mode,
-        multi_label=source.multi_label,
-        expected=len(source),
-      )
+      views = _split_views(_until_all_failed(shown, batches, len(source)))
+      expect = {'multi_label': source.multi_label, 'expected': len(source)}
+      result = evaluation.evaluate(predict, variables, views, mode=mode, **expect)
     return result, batches.failures
 
   return run
+
+
+def _until_all_failed(shown, batches, videos):
+  yield from shown
+  if len(batches.failures) == videos:
+    named = [f'{name}: {reason}' for name, reason in batches.failures.items()]
+    raise ValueError('\n  '.join(['no video could be decoded:', *named[:8]]))
 
 
 def _split_views(batches):

@@ -21,8 +21,10 @@ from launch import config as configs
 from launch import parts
 from launch.arguments import make_parser
 from movinet_jax import data
+from movinet_jax.names import check_name
 from movinet_jax.train import (
   checkpoint,
+  evaluation,
   loop,
   losses,
   mesh,
@@ -31,6 +33,18 @@ from movinet_jax.train import (
   steps,
   workdir,
   writers,
+)
+
+# What may change when a run goes on: how fast it runs, what it tells, and where its data
+# has moved to. That it still is the same data, the checkpoint knows.
+FREE = (
+  *('loader.workers', 'loader.threads', 'loader.max_failed_share'),
+  *('loop.log_every', 'loop.eval_every', 'loop.save_every', 'checkpoints.keep'),
+  *(
+    f'data.{s}.{key}'
+    for s in ('train', 'eval')
+    for key in ('root', 'path', 'directory')
+  ),
 )
 
 
@@ -50,6 +64,9 @@ def train(cfg: dict, folder: str):
   """
   sources = parts.open_sources(cfg['data'])
   source, labels = sources['train'], sources['train'].labels
+  _check_fit(cfg, source, sources.get('eval'))
+  parts.check_arguments(loop.run, cfg['loop'])
+  parts.check_arguments(data.make_batches, cfg['loader'])
   model = parts.make_model(cfg['model'], len(labels))
   clips = {
     'train': parts.call(data.TrainClip, cfg['clip']['train']),
@@ -61,13 +78,11 @@ def train(cfg: dict, folder: str):
   step = parts.call(
     steps.make_train_step, cfg['train'], model=model, tx=tx, loss=loss, seed=cfg['seed']
   )
-  resumes = workdir.claim_workdir(folder, cfg)
+  checkpoints = Path(folder) / parts.CHECKPOINTS
+  begun = bool(checkpoint.count_steps(checkpoints))
+  resumes = workdir.claim_workdir(folder, cfg, begun=begun, free=FREE)
   print(f'{"Resuming" if resumes else "Starting"} {cfg["model"]["name"]} in {folder}')
-  saver = parts.call(
-    checkpoint.Checkpointer,
-    cfg['checkpoints'],
-    directory=Path(folder) / parts.CHECKPOINTS,
-  )
+  saver = parts.call(checkpoint.Checkpointer, cfg['checkpoints'], directory=checkpoints)
   with saver, writers.Writer(folder) as writer:
     current, batches = _begin(cfg, model, tx, source, clips['train'], saver)
     meta = {
@@ -76,6 +91,8 @@ def train(cfg: dict, folder: str):
       'preprocessing': dataclasses.asdict(clips['eval']),
       'config': cfg,
     }
+    if int(current.step) == total:
+      print(f'All {total} steps of {folder} are done.')
     with batches:
       return loop.run(
         mesh.shard_step(step, mesh.make_mesh()),
@@ -88,6 +105,21 @@ def train(cfg: dict, folder: str):
         position=lambda number: {'batches': number, **batches.identity()},
         **cfg['loop'],
       )
+
+
+def _check_fit(cfg, source, evaluated):
+  """Finds before the first step what would only fail at the first evaluation."""
+  loss, wanted = cfg['loss']['name'], 'sigmoid' if source.multi_label else 'softmax'
+  if loss != wanted:
+    several = 'several labels' if source.multi_label else 'one label'
+    raise ValueError(
+      f'videos of this data have {several}, for which loss.name is {wanted!r}; '
+      f'got {loss!r}'
+    )
+  best = cfg['checkpoints'].get('best_metric')
+  if best and evaluated is not None:
+    known = evaluation.list_metrics(len(source.labels), source.multi_label)
+    check_name(best, [*known, 'missing'], 'checkpoints.best_metric')
 
 
 def _begin(cfg, model, tx, source, clip, saver):

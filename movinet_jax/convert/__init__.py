@@ -59,10 +59,13 @@ def load_with_report(path, model: nn.Module, *, partial: bool = False, seed: int
 def fit(variables, model: nn.Module, *, seed: int = 0):
   """Takes variables of the same network for other classes; the classifier is made anew.
 
+  Returns:
+    (variables, Report).
+
   Raises:
     ConversionError: more than the classifier does not fit.
   """
-  return _load(traverse_util.flatten_dict(variables, sep='/'), model, False, seed)[0]
+  return _load(traverse_util.flatten_dict(variables, sep='/'), model, False, seed)
 
 
 def _load(arrays, model, partial, seed):

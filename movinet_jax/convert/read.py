@@ -1,8 +1,11 @@
 """Files of named arrays: TensorFlow checkpoints and NumPy archives."""
 
 import pathlib
+import zipfile
 
 import numpy as np
+
+from movinet_jax.convert.report import ConversionError
 
 
 def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -14,11 +17,15 @@ def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
   Raises:
     FileNotFoundError: neither is there.
+    ConversionError: the file is not such an archive.
   """
   path = pathlib.Path(path)
   if path.suffix == '.npz':
-    with np.load(path, allow_pickle=False) as arrays:
-      return {name: arrays[name] for name in arrays.files}
+    try:
+      with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+    except (ValueError, zipfile.BadZipFile) as error:
+      raise ConversionError(f'{path} is not an .npz archive: {error}') from error
   if path.is_dir():
     path = _find_prefix(path)
   if not path.with_name(f'{path.name}.index').is_file():

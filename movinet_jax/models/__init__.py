@@ -49,6 +49,11 @@ def create(name: str, num_classes: int = 600, *, spec=None, **options) -> nn.Mod
       f'{name!r} names a variant and spec gives another architecture: say create('
       f'{family!r}, spec=…) for the latter'
     )
+  if num_classes < 1:
+    raise ValueError(f'a network has at least 1 class, got num_classes={num_classes}')
+  if spec is None and not variant:
+    known = ', '.join(module.VARIANTS)
+    raise ValueError(f'{name!r} needs a spec, or a variant: {family}/ {known}')
   if spec is None:
     spec = find(module.VARIANTS, variant, f'variant of {family}')
   elif isinstance(spec, Mapping):

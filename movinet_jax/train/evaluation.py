@@ -19,6 +19,7 @@ from movinet_jax.train.mesh import make_mesh, read_local_rows, replicated, shard
 from movinet_jax.train.metrics import Classification, MultiLabel
 
 MODES = ('clip', 'stream', 'multiclip')
+TOPK = (1, 5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,13 @@ class Evaluation:
   secs: float
 
 
+def list_metrics(num_classes: int, multi_label: bool) -> list[str]:
+  """Names of the metrics that an evaluation of such data has."""
+  scores = np.zeros((0, num_classes))
+  labels = scores if multi_label else np.zeros(0, int)
+  return list(_make_sums(scores, labels, multi_label, TOPK).compute())
+
+
 def evaluate(
   predict: Callable,
   variables,
@@ -53,7 +61,7 @@ def evaluate(
   *,
   mode: str = 'clip',
   multi_label: bool = False,
-  topk: tuple[int, ...] = (1, 5),
+  topk: tuple[int, ...] = TOPK,
   expected: int | None = None,
 ) -> Evaluation:
   """Evaluates on all batches.
@@ -66,7 +74,7 @@ def evaluate(
       which video a clip is of. Every process must have the same number of batches.
     mode: one of MODES; 'clip' and 'stream' want one clip per name.
     multi_label: whether labels are [B, N] of 0 and 1.
-    topk: the k of top-k.
+    topk: the k of top-k; those that are not below the number of classes are left out.
     expected: number of videos there should be over all processes, to count those
       missing.
 
@@ -80,11 +88,10 @@ def evaluate(
   names, scores, labels = _gather(rows)
   _check_finite(names, scores)
   videos, scores, labels, views = _group(names, scores, labels, mode, multi_label)
+  sums = _make_sums(scores, labels, multi_label, topk)
   if multi_label:
-    sums = MultiLabel.get(scores, labels)
     per_class, confusion = sums.class_precision(), None
   else:
-    sums = Classification.get(scores, labels, topk=topk)
     per_class, confusion = sums.class_accuracy(), sums.confusion
   return Evaluation(
     mode=mode,
@@ -122,6 +129,14 @@ def _read_rows(predict, variables, batch):
   return names[keep], logits[keep], np.asarray(batch['label'])[keep]
 
 
+def _make_sums(scores, labels, multi_label, topk):
+  if multi_label:
+    return MultiLabel.get(scores, labels)
+  # Every label is among the best N of N.
+  topk = [k for k in topk if k == 1 or k < scores.shape[-1]]
+  return Classification.get(scores, labels, topk=topk)
+
+
 def _gather(rows):
   """The rows of all processes, in process order."""
   if rows:
@@ -129,7 +144,7 @@ def _gather(rows):
   if jax.process_count() > 1:
     rows = _gather_arrays(rows)
   if not rows or not len(rows[0]):
-    raise ValueError('There was no video to evaluate: every batch was empty or masked.')
+    raise ValueError('There was no video to evaluate: none could be read.')
   return rows
 
 

@@ -113,14 +113,15 @@ def run(
       if stopping or last or _due(number, log_every):
         watch.check_all()
         bar.set_postfix(log.write(number), refresh=False)
+      info = {**(meta or {}), 'position': dict(position(number))}
       results = None
       if evaluate is not None and (last or _due(number, eval_every)):
         watch.check_all()
-        results = _evaluate(evaluate, state, number, writer, log)
+        with _saving_if_it_fails(checkpointer, state, info):
+          results = _evaluate(evaluate, state, number, writer, log)
       if stopping or last or results or _due(number, save_every):
         watch.check_all()
         with log.paused():
-          info = {**(meta or {}), 'position': dict(position(number))}
           checkpointer.save(state, info, results)
       bar.update()
       if stopping and not last:
@@ -144,6 +145,17 @@ def _next_batch(batches, number, total_steps):
       f'The input ended before step {number} of {total_steps}; training input must '
       'repeat without end.'
     ) from None
+
+
+@contextlib.contextmanager
+def _saving_if_it_fails(checkpointer, state, info):
+  """What broke an evaluation can be mended; the steps before it need not be repeated."""
+  try:
+    yield
+  except Exception:
+    checkpointer.save(state, info, None)
+    checkpointer.wait()
+    raise
 
 
 def _evaluate(evaluate, state, number, writer, log):

@@ -99,6 +99,10 @@ def make_eval_step(model, *, mode: str = 'clip', chunk_frames: int = 1):
     mode: 'clip' or 'multiclip' run the clip whole; 'stream' feeds it chunk by chunk,
       carrying the state, and gives the logits after the last frame.
     chunk_frames: frames per chunk in 'stream'; the last chunk may be shorter.
+
+  Raises:
+    ValueError: here for arguments out of range; when tracing, in 'stream', for a model
+      that carries none.
   """
   check_name(mode, ('clip', 'stream', 'multiclip'), 'mode')
   _check_counts(chunk_frames=chunk_frames)
@@ -115,6 +119,11 @@ def make_eval_step(model, *, mode: str = 'clip', chunk_frames: int = 1):
     if not full:
       return whole(variables, video)
     carry = _zeros_like_outputs(forward, None, None, video[:, :chunk_frames], None)
+    if not jax.tree.leaves(carry[1]):
+      raise ValueError(
+        'This model returns no stream state, so its chunks would know nothing of each '
+        "other; evaluate it in mode 'clip', or train a stream variant."
+      )
 
     def body(carry, index):
       part = _take(video, index, chunk_frames)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from flax import traverse_util
@@ -20,7 +20,9 @@ class ConfigMismatch(ValueError):
     )
 
 
-def claim_workdir(workdir, config: Mapping) -> bool:
+def claim_workdir(
+  workdir, config: Mapping, *, begun: bool = True, free: Collection[str] = ()
+) -> bool:
   """Makes the workdir and writes config.json there, or checks the one it finds.
 
   Of several processes that share the folder, one should call this before the others
@@ -29,6 +31,10 @@ def claim_workdir(workdir, config: Mapping) -> bool:
   Args:
     workdir: folder of the run.
     config: nested mapping of JSON values; tuples count as lists.
+    begun: whether there is a result to protect. A run that failed before its first
+      checkpoint is not refused its mended config.
+    free: keys such as 'loop.log_every' that may change, since results do not depend on
+      them; config.json gets their new values.
 
   Returns:
     True if the workdir was already claimed with this config, so that a run resumes.
@@ -46,10 +52,14 @@ def claim_workdir(workdir, config: Mapping) -> bool:
   path = folder / 'config.json'
   if not path.exists() and _write_new(path, text + '\n'):
     return False
-  differences = find_differences(read_config(folder), json.loads(text))
+  was = read_config(folder)
+  differences = find_differences(was, json.loads(text))
+  fixed = [line for line in differences if line.partition(':')[0] not in free]
+  if fixed and begun:
+    raise ConfigMismatch(folder, fixed)
   if differences:
-    raise ConfigMismatch(folder, differences)
-  return True
+    _replace(path, text + '\n')
+  return not fixed
 
 
 def read_config(workdir) -> dict:
@@ -57,6 +67,10 @@ def read_config(workdir) -> dict:
   path = Path(workdir) / 'config.json'
   try:
     return json.loads(path.read_text())
+  except (FileNotFoundError, NotADirectoryError) as error:
+    raise FileNotFoundError(
+      f'{workdir} is no workdir of a run: there is no {path.name} in it'
+    ) from error
   except json.JSONDecodeError as error:
     raise ValueError(f'{path} is not JSON ({error}); was it edited?') from error
 
@@ -83,13 +97,22 @@ def _plain(value):
   return {} if value is traverse_util.empty_node else value
 
 
-def _write_new(path, text) -> bool:
-  """Writes a file whole or not at all; False if somebody else was first."""
+def _write_part(path, text) -> Path:
   part = path.with_name(f'{path.name}.{os.getpid()}.part')
   with part.open('w') as file:
     file.write(text)
     file.flush()
     os.fsync(file.fileno())
+  return part
+
+
+def _replace(path, text):
+  _write_part(path, text).replace(path)
+
+
+def _write_new(path, text) -> bool:
+  """Writes a file whole or not at all; False if somebody else was first."""
+  part = _write_part(path, text)
   try:
     # Unlike a rename, a link never replaces what is there.
     os.link(part, path)

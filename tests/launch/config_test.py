@@ -7,6 +7,7 @@ import pytest
 
 from configs.movinet import kinetics600
 from launch import config, parts
+from launch.arguments import make_parser
 from movinet_jax import data, models
 from movinet_jax.train import checkpoint, losses, optimizers, steps
 
@@ -53,7 +54,9 @@ def test_overrides():
 @pytest.mark.parametrize(
   ('overrides', 'named'),
   [
-    (['--config.train.subclip=4'], 'subclip'),
+    (['--config.trian.subclips=4'], "no section config.trian; did you mean 'train'"),
+    (['--config.sed=4'], "no key config.sed; did you mean 'seed'"),
+    (['--config.data.evl=4'], "no key config.data.evl; did you mean 'eval'"),
     (['--config.seed=many'], 'seed'),
   ],
 )
@@ -70,3 +73,22 @@ def test_a_missing_file_names_those_shipped():
 def test_a_wrong_key_of_a_section_names_the_nearest():
   with pytest.raises(ValueError, match="did you mean 'subclips'"):
     parts.call(steps.make_train_step, {'subclip': 2})
+
+
+def test_a_section_takes_any_argument_of_its_function():
+  given = ['--config.data.train.skip=bad.csv', '--config.clip.eval.clips=3']
+  cfg = config.load('configs/movinet/folder.py', [*given, '--config.data.train.root=x'])
+  assert cfg.data.train.to_dict() == {
+    **{'name': 'folder', 'root': 'x', 'split': 'train', 'skip': 'bad.csv'}
+  }
+  assert parts.call(data.EvalClip, cfg.clip.eval.to_dict()).clips == 3
+  cfg = config.load('configs/movinet/folder.py', ['--config.clip.eval.clip=3'])
+  with pytest.raises(ValueError, match="no argument 'clip'; did you mean 'clips'"):
+    parts.call(data.EvalClip, cfg.clip.eval.to_dict())
+
+
+def test_values_may_follow_their_keys():
+  given = ['--config', 'configs/movinet/folder.py', '--config.seed', '3']
+  assert config.parse(make_parser('train', ''), given)[1].seed == 3
+  with pytest.raises(SystemExit):
+    config.parse(make_parser('train', ''), [*given, '--config.batch_size'])

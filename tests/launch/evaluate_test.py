@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from launch import evaluate
+from movinet_jax.train.evaluation import Evaluation
 
 
 @pytest.fixture(scope='module')
@@ -57,3 +58,35 @@ def test_broken_videos_are_counted_as_missing(trained, motion_videos, tmp_path, 
   assert (summary['evaluated'], summary['missing']) == (7, 1)
   assert list(summary['failures']) == ['up/00001.mp4']
   assert 'up/00001.mp4' in capsys.readouterr().out
+
+
+def test_another_evaluation_is_not_written_over(summaries, trained, capsys):
+  summary, out = summaries['clip']
+  assert (summary['of']['step'], summary['of']['data']['split']) == (6, 'val')
+  options = [f'--checkpoint={trained}', f'--out={out}']
+  with pytest.raises(FileExistsError, match='--out'):
+    evaluate.main([*options, '--frames=3'])
+  assert evaluate.main(options) == 0
+
+
+def test_places_are_checked_before_the_work(trained, tmp_path):
+  with pytest.raises(FileNotFoundError, match='no folder'):
+    evaluate.main([f'--checkpoint={trained}', f'--out={tmp_path / "a" / "b"}'])
+  with pytest.raises(FileNotFoundError, match='no workdir of a run'):
+    evaluate.main([f'--checkpoint={trained / "checkpoints"}'])
+
+
+def test_no_video_at_all_says_why(trained, tmp_path):
+  (tmp_path / 'val' / 'up').mkdir(parents=True)
+  (tmp_path / 'val' / 'up' / 'a.mp4').write_text('not a video')
+  options = ['--set', f'root={tmp_path}', f'--out={tmp_path / "out"}']
+  with pytest.raises(ValueError, match=r'no video could be decoded:\n  up/a.mp4: '):
+    evaluate.main([f'--checkpoint={trained}', *options])
+
+
+def test_absent_classes_come_last(capsys):
+  scores = np.array([0.5, np.nan, 0.0])
+  result = Evaluation('clip', {}, scores, np.eye(3), 3, 0, 3, 0.0)
+  evaluate.print_table(result, {}, ['a', 'b', 'c'])
+  rows = capsys.readouterr().out.splitlines()[-3:]
+  assert [row[0] for row in rows] == ['c', 'a', 'b']

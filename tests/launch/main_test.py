@@ -1,5 +1,9 @@
 """The command finds its verbs and answers errors with words and codes."""
 
+import errno
+import subprocess
+import sys
+
 import pytest
 
 from launch import main
@@ -37,8 +41,48 @@ def test_a_wrong_verb_names_the_nearest(capsys):
     (SourceError('no folder'), 2),
     (ValueError('bad'), 2),
     (FileNotFoundError('gone'), 2),
+    (OSError(errno.ENOSPC, 'disk full'), 74),
     (AssertionError('ours'), None),
   ],
 )
 def test_exit_codes(error, code):
   assert main.find_exit_code(error) == code
+
+
+def test_version(capsys):
+  assert main.main(['--version']) == 0
+  assert capsys.readouterr().out.startswith('movinet 0.')
+
+
+@pytest.mark.parametrize(('error', 'code'), [(KeyboardInterrupt, 130), (ValueError, 2)])
+def test_a_verb_that_stops_says_so(error, code, monkeypatch, capsys):
+  from launch import cost
+
+  def stop(argv):
+    raise error('here')
+
+  monkeypatch.setattr(cost, 'main', stop)
+  assert main.main(['cost']) == code
+  assert capsys.readouterr().err.startswith('movinet cost: ')
+
+
+def test_a_reader_that_leaves_is_not_success():
+  command = (
+    f'{sys.executable} -m launch.main --help | head -c 1; exit ${{PIPESTATUS[0]}}'
+  )
+  # The help of the command itself is short enough to fit in a pipe: a verb's output is not.
+  command = command.replace('--help', 'cost movinet/a0 --layers')
+  assert (
+    subprocess.run(['bash', '-c', command], stdout=subprocess.PIPE).returncode == 141
+  )
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='a setting of glibc')
+def test_the_command_uses_huge_pages():
+  code = 'import os, sys; from launch import main; main.use_huge_pages(); '
+  code += "print(os.getpid(), os.environ['GLIBC_TUNABLES'], sys.argv[1:])"
+  run = subprocess.Popen([sys.executable, '-c', code, 'a b'], stdout=subprocess.PIPE)
+  printed = run.communicate()[0].decode()
+  assert printed.split(maxsplit=2) == [
+    *(str(run.pid), 'glibc.malloc.hugetlb=1', "['a b']\n")
+  ]

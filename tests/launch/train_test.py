@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch import parts
+from launch import parts, train
 from movinet_jax.train import checkpoint
 
 
@@ -103,3 +103,40 @@ def test_a_finished_run_is_left_as_it_is(trained, train_command, run_movinet):
   code, output = run_movinet(train_command(trained))
   assert code == 0, output
   assert_same_bits(read_run(trained)[0], before)
+
+
+def test_a_mended_command_begins_where_a_wrong_one_failed(
+  train_command, run_movinet, motion_videos, tmp_path
+):
+  """Nothing was saved, so nothing is lost; and a manifest leaves its videos out."""
+  manifest, total = tmp_path / 'bad.csv', {'loop.total_steps': 2}
+  manifest.write_text('name,reason\nup/00000.mp4,truncated\n')
+  workdir = tmp_path / 'run'
+  code, output = run_movinet(train_command(workdir, init='nothing.npz', **total))
+  assert (code, 'nothing.npz' in output) == (2, True), output
+  mended = {**total, 'data.train.skip': manifest}
+  code, output = run_movinet(train_command(workdir, **mended))
+  assert code == 0, output
+  position = read_run(workdir)[1]['position']
+  assert position['records'] == 4 * 8 - 1
+  code, output = run_movinet(train_command(workdir, **mended, **{'loader.threads': 2}))
+  assert code == 0, output
+  assert 'All 2 steps' in output
+
+
+@pytest.mark.parametrize(
+  ('changed', 'message'),
+  [
+    ({'checkpoints.best_metric': 'top2'}, "best_metric 'top2'; did you mean 'top1'"),
+    ({'loss.name': 'sigmoid'}, "one label, for which loss.name is 'softmax'"),
+    ({'train.subclip': 2}, "no argument 'subclip'; did you mean 'subclips'"),
+    ({'loop.log_evry': 2}, "no argument 'log_evry'; did you mean 'log_every'"),
+  ],
+)
+def test_mistakes_are_found_before_the_first_step(
+  changed, message, train_command, tmp_path
+):
+  _, *arguments = train_command(tmp_path / 'run', **changed)
+  with pytest.raises(ValueError, match=message):
+    train.main(arguments)
+  assert not (tmp_path / 'run').exists()

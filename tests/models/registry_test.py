@@ -41,7 +41,8 @@ def test_every_name_creates_its_spec(name):
   [
     ('movinets/a0', {}, "unknown family 'movinets'; did you mean 'movinet'"),
     ('movinet/a0-steam', {}, "variant of movinet 'a0-steam'; did you mean 'a0-stream'"),
-    ('movinet', {}, 'variant of movinet'),
+    ('movinet', {}, 'needs a spec, or a variant: movinet/ a0, a1,'),
+    ('movinet/a0', {'num_classes': 0}, 'at least 1 class'),
     ('movinet/a0', {'drop_out': 0.5}, "no option 'drop_out'; did you mean 'dropout'"),
     ('movinet/a0', {'parent': None}, "no option 'parent'"),
     ('movinet/a0', {'conv': '4d'}, "got '4d'"),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from movinet_jax.train.evaluation import evaluate, make_predict
+from movinet_jax.train.evaluation import evaluate, list_metrics, make_predict
 from movinet_jax.train.steps import make_eval_step
 from tests.train.toy import Toy, make_batch, make_variables
 
@@ -108,3 +108,10 @@ def test_a_network_gives_the_same_as_clip_and_as_stream():
   for mode in ('stream', 'multiclip'):
     assert found[mode].metrics == pytest.approx(found['clip'].metrics, abs=1e-5)
     np.testing.assert_array_equal(found[mode].confusion, found['clip'].confusion)
+
+
+def test_the_names_of_metrics_are_known_before():
+  found = list_metrics(12, multi_label=False)
+  assert found == ['top1', 'top5', 'loss', 'mean_class_accuracy']
+  assert 'top5' not in list_metrics(5, multi_label=False)
+  assert 'mAP' in list_metrics(3, multi_label=True)

@@ -246,3 +246,12 @@ def test_progress_only_on_request_or_a_terminal(tmp_path, capsys):
   assert '10/10' in shown
   assert 'loss=' in shown
   assert 'examples_per_sec=' in shown
+
+
+def test_an_evaluation_that_fails_loses_no_step(tmp_path):
+  def evaluate(state):
+    raise ValueError('no such video')
+
+  with pytest.raises(ValueError, match='no such video'):
+    _run(tmp_path, Batches(), evaluate=evaluate, eval_every=5)
+  assert max(count_steps(tmp_path / 'c')) == 5

@@ -10,6 +10,7 @@ from movinet_jax.train.optimizers import make_optimizer
 from movinet_jax.train.state import make_state
 from movinet_jax.train.steps import make_eval_step, make_train_step
 from tests.train.toy import (
+  CLASSES,
   Toy,
   device_batch,
   make_batch,
@@ -267,3 +268,20 @@ def test_streamed_evaluation_is_the_whole_clip(chunk_frames):
   clip = make_eval_step(Toy())(variables, video)
   stream = make_eval_step(Toy(), mode='stream', chunk_frames=chunk_frames)
   np.testing.assert_allclose(stream(variables, video), clip, atol=1e-5)
+
+
+class Frames(nn.Module):
+  """Carries nothing from chunk to chunk."""
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    return nn.Dense(CLASSES)(x.mean((1, 2, 3))), {}
+
+
+def test_a_model_without_a_stream_is_not_evaluated_as_one():
+  video = jnp.zeros((2, 6, 4, 4, 3))
+  variables = Frames().init(jax.random.key(0), video)
+  for chunk_frames in (1, 6):
+    stream = make_eval_step(Frames(), mode='stream', chunk_frames=chunk_frames)
+    with pytest.raises(ValueError, match='no stream state'):
+      stream(variables, video)

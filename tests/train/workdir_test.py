@@ -38,3 +38,25 @@ def test_a_spoilt_config_is_not_replaced(tmp_path):
   with pytest.raises(ValueError, match='was it edited'):
     claim_workdir(tmp_path, CONFIG)
   assert (tmp_path / 'config.json').read_text() == '{"train": '
+
+
+def test_what_does_not_change_results_may_change(tmp_path):
+  claim_workdir(tmp_path, CONFIG)
+  other = {**CONFIG, 'train': {'lr': 1.8, 'sizes': (3,)}}
+  with pytest.raises(ConfigMismatch):
+    claim_workdir(tmp_path, other, free={'train.lr'})
+  assert claim_workdir(tmp_path, other, free={'train.sizes'}) is True
+  assert read_config(tmp_path)['train']['sizes'] == [3]
+
+
+def test_a_run_that_never_began_takes_a_mended_config(tmp_path):
+  claim_workdir(tmp_path, CONFIG)
+  mended = {**CONFIG, 'model': {'name': 'movinet/a1'}}
+  assert claim_workdir(tmp_path, mended, begun=False) is False
+  assert read_config(tmp_path)['model'] == {'name': 'movinet/a1'}
+  assert [p.name for p in tmp_path.iterdir()] == ['config.json']
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match='no workdir of a run'):
+    read_config(tmp_path / 'checkpoints')
