@@ -1,6 +1,7 @@
 """What the verbs' command lines have in common."""
 
 import argparse
+import math
 
 
 def make_parser(verb: str, doc: str) -> argparse.ArgumentParser:
@@ -24,3 +25,10 @@ def pair(text: str) -> tuple[str, str]:
   if not equals:
     raise argparse.ArgumentTypeError(f'{text!r} is not KEY=VALUE')
   return key, value
+
+
+def positive(text: str) -> float:
+  value = float(text)
+  if not 0 < value < math.inf:
+    raise argparse.ArgumentTypeError(f'{text} is not a number above 0')
+  return value

@@ -75,7 +75,7 @@ def _stream(trained, path):
   size = (trained.clip.size, trained.clip.size)
   live = serve.Live(trained.model, trained.variables, size)
   fps = stream.find_fps(trained.clip, path)
-  for prediction, seconds, _ in stream.predict(live, path, trained.clip, fps):
+  for prediction, ((seconds, _),) in stream.predict(live, path, trained.clip, fps):
     (label, probability), *_ = prediction.top(1, trained.labels)
     print(f'{seconds:6.2f} s   {label:6} {probability:6.1%}')
   return live

@@ -7,69 +7,100 @@
 
 The state is carried from frame to frame: memory does not depend on how long the source
 is. Frames are taken at the rate that the network was trained at (--fps to change it).
+Ctrl-C ends a stream as its last frame does: what --save has written is kept.
 """
 
 import contextlib
 import json
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from launch import parts
-from launch.arguments import at_least_1, make_parser
+from launch.arguments import at_least_1, make_parser, positive
 from movinet_jax import data, serve
 
 
 def main(argv: Sequence[str]) -> int:
   arguments = _make_parser().parse_args(argv)
-  source = arguments.source
+  source, chunk = arguments.source, arguments.chunk
   if source.isdecimal():
     source = int(source)
-  trained = parts.load_trained(arguments.checkpoint, arguments.which)
-  fps = arguments.fps or find_fps(trained.clip, source)
-  size = (trained.clip.size, trained.clip.size)
-  live = serve.Live(trained.model, trained.variables, size, arguments.chunk)
-  show = _print_json if arguments.json else _print_line
-  with contextlib.ExitStack() as stack:
-    recorder = None
-    if arguments.save:
-      recorder = stack.enter_context(serve.Recorder(arguments.save, fps))
-    for prediction, seconds, pictures in predict(
-      live, source, trained.clip, fps, arguments.chunk
+  # Before the network is loaded: a place that cannot be written to fails at once.
+  with _open_recorder(arguments.save) as recorder:
+    trained = parts.load_trained(arguments.checkpoint, arguments.which)
+    fps = arguments.fps or find_fps(trained.clip, source)
+    live = serve.Live(
+      trained.model,
+      trained.variables,
+      (trained.clip.size, trained.clip.size),
+      chunk,
+      multi_label=trained.config['loss']['name'] == 'sigmoid',
+    )
+    show = _print_json if arguments.json else _print_line
+    began = time.perf_counter()
+    for prediction, shown in until_stopped(
+      predict(live, source, trained.clip, fps, chunk)
     ):
       top = prediction.top(arguments.top, trained.labels)
-      show(prediction, seconds, top)
-      for picture in pictures if recorder else ():
-        recorder.write(picture, [f'{label}  {p:.0%}' for label, p in top])
-  summary = {k: round(v, 3) for k, v in live.latency.percentiles().items()}
-  if not summary:
-    raise ValueError(f'{arguments.source} is shorter than one chunk of frames')
-  print(
-    f'latency of {arguments.chunk} frame(s): {json.dumps(summary)}', file=sys.stderr
-  )
-  if arguments.save:
+      show(prediction, shown[-1][0], top)
+      for seconds, picture in shown if recorder else ():
+        recorder.write(picture, [f'{label}  {p:.0%}' for label, p in top], seconds)
+    if not live.frames:
+      raise ValueError(f'{arguments.source} is shorter than one chunk of frames')
+    _print_summary(live, time.perf_counter() - began, arguments.json)
+  if recorder:
     print(f'saved {arguments.save}', file=sys.stderr)
   return 0
 
 
+def _open_recorder(path: str | None):
+  return serve.Recorder(path) if path else contextlib.nullcontext()
+
+
+def until_stopped(items: Iterable) -> Iterator:
+  """The items up to a SIGINT or SIGTERM, which end a stream as its last frame does.
+
+  A second SIGINT, where the source has nothing more to give, interrupts.
+  """
+  asked = []
+
+  def ask(number, frame):
+    if asked:
+      raise KeyboardInterrupt
+    asked.append(number)
+
+  before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
+  try:
+    for item in items:
+      yield item
+      if asked:
+        return
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
 def predict(
   live: serve.Live, source: str | int, clip: data.EvalClip, fps: float, chunk: int = 1
-) -> Iterator[tuple[serve.Prediction, float, list[np.ndarray]]]:
-  """Streams a source: (prediction, seconds, the pictures as they came) for each chunk.
+) -> Iterator[tuple[serve.Prediction, list[tuple[float, np.ndarray]]]]:
+  """Streams a source: (prediction, its frames as they came with their seconds) a chunk.
 
   The source's whole pictures are kept for display only; the network sees the same crop as
   in evaluation. Frames that do not fill a last chunk are left out.
   """
-  pictures, cuts = [], []
+  shown, cuts = [], []
   for seconds, picture in data.read_frames(source, fps=fps):
     height, width = picture.shape[:2]
     info = data.VideoInfo(None, fps, width, height, '')
-    pictures.append(picture)
+    shown.append((seconds, picture))
     cuts.append(data.fit_frame(picture, clip.frame(info)))
     if len(cuts) == chunk:
-      yield live(np.stack(cuts)), seconds, pictures
-      pictures, cuts = [], []
+      yield live(np.stack(cuts)), shown
+      shown, cuts = [], []
 
 
 def find_fps(clip: data.EvalClip, source: str | int) -> float:
@@ -99,13 +130,29 @@ def _print_line(prediction, seconds, top):
   )
 
 
+def _print_summary(live, secs, as_json):
+  summary = {
+    'frames': live.frames,
+    'frames_per_sec': live.frames / secs,
+    **live.latency.percentiles(),
+  }
+  if as_json:
+    text = json.dumps({key: round(value, 3) for key, value in summary.items()})
+  else:
+    text = (
+      '{frames} frames, {frames_per_sec:.1f} a second with decoding; a call took '
+      '{p50_ms:.2f} ms (median), {p90_ms:.2f} (90 %), {p99_ms:.2f} (99 %)'
+    ).format(**summary)
+  print(text, file=sys.stderr)
+
+
 def _make_parser():
   parser = make_parser('stream', __doc__)
   parser.add_argument('--checkpoint', required=True, help='workdir of a training run')
   parser.add_argument('--which', default='latest', help='latest, best or a step')
   parser.add_argument('--source', required=True, help='video file or camera number')
   parser.add_argument('--top', type=at_least_1, default=3, help='classes to show')
-  parser.add_argument('--fps', type=float, help='frames to take per second of video')
+  parser.add_argument('--fps', type=positive, help='frames to take per second of video')
   parser.add_argument('--chunk', type=at_least_1, default=1, help='frames per call')
   parser.add_argument('--save', help='MP4 file to write, predictions in the picture')
   parser.add_argument('--json', action='store_true', help='one JSON line per call')

@@ -20,7 +20,7 @@ class Prediction:
 
   Attributes:
     frame: number of the latest frame, from 0.
-    probabilities: [N] float32.
+    probabilities: [N] float32; of each class by itself if videos have several.
     latency_ms: from the frames on the host to the probabilities on the host.
   """
 
@@ -46,9 +46,17 @@ class Live:
   """
 
   def __init__(
-    self, model: nn.Module, variables: Mapping, size: tuple[int, int], frames: int = 1
+    self,
+    model: nn.Module,
+    variables: Mapping,
+    size: tuple[int, int],
+    frames: int = 1,
+    *,
+    multi_label: bool = False,
   ):
     """Compiles for calls with `frames` frames uint8 of `size` (height, width).
+
+    Probabilities are a sigmoid's if the network was trained for several labels a video.
 
     Raises:
       ValueError: the network is not causal.
@@ -60,10 +68,11 @@ class Live:
         'or load a stream variant, such as movinet/a0-stream'
       )
     constants = jax.tree.map(jnp.asarray, variables)
+    normalise = jax.nn.sigmoid if multi_label else jax.nn.softmax
 
     def step(video, state):
       logits, state = model.apply(constants, video.astype(jnp.float32) / 255, state)
-      return jax.nn.softmax(logits[0]), state
+      return normalise(logits[0]), state
 
     shape = jax.ShapeDtypeStruct((1, frames, *size, 3), jnp.uint8)
     self._step = jax.jit(step).lower(shape, self._start).compile()
@@ -73,6 +82,11 @@ class Live:
   def reset(self):
     """Begins a new video."""
     self._state, self._frame = self._start, -1
+
+  @property
+  def frames(self) -> int:
+    """How many frames of this video there were."""
+    return self._frame + 1
 
   def __call__(self, frames: np.ndarray) -> Prediction:
     """Takes the next frames, uint8 [T, H, W, 3]."""

@@ -1,70 +1,92 @@
 """Writes a video with the predictions burnt into the picture."""
 
+import contextlib
+import functools
 import os
 from fractions import Fraction
 
 import av
 import numpy as np
+from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
+
+_TIME_BASE = Fraction(1, 90_000)  # of MPEG; holds the times of every usual rate
 
 
 class Recorder:
   """An H.264 file that frames are appended to; use as a context manager.
 
-  It is written beside the path and moved there when it is closed whole, so a stop leaves
-  an older file as it was.
+  It is written beside the path and moved there when it is closed, also after an error:
+  what a camera has shown cannot be had again.
   """
 
-  def __init__(self, path: str, fps: float):
+  def __init__(self, path: str):
     """Opens the file; the size of the picture is that of the first frame.
 
     Raises:
       FileExistsError: the path is taken: nothing is overwritten.
+      FileNotFoundError: its folder is not there.
     """
     if os.path.exists(path):
       raise FileExistsError(
         f'{path} exists already: remove it, or save to another file'
       )
+    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+      raise FileNotFoundError(f'cannot save {path}: its folder is not there')
     self._path = path
     root, suffix = os.path.splitext(path)
     self._part = f'{root}.part{suffix or ".mp4"}'
     self._container = av.open(self._part, 'w', format='mp4')
-    rate = Fraction(fps).limit_denominator(1001)
-    self._stream = self._container.add_stream('libx264', rate=rate)
+    self._stream = self._container.add_stream('libx264')
     self._stream.pix_fmt = 'yuv420p'
-    self._begun = False
+    self._stream.codec_context.time_base = _TIME_BASE
+    self._last = None
 
-  def write(self, frame: np.ndarray, lines: list[str]):
-    """Appends a frame uint8 [H, W, 3] with lines of text over its lower left corner."""
+  def write(self, frame: np.ndarray, lines: list[str], secs: float):
+    """Appends a frame uint8 [H, W, 3] with lines of text over its lower left corner.
+
+    `secs` is when it is shown, later than the frame before.
+    """
     height, width = (n - n % 2 for n in frame.shape[:2])  # what 4:2:0 can hold
-    if not self._begun:
+    if self._last is None:
       self._stream.height, self._stream.width = height, width
-      self._begun = True
+      self._first_secs, self._last = secs, -1
     picture = Image.fromarray(frame[:height, :width])
     draw_lines(picture, lines)
-    for packet in self._stream.encode(av.VideoFrame.from_image(picture)):
-      self._container.mux(packet)
+    picture = av.VideoFrame.from_image(picture)
+    at = round((secs - self._first_secs) / _TIME_BASE)
+    self._last = picture.pts = max(at, self._last + 1)
+    picture.time_base = _TIME_BASE
+    self._container.mux(self._stream.encode(picture))
 
   def __enter__(self):
     return self
 
-  def __exit__(self, kind, *_):
-    if self._begun:
-      for packet in self._stream.encode():
-        self._container.mux(packet)
+  def __exit__(self, *_):
+    if self._last is not None:
+      self._container.mux(self._stream.encode())
     self._container.close()
-    if kind is None and self._begun:
+    if self._last is not None:
       os.replace(self._part, self._path)
-    else:
+      return
+    with contextlib.suppress(
+      FileNotFoundError
+    ):  # FFmpeg makes it with the first packet
       os.remove(self._part)
 
 
 def draw_lines(picture: Image.Image, lines: list[str]):
   """Draws lines of text on a dark band, sized to the picture."""
   size = max(8, picture.height // 16)
-  font = ImageFont.load_default(size)
+  font = _load_font(size)
   draw = ImageDraw.Draw(picture, 'RGBA')
   top = picture.height - (size + 4) * len(lines) - 4
   draw.rectangle((0, top, picture.width, picture.height), fill=(0, 0, 0, 150))
   for i, line in enumerate(lines):
     draw.text((6, top + 2 + i * (size + 4)), line, font=font, fill=(255, 255, 255))
+
+
+@functools.cache
+def _load_font(size: int):
+  # Pillow's own has no letters but ASCII's; this one comes with matplotlib.
+  return ImageFont.truetype(font_manager.findfont('DejaVu Sans'), size)
