@@ -50,7 +50,7 @@ def _make_parser():
     formatter_class=parser.formatter_class,
   )
   kinetics.add_argument(
-    '--version', default='600', help='400, 600 or 700; default: 600'
+    '--version', default='600', choices=('400', '600', '700'), help='default: 600'
   )
   kinetics.add_argument('--annotations', required=True, help='folder of the CSV files')
   kinetics.add_argument('--videos', required=True, help='folder of the videos')

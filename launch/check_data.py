@@ -18,6 +18,8 @@ examples:
   movinet check-data train.csv --root /data/clips --manifest bad.csv --workers 8
       a CSV file of path,label
 
+Exit code 0, or 65 with --strict and a bad file among them; 2: the data cannot be listed.
+
 Then train without the bad files:
   movinet train --config=… --config.data.train.skip=bad.csv
 """
@@ -40,7 +42,7 @@ def main(argv: list[str]) -> int:
     print(f'movinet check-data: {error}', file=sys.stderr)
     return 2
   _print_table(found, manifest)
-  return 0
+  return os.EX_DATAERR if args.strict and found.bad else 0
 
 
 def _make_parser():
@@ -55,6 +57,7 @@ def _make_parser():
   parser.add_argument(
     '--limit-secs', type=float, default=60.0, help='for one file; default: 60'
   )
+  parser.add_argument('--strict', action='store_true', help='exit with 65 on bad files')
   return parser
 
 

@@ -84,6 +84,8 @@ def read_annotations(folder: str) -> list[Row]:
       raise SourceError(f'{paths[0]} and {paths[1]} are both for {split}; remove one')
     for path in paths:
       clips += _read_split(path, split)
+  if not os.path.isdir(folder):
+    raise SourceError(f'there is no folder {folder} of annotation files')
   if not clips:
     wanted = ', '.join(names[0] for names in _SPLIT_FILES.values())
     raise SourceError(f'{folder} has none of the annotation files {wanted}')

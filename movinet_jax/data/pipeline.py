@@ -14,6 +14,10 @@ Pixels leave as uint8: four times fewer bytes through the workers and to the dev
 """
 
 import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
 
 import grain
 import numpy as np
@@ -90,7 +94,8 @@ def make_batches(
   if workers:
     _mark_flags_parsed()
     dataset = dataset.mp_prefetch(
-      grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+      grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1),
+      worker_init_fn=_live_with_parent,
     )
   identity = {
     'fingerprint': source.fingerprint(),
@@ -273,6 +278,19 @@ def _check_arguments(source, batch_size, start, workers, threads, shard):
       raise ValueError(f'{name} must be {least} or more, got {value}')
   if threads < 1:
     raise ValueError(f'threads must be 1 or more, got {threads}')
+
+
+def _live_with_parent(index: int, count: int):
+  """Ends a worker whose parent was killed, and leaves Ctrl-C to the parent."""
+  del index, count
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  parent = multiprocessing.parent_process()
+
+  def follow():
+    parent.join()
+    os._exit(1)
+
+  threading.Thread(target=follow, daemon=True).start()
 
 
 def _mark_flags_parsed():

@@ -306,20 +306,31 @@ class Track:
       pts = sorted(stamp for stamp in pts if stamp >= pts[0])
       times = np.array([stamp - pts[0] for stamp in pts]) * float(self.stream.time_base)
       shown = _Shown(times, pts)
-    self.check_enough(len(shown.times_secs), self.info_secs(shown))
+    last = self.packets[-1]
+    if shown.pts is not None:
+      last = max(self.packets, key=lambda packet: packet.pts)
+    self.check_end(shown, last)
     return shown
 
   def count(self) -> _Shown:
     """Decodes everything to learn how many frames there are and when."""
-    times, self.damaged = [], 0
+    times, self.damaged, frame = [], 0, None
     for frame in self.decode(range(len(self.packets))):
       times.append(frame.time)
       self.damaged += frame.is_corrupt
     if None in times or any(a >= b for a, b in itertools.pairwise(times)):
       times = list(np.arange(len(times)) / self.fps)
     shown = _Shown(np.array(times) - (times[0] if times else 0), None)
-    self.check_enough(len(times), self.info_secs(shown) if times else 0)
+    if not times:
+      self.check_enough(0)
+    self.check_end(shown, frame)
     return shown
+
+  def check_end(self, shown: _Shown, last: av.Packet | av.VideoFrame):
+    """Fails if the file states more than it shows up to the end of its last picture."""
+    # Of a screen that stands still at the end there is one picture, shown for long.
+    rest = max(_duration_secs(last), 1 / self.shown_fps(shown))
+    self.check_enough(len(shown.times_secs), float(shown.times_secs[-1]) + rest)
 
   def info_secs(self, shown: _Shown) -> float:
     return float(shown.times_secs[-1]) + 1 / self.shown_fps(shown)
@@ -362,7 +373,7 @@ class Track:
 
   def decode_live(self) -> Iterator[tuple[float, av.VideoFrame]]:
     """(seconds since the first frame, frame), in constant memory; times increase."""
-    first, last, count = None, -1.0, 0
+    first, last, count, rest = None, -1.0, 0, 0.0
     frames = self.container.decode(self.stream)
     while True:
       with self.failing('decoded'):
@@ -373,9 +384,13 @@ class Track:
       first = stated if first is None else first
       at_secs = count / self.fps if stated is None else stated - first
       last = at_secs if at_secs > last else last + 1 / self.fps
-      count += 1
+      count, rest = count + 1, _duration_secs(frame)
       yield last, frame
-    self.check_enough(count, last + 1 / self.fps)
+    self.check_enough(count, last + max(rest, 1 / self.fps))
+
+
+def _duration_secs(shown: av.Packet | av.VideoFrame) -> float:
+  return float((shown.duration or 0) * (shown.time_base or 0))
 
 
 def _read_cut(track: Track, shown: _Shown, cut: Cut, skip: bool) -> np.ndarray:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -167,10 +168,16 @@ def list_folder(path: str) -> list[os.DirEntry]:
 
 
 def open_text(path: str, what: str):
-  """Opens a regular text file; a byte order mark, as Excel writes it, is dropped."""
+  """Reads a regular text file; a byte order mark, as Excel writes it, is dropped."""
   try:
     if os.path.exists(path) and not os.path.isfile(path):
       raise SourceError(f'{what} {path} is not a regular file')
-    return open(path, newline='', encoding='utf-8-sig')
+    with open(path, newline='', encoding='utf-8-sig') as file:
+      return io.StringIO(file.read(), newline='')
+  except UnicodeDecodeError as error:
+    raise SourceError(
+      f'the {what} {path} is not UTF-8 text ({error.reason} at byte {error.start}): save '
+      'it as UTF-8'
+    ) from error
   except OSError as error:
     raise SourceError(f'cannot read the {what} {path}: {error.strerror}') from error

@@ -3,7 +3,13 @@
 import collections
 import itertools
 import json
+import os
+import pathlib
 import pickle
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -274,3 +280,44 @@ def test_source_pickles_small(source):
 def test_arguments_that_do_not_fit(source, arguments, words):
   with pytest.raises(ValueError, match=words):
     read(source, 1, **arguments)
+
+
+_READER = """
+import multiprocessing, sys
+from movinet_jax import data
+if __name__ == '__main__':
+  source = data.open_source('folder', root=sys.argv[1], split='train')
+  clip = data.TrainClip(frames=2, size=16, stride=1)
+  batches = data.make_batches(source, clip, batch_size=2, train=True, workers=1)
+  next(batches)
+  print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+  for _ in batches:
+    pass
+"""
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_workers_do_not_outlive_a_killed_parent(motion_root, tmp_path):
+  script = tmp_path / 'read.py'
+  script.write_text(_READER)
+  command = [sys.executable, str(script), motion_root]
+  reader = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+  (worker,) = map(int, reader.stdout.readline().split())
+  os.kill(worker, signal.SIGINT)  # Ctrl-C reaches all; only the parent acts on it
+  time.sleep(0.5)
+  assert _runs(worker)
+  reader.kill()
+  reader.wait()
+  until = time.monotonic() + 10
+  while _runs(worker):
+    assert time.monotonic() < until
+    time.sleep(0.1)
+
+
+def _runs(pid):
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  state = pathlib.Path(f'/proc/{pid}/stat')
+  return state.exists() and state.read_text().rpartition(')')[2].split()[0] != 'Z'

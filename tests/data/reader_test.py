@@ -333,3 +333,26 @@ def test_opening_many_times_keeps_no_memory(videos):
   for _ in range(500):
     reader.read_clip(path, take([0, 5], (32, 32)))
   assert peak_mib() - before < 20
+
+
+@pytest.mark.parametrize('suffix', ['mp4', 'mkv'])
+def test_a_last_picture_shown_for_long_is_not_missing(suffix, tmp_path):
+  """A recorded screen that stands still at the end: complete, and cut short."""
+  path, tick = tmp_path / f'still.{suffix}', Fraction(1, 1000)
+  with av.open(str(path), 'w') as output:
+    stream = output.add_stream('libx264', options={'tune': 'zerolatency'})
+    stream.width = stream.height = 32
+    stream.pix_fmt, stream.codec_context.time_base = 'yuv420p', tick
+    for number, frame in enumerate(
+      np.random.default_rng(0).bytes(32 * 32 * 3 * 6)[::3072]
+    ):
+      picture = np.full((32, 32, 3), 40 * number, np.uint8)
+      picture = av.VideoFrame.from_ndarray(picture, format='rgb24')
+      picture.pts, picture.time_base = 100 * number, tick
+      for packet in stream.encode(picture):
+        packet.duration = 100 if number < 5 else 5000
+        output.mux(packet)
+    output.mux(stream.encode(None))
+  assert reader.count_frames(str(path)) == 6
+  assert len(list(reader.read_frames(str(path)))) == 6
+  assert reader.read_clip(str(path), take(None))[0].shape[0] == 6

@@ -26,6 +26,7 @@ def test_folder(root, monkeypatch, capsys):
   assert [line.split()[-1] for line in lines[:4]] == ['3', '0', '2', '1']
   assert 'b/z.mp4' in (root / 'check-train.csv').read_text()
   assert lines[-1] == 'manifest: check-train.csv'
+  assert check_data.main([str(root), '--split', 'train', '--strict']) == 65
 
 
 def test_table(root, capsys):

@@ -1,5 +1,7 @@
 """A table of videos: a CSV file of `path,label`, with or without that header.
 
+Fields with a comma in them are quoted. With a header there may be other columns, too.
+
 dances/tango.mp4,tango              names of classes, sorted into numbers; or
 dances/tango.mp4,17                 numbers, if every label is one; or
 dances/tango.mp4,tango;couple       several at once
@@ -27,7 +29,7 @@ def open_source(
     labels: the label map (names, or a file of them) of the training set. Default: the
       sorted names in the table, or `0`, `1`, … up to the largest number in it.
     multi_label: whether videos have several labels (separated by `;`, or none at all).
-      Default: whether any row has a `;`.
+      Default: whether any row has a `;`; only then may a label be empty.
     skip: manifest of bad files.
 
   Raises:
@@ -36,7 +38,7 @@ def open_source(
   """
   rows = _read_rows(path)
   if multi_label is None:
-    multi_label = any(len(texts) != 1 for _, _, texts in rows)
+    multi_label = any(len(texts) > 1 for _, _, texts in rows)
   for line, _, texts in rows:
     if len(texts) != 1 and not multi_label:
       raise SourceError(f'{path} line {line}: wanted one label, got {texts}')
@@ -45,15 +47,17 @@ def open_source(
   numeric = all(text.isdecimal() for text in all_texts) and not (
     given and set(all_texts) <= set(given)
   )
+  if not given:
+    _check_one_kind(rows, path)
   names = given or _name_labels(all_texts, numeric, path)
   numbers = {name: number for number, name in enumerate(names)}
   home = os.path.dirname(os.path.abspath(path)) if root is None else root
   records, lines = [], {}
   for line, name, texts in rows:
     where = f'{path} line {line}'
-    if name in lines:
-      raise SourceError(f'{where}: {name!r} is in line {lines[name]} already')
-    lines[name] = line
+    before = lines.setdefault(os.path.normpath(name), line)
+    if before != line:
+      raise SourceError(f'{where}: {name!r} is in line {before} already')
     found = [_find(text, numbers, numeric, where) for text in texts]
     label = tuple(sorted(set(found))) if multi_label else found[0]
     records.append(Record(os.path.join(home, name), label, name))
@@ -62,29 +66,66 @@ def open_source(
 
 def _read_rows(path: str) -> list[tuple[int, str, list[str]]]:
   """(line number, path, labels) of each row."""
-  rows = []
-  with sources.open_text(path, 'table') as file:
-    reader = csv.reader(file)
-    columns = (0, 1)
-    for fields in reader:
-      fields = [field.strip() for field in fields]
-      if not any(fields):
-        continue
-      if not rows and {'path', 'label'} <= set(fields):
-        columns = (fields.index('path'), fields.index('label'))
-        continue
-      if not rows and 'label' in fields:
-        raise SourceError(f'{path}: the header must name path and label, got {fields}')
-      if len(fields) <= max(columns) or not fields[columns[0]]:
-        raise SourceError(
-          f'{path} line {reader.line_num}: wanted path,label, got {",".join(fields)!r}'
-        )
-      texts = [text.strip() for text in fields[columns[1]].split(';')]
-      texts = [text for text in texts if text]
-      rows.append((reader.line_num, fields[columns[0]], texts))
+  rows, columns, width = [], (0, 1), 2
+  for line, fields in _read_fields(path):
+    if not rows and (found := _find_columns(path, fields)):
+      columns, width = found, len(fields)
+      continue
+    if len(fields) != width or not fields[columns[0]]:
+      wanted = 'path,label' if columns == (0, 1) else f'{width} fields as in the header'
+      raise SourceError(
+        f'{path} line {line}: wanted {wanted}, got {",".join(fields)!r}; a field with a '
+        'comma in it is quoted'
+      )
+    texts = [text.strip() for text in fields[columns[1]].split(';')]
+    rows.append((line, fields[columns[0]], [text for text in texts if text]))
   if not rows:
     raise SourceError(f'{path} has no rows; wanted lines of path,label')
   return rows
+
+
+def _read_fields(path: str):
+  """(line number, fields) of each line that is not empty."""
+  with sources.open_text(path, 'table') as file:
+    reader, line = csv.reader(file, skipinitialspace=True, strict=True), 1
+    try:
+      for fields in reader:
+        fields = [field.strip() for field in fields]
+        if any('\n' in field for field in fields):
+          raise SourceError(f'{path} line {line}: a quote is not closed')
+        if any(fields):
+          yield line, fields
+        line = reader.line_num + 1
+    except csv.Error as error:
+      raise SourceError(f'{path} line {line}: {error}') from error
+
+
+def _find_columns(path: str, fields: list[str]) -> tuple[int, int] | None:
+  """Columns of path and label if this first line is a header."""
+  names = [field.lower() for field in fields]
+  if {'path', 'label'} <= set(names):
+    return names.index('path'), names.index('label')
+  # A path has a suffix; a line without any is one of names, though not the right ones.
+  if len(fields) > 1 and not any(os.path.splitext(field)[1] for field in fields):
+    raise SourceError(
+      f'{path}: the header must name path and label, got {fields} (a first video needs '
+      'the suffix of its file)'
+    )
+  return None
+
+
+def _check_one_kind(rows, path: str):
+  """Finds labels of which some are class numbers and some are not."""
+  first = {}
+  for line, _, texts in rows:
+    for text in texts:
+      first.setdefault(text.isdecimal(), (line, text))
+  if len(first) == 2:
+    raise SourceError(
+      f'{path}: label {first[True][1]!r} in line {first[True][0]} is a number and '
+      f'{first[False][1]!r} in line {first[False][0]} is not one from 0; pass labels= '
+      'to say which classes there are'
+    )
 
 
 def _name_labels(texts: list[str], numeric: bool, path: str) -> tuple[str, ...]:

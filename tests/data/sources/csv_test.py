@@ -26,6 +26,8 @@ def test_names_with_and_without_header(table, tmp_path):
     assert source.labels == ('run, fast', 'walk')
     assert rows(source) == [('b.mp4', 1), ('a, 1.mp4', 0)]
     assert source.records[0].video == str(tmp_path / 'b.mp4')
+  spaced = table('Path, Label\na.mp4, "run, fast"\n')
+  assert (spaced.labels, rows(spaced)) == (('run, fast',), [('a.mp4', 0)])
   swapped = table('label,id,path\nwalk,7,b.mp4\n')
   assert rows(swapped) == [('b.mp4', 0)]
 
@@ -70,6 +72,15 @@ def test_several_labels(table):
     ('a.mp4,walx\n', {'labels': ('walk', 'run')}, "did you mean 'walk'"),
     ('a.mp4,x;y\n', {'multi_label': False}, 'line 1: wanted one label'),
     ('a.mp4,\nb.mp4,x\n', {'multi_label': False}, 'line 1: wanted one label'),
+    ('a.mp4,\nb.mp4,x\n', {}, 'line 1: wanted one label'),
+    ('video,class\na.mp4,x\n', {}, 'must name path and label'),
+    ('a.mp4,0\nb.mp4,-1\n', {}, "label '0' in line 1 is a number and '-1' in line 2"),
+    ('a.mp4,1.0\nb.mp4,0\n', {}, "'1.0' in line 1 is not"),
+    ('a.mp4,dog\nb.mp4,0\n', {}, "'dog' in line 1 is not"),
+    ('my, dog.mp4,dog\n', {}, 'line 1: wanted path,label.*comma in it is quoted'),
+    ('path,label,id\na.mp4,x\n', {}, 'line 2: wanted'),
+    ('a.mp4,x\nb.mp4,"y\nc.mp4,y\n', {}, 'line 2: '),
+    ('a/b.mp4,x\n./a/b.mp4,x\n', {}, "line 2: './a/b.mp4' is in line 1 already"),
   ],
 )
 def test_errors_name_the_line(table, text, kwargs, words):
@@ -82,3 +93,11 @@ def test_no_table(tmp_path):
     open_source('csv', path=str(tmp_path / 'none.csv'))
   with pytest.raises(SourceError, match='not a regular file'):
     open_source('csv', path=str(tmp_path))
+
+
+@pytest.mark.parametrize('encoding', ['latin-1', 'utf-16'])
+def test_another_encoding_is_named(encoding, tmp_path):
+  path = tmp_path / 'table.csv'
+  path.write_bytes('a.mp4,été\n'.encode(encoding))
+  with pytest.raises(SourceError, match=r'table\.csv is not UTF-8 text'):
+    open_source('csv', path=str(path))
