@@ -1,13 +1,15 @@
 """The three-channel stem: one product over gathered patches against XLA's convolution.
 
-python benchmarks/stem.py             prints one JSON line a shape
+python benchmarks/stem.py             measured here: a JSON line a shape
+python benchmarks/stem.py v5e:2x2     what the compiler says of a TPU (pip install libtpu)
 """
 
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
-from timing import compile_program, describe_machine, time_in_turns
+from timing import compile_program, describe_machine, estimate_program, time_in_turns
 
 from movinet_jax.ops import spatial_conv
 
@@ -20,19 +22,38 @@ SHAPES = [
 ]
 
 
-def main():
+FORMS = ('patches', 'native')
+PARTS = ('forward', 'kernel_gradient')
+
+
+def main(arguments):
   for shape, features in SHAPES:
-    x = jax.random.uniform(jax.random.key(0), shape)
-    kernel = jax.random.normal(jax.random.key(1), (1, 3, 3, 3, features))
-    result = {'benchmark': 'stem', 'x': shape, 'features': features}
-    for name, make in (('forward', forward), ('kernel_gradient', gradient)):
-      forms = ('patches', 'native')
-      programs = {form: compile_program(make(form), x, kernel)[0] for form in forms}
-      calls = {form: lambda p=p, a=(x, kernel): p(*a) for form, p in programs.items()}
-      times = time_in_turns(calls)
-      result[name] = {f'{form}_ms': round(ms, 3) for form, ms in times.items()}
-      result[name]['ratio'] = round(times['native'] / times['patches'], 1)
-    print(json.dumps({**result, **describe_machine()}), flush=True)
+    found = (estimate if arguments else measure)(shape, features, *arguments)
+    row = {'benchmark': 'stem', 'features': features, **found}
+    print(json.dumps(row), flush=True)
+
+
+def measure(shape, features) -> dict:
+  x = jax.random.uniform(jax.random.key(0), shape)
+  kernel = jax.random.normal(jax.random.key(1), (1, 3, 3, 3, features))
+  result = {'x': shape}
+  for name, make in zip(PARTS, (forward, gradient), strict=True):
+    programs = {form: compile_program(make(form), x, kernel)[0] for form in FORMS}
+    times = time_in_turns({f: lambda p=p: p(x, kernel) for f, p in programs.items()})
+    result[name] = {f'{form}_ms': round(ms, 3) for form, ms in times.items()}
+    result[name]['ratio'] = round(times['native'] / times['patches'], 1)
+  return {**result, **describe_machine()}
+
+
+def estimate(shape, features, topology) -> dict:
+  x = jax.ShapeDtypeStruct((8, *shape[1:]), jnp.bfloat16)
+  kernel = jax.ShapeDtypeStruct((1, 3, 3, 3, features), jnp.bfloat16)
+  result = {'x': x.shape, 'topology': topology}
+  for name, make in zip(PARTS, (forward, gradient), strict=True):
+    result[name] = {
+      form: estimate_program(make(form), topology, x, kernel) for form in FORMS
+    }
+  return {**result, 'jax': jax.__version__}
 
 
 def forward(form):
@@ -41,10 +62,10 @@ def forward(form):
 
 def gradient(form):
   def loss(kernel, x):
-    return jnp.sum(forward(form)(x, kernel) ** 2)
+    return jnp.sum(forward(form)(x, kernel).astype(jnp.float32) ** 2)
 
   return lambda x, kernel: jax.grad(loss)(kernel, x)
 
 
 if __name__ == '__main__':
-  main()
+  main(sys.argv[1:])

@@ -12,6 +12,7 @@ Ctrl-C ends a stream as its last frame does: what --save has written is kept.
 
 import contextlib
 import json
+import os
 import signal
 import sys
 import time
@@ -49,16 +50,26 @@ def main(argv: Sequence[str]) -> int:
       show(prediction, shown[-1][0], top)
       for seconds, picture in shown if recorder else ():
         recorder.write(picture, [f'{label}  {p:.0%}' for label, p in top], seconds)
-    if not live.frames:
-      raise ValueError(f'{arguments.source} is shorter than one chunk of frames')
-    _print_summary(live, time.perf_counter() - began, arguments.json)
-  if recorder:
-    print(f'saved {arguments.save}', file=sys.stderr)
+    secs = time.perf_counter() - began
+  if not live.frames:
+    raise ValueError(f'{arguments.source} is shorter than one chunk of frames')
+  _print_summary(live, secs, arguments.json)
   return 0
 
 
+@contextlib.contextmanager
 def _open_recorder(path: str | None):
-  return serve.Recorder(path) if path else contextlib.nullcontext()
+  """A recorder that says where the recording is, also before an error is reported."""
+  if not path:
+    yield None
+    return
+  recorder = serve.Recorder(path)
+  try:
+    with recorder:
+      yield recorder
+  finally:
+    if os.path.exists(path):
+      print(f'saved {path}', file=sys.stderr)
 
 
 def until_stopped(items: Iterable) -> Iterator:

@@ -26,7 +26,8 @@ def spatial_conv(
     x: [B, T, H, W, C].
     kernel: [1, KH, KW, C, F].
     stride: of height and width.
-    form: `patches`, `native` (XLA's convolution), or `auto`: `patches` on CPU.
+    form: `patches`, `native` (XLA's convolution), or `auto`: `patches` on CPU, where it
+      was measured, and TPU, whose compiler says so; `native` elsewhere.
 
   Returns:
     [B, T, ceil(H / stride), ceil(W / stride), F].
@@ -44,7 +45,7 @@ def spatial_conv(
   patches = functools.partial(_patches, stride=stride)
   native = functools.partial(_native, stride=stride)
   if form == 'auto':
-    return lax.platform_dependent(x, kernel, cpu=patches, default=native)
+    return lax.platform_dependent(x, kernel, cpu=patches, tpu=patches, default=native)
   return {'patches': patches, 'native': native}[form](x, kernel)
 
 

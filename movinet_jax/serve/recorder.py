@@ -1,6 +1,5 @@
 """Writes a video with the predictions burnt into the picture."""
 
-import contextlib
 import functools
 import os
 from fractions import Fraction
@@ -25,7 +24,7 @@ class Recorder:
 
     Raises:
       FileExistsError: the path is taken: nothing is overwritten.
-      FileNotFoundError: its folder is not there.
+      OSError: its folder is not there, or nothing can be written to it.
     """
     if os.path.exists(path):
       raise FileExistsError(
@@ -36,11 +35,14 @@ class Recorder:
     self._path = path
     root, suffix = os.path.splitext(path)
     self._part = f'{root}.part{suffix or ".mp4"}'
+    open(self._part, 'wb').close()  # fails now; FFmpeg opens it with the first packet
     self._container = av.open(self._part, 'w', format='mp4')
     self._stream = self._container.add_stream('libx264')
     self._stream.pix_fmt = 'yuv420p'
     self._stream.codec_context.time_base = _TIME_BASE
-    self._last = None
+    # MP4 counts durations in decoding order: with B frames, uneven times come out short.
+    self._stream.codec_context.max_b_frames = 0
+    self._last, self._gap = None, 0
 
   def write(self, frame: np.ndarray, lines: list[str], secs: float):
     """Appends a frame uint8 [H, W, 3] with lines of text over its lower left corner.
@@ -54,24 +56,26 @@ class Recorder:
     picture = Image.fromarray(frame[:height, :width])
     draw_lines(picture, lines)
     picture = av.VideoFrame.from_image(picture)
-    at = round((secs - self._first_secs) / _TIME_BASE)
-    self._last = picture.pts = max(at, self._last + 1)
-    picture.time_base = _TIME_BASE
-    self._container.mux(self._stream.encode(picture))
+    at = max(round((secs - self._first_secs) / _TIME_BASE), self._last + 1)
+    self._last, self._gap = at, at - self._last
+    picture.pts, picture.time_base = at, _TIME_BASE
+    self._mux(picture)
+
+  def _mux(self, picture: av.VideoFrame | None):
+    for packet in self._stream.encode(picture):
+      packet.duration = self._gap  # of the last one only: the others end with the next
+      self._container.mux(packet)
 
   def __enter__(self):
     return self
 
   def __exit__(self, *_):
     if self._last is not None:
-      self._container.mux(self._stream.encode())
+      self._mux(None)
     self._container.close()
     if self._last is not None:
       os.replace(self._part, self._path)
-      return
-    with contextlib.suppress(
-      FileNotFoundError
-    ):  # FFmpeg makes it with the first packet
+    else:
       os.remove(self._part)
 
 

@@ -1,15 +1,17 @@
 """`movinet stream`: the same answers as evaluation, saved pictures, constant memory."""
 
+import dataclasses
 import io
+import itertools
 import json
 import pathlib
+import re
 import signal
 
 import av
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from launch import parts, stream
 from movinet_jax import data, serve
@@ -78,15 +80,30 @@ def test_bad_places_fail_before_anything_is_loaded(tmp_path):
   options = ['--checkpoint=none', '--source=none.mp4']
   with pytest.raises(FileNotFoundError, match='its folder is not there'):
     stream.main([*options, f'--save={tmp_path / "none" / "out.mp4"}'])
+  with pytest.raises(OSError, match='name too long') as raised:
+    stream.main([*options, f'--save={tmp_path / ("o" * 250)}.mp4'])
+  assert raised.value.__context__ is None  # not even the missing checkpoint was seen
+
+
+@pytest.mark.parametrize('fps', ['0', '-1', 'nan', 'inf'])
+def test_a_rate_is_above_zero(fps, capsys):
   with pytest.raises(SystemExit):
-    stream.main([*options, '--fps=nan'])
+    stream.main(['--checkpoint=none', '--source=none.mp4', f'--fps={fps}'])
+  assert f'--fps: {fps} is not a number above 0' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('fps', [None, 60])
-def test_saves_in_the_time_of_the_source(fps, trained, tmp_path):
+@pytest.mark.parametrize(('even', 'fps'), [(True, None), (True, 60), (False, 60)])
+def test_saves_in_the_time_of_the_source(even, fps, trained, tmp_path):
   source, out = FIXTURES / 'h264_10bit.mp4', tmp_path / 'out.mp4'
+  if not even:
+    source = tmp_path / 'uneven.mp4'
+    with serve.Recorder(str(source)) as recorder:
+      for secs in (0, 0.04, 0.08, 0.5, 1.5, 1.6, 1.8):
+        recorder.write(np.zeros((32, 32, 3), np.uint8), [], secs)
   options = [f'--checkpoint={trained}', f'--source={source}', f'--save={out}']
   assert stream.main([*options, *([f'--fps={fps}'] if fps else [])]) == 0
+  lasts = [data.probe(str(path)).duration_secs for path in (source, out)]
+  assert lasts[0] == pytest.approx(lasts[1], abs=1e-3)
   before, after = (
     [seconds for seconds, _ in data.read_frames(str(path))] for path in (source, out)
   )
@@ -101,10 +118,14 @@ def test_what_came_before_an_error_is_kept(trained, tmp_path, capsys):
   with pytest.raises(data.DecodeError, match='truncated'):
     stream.main(options)
   assert 2 < len(list(data.read_frames(str(out)))) < 30
+  assert capsys.readouterr().err.splitlines() == [f'saved {out}']
   text = tmp_path / 'text.mp4'
   text.write_text('not a video')
   with pytest.raises(data.DecodeError, match=text.name):
     stream.main([options[0], f'--source={text}', f'--save={tmp_path / "b.mp4"}'])
+  short = [f'--source={source}', '--chunk=31', f'--save={tmp_path / "b.mp4"}']
+  with pytest.raises(ValueError, match='shorter than one chunk'):
+    stream.main([options[0], *short])
   assert not list(tmp_path.glob('b*'))
 
 
@@ -137,7 +158,52 @@ def test_a_signal_ends_the_stream_and_keeps_the_recording(
   assert 5 <= len(list(data.read_frames(str(out)))) < 3000
 
 
-def test_several_labels_are_judged_one_by_one(trained, motion_videos):
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_does_not_wait_for_the_source(number):
+  before = signal.getsignal(number)
+  items = stream.until_stopped(itertools.count())
+  assert next(items) == 0
+  signal.raise_signal(number)
+  assert list(items) == []
+  assert signal.getsignal(number) is before
+
+  def stuck():
+    signal.raise_signal(number)
+    signal.raise_signal(signal.SIGINT)
+    yield
+
+  with pytest.raises(KeyboardInterrupt):
+    list(stream.until_stopped(stuck()))
+
+
+def test_the_summary_ends_the_messages(trained, motion_videos, tmp_path, capsys):
+  options = [f'--checkpoint={trained}', f'--source={motion_videos}/val/up/00000.mp4']
+  assert stream.main(options) == 0
+  assert re.fullmatch(
+    r'8 frames, [\d.]+ a second .* [\d.]+ ms \(median\).*\n', capsys.readouterr().err
+  )
+  assert stream.main([*options, '--json', f'--save={tmp_path / "out.mp4"}']) == 0
+  summary = json.loads(capsys.readouterr().err.splitlines()[-1])
+  assert set(summary) == {'frames', 'frames_per_sec', 'p50_ms', 'p90_ms', 'p99_ms'}
+  assert summary['frames'] == 8
+
+
+def test_the_loss_says_whether_videos_have_several_labels(
+  trained, motion_videos, monkeypatch, capsys
+):
+  run = parts.load_trained(str(trained))
+  totals = []
+  for name in ('softmax', 'sigmoid'):
+    changed = dataclasses.replace(run, config={**run.config, 'loss': {'name': name}})
+    monkeypatch.setattr(parts, 'load_trained', lambda *_, run=changed: run)
+    source = f'--source={motion_videos}/val/up/00000.mp4'
+    assert stream.main(['--checkpoint=', source, '--json', '--top=4']) == 0
+    totals.append(sum(t['probability'] for t in read_json_lines(capsys)[-1]['top']))
+  assert totals[0] == pytest.approx(1, abs=1e-3)
+  assert totals[1] != pytest.approx(1, abs=1e-2)
+
+
+def test_several_labels_are_judged_one_by_one(trained):
   run = parts.load_trained(str(trained))
   frames = np.zeros((1, 16, 16, 3), np.uint8)
   one, several = (
@@ -147,12 +213,3 @@ def test_several_labels_are_judged_one_by_one(trained, motion_videos):
   assert one.sum() == pytest.approx(1)
   odds = several / (1 - several)
   np.testing.assert_allclose(odds / odds.sum(), one, atol=1e-4)
-
-
-def test_letters_of_other_alphabets_are_drawn():
-  def draw(text):
-    picture = Image.new('RGB', (96, 64))
-    serve.recorder.draw_lines(picture, [text])
-    return np.asarray(picture)
-
-  assert (draw('é') != draw('ü')).any()  # and not twice the box for what is missing

@@ -203,3 +203,11 @@ def test_row_loop_under_shard_map():
 def test_errors_say_what_was_got(x_shape, kernel_shape, options, message):
   with pytest.raises(ValueError, match=message):
     depthwise_conv3d(jnp.zeros(x_shape), jnp.zeros(kernel_shape), **options)
+
+
+@pytest.mark.parametrize(('platform', 'native'), [('cpu', False), ('tpu', True)])
+def test_the_form_is_that_of_the_platform_compiled_for(platform, native):
+  """Also where another one compiles: a laptop for a pod."""
+  x, kernel, _ = make_case((3, 3, 3), (1, 1), (8, 7), 'same', jnp.float32)
+  program = depthwise_conv3d.trace(x, kernel).lower(lowering_platforms=(platform,))
+  assert ('stablehlo.convolution' in program.as_text()) is native
