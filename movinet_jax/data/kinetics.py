@@ -74,8 +74,10 @@ def read_annotations(folder: str) -> list[Row]:
   """Reads the official CSV files of a folder by their header, whatever its order.
 
   Raises:
-    SourceError: no such file, or a row that cannot be read; names file and line.
+    SourceError: no such folder or file, or a row that cannot be read; names file and line.
   """
+  if not os.path.isdir(folder):
+    raise SourceError(f'there is no folder {folder} of annotation files')
   clips = []
   for split, names in _SPLIT_FILES.items():
     paths = [os.path.join(folder, name) for name in names]
@@ -84,8 +86,6 @@ def read_annotations(folder: str) -> list[Row]:
       raise SourceError(f'{paths[0]} and {paths[1]} are both for {split}; remove one')
     for path in paths:
       clips += _read_split(path, split)
-  if not os.path.isdir(folder):
-    raise SourceError(f'there is no folder {folder} of annotation files')
   if not clips:
     wanted = ', '.join(names[0] for names in _SPLIT_FILES.values())
     raise SourceError(f'{folder} has none of the annotation files {wanted}')

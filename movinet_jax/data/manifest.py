@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import os
 from collections.abc import Callable, Iterator
 
@@ -14,20 +15,27 @@ def read_rows(path: str, header: tuple[str, ...]) -> list[dict[str, str]]:
   A last row without its end of line, as a kill leaves it, is cut off the file.
 
   Raises:
-    SourceError: the file has another header.
+    SourceError: the file is something else, and stays as it is.
   """
   if not os.path.exists(path):
     return []
-  with open(path, 'rb+') as file:
-    file.truncate(file.read().rfind(b'\n') + 1)
-  with open(path, newline='', encoding='utf-8') as file:
-    reader = csv.DictReader(file)
-    if reader.fieldnames is not None and tuple(reader.fieldnames) != header:
-      raise SourceError(
-        f'{path} is something else: its header is {",".join(reader.fieldnames)}, '
-        f'wanted {",".join(header)}'
-      )
-    return list(reader)
+  with open(path, 'rb') as file:
+    content = file.read()
+  wanted, whole = ','.join(header), content[: content.rfind(b'\n') + 1]
+  first = content.partition(b'\n')[0].rstrip(b'\r').decode(errors='replace')
+  if first != wanted and (whole or not wanted.startswith(first)):
+    raise SourceError(
+      f'{path} is something else: its header is {first[:80]!r}, wanted {wanted!r} in UTF-8'
+    )
+  try:
+    rows = list(csv.DictReader(io.StringIO(whole.decode(), newline='')))
+  except UnicodeDecodeError as error:
+    line = whole.count(b'\n', 0, error.start) + 1
+    raise SourceError(
+      f'{path} line {line} is not UTF-8 text ({error.reason}): save it as UTF-8'
+    ) from error
+  os.truncate(path, len(whole))
+  return rows
 
 
 @contextlib.contextmanager
