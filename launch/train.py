@@ -79,8 +79,7 @@ def train(cfg: dict, folder: str):
     steps.make_train_step, cfg['train'], model=model, tx=tx, loss=loss, seed=cfg['seed']
   )
   checkpoints = Path(folder) / parts.CHECKPOINTS
-  begun = bool(checkpoint.count_steps(checkpoints))
-  resumes = workdir.claim_workdir(folder, cfg, begun=begun, free=FREE)
+  resumes = _claim(cfg, Path(folder))
   print(f'{"Resuming" if resumes else "Starting"} {cfg["model"]["name"]} in {folder}')
   saver = parts.call(checkpoint.Checkpointer, cfg['checkpoints'], directory=checkpoints)
   with saver, writers.Writer(folder) as writer:
@@ -105,6 +104,20 @@ def train(cfg: dict, folder: str):
         position=lambda number: {'batches': number, **batches.identity()},
         **cfg['loop'],
       )
+
+
+def _claim(cfg, folder: Path) -> bool:
+  """Claims the workdir: for good once it holds a checkpoint or a number of the run."""
+  logged = folder / 'metrics.jsonl'
+  begun = bool(checkpoint.count_steps(folder / parts.CHECKPOINTS))
+  begun = begun or (logged.exists() and logged.stat().st_size > 0)
+  changed = []
+  if (folder / 'config.json').exists():
+    changed = workdir.find_differences(workdir.read_config(folder), cfg)
+  resumes = workdir.claim_workdir(folder, cfg, begun=begun, free=FREE)
+  for line in changed:
+    print(f'config of {folder} changed: {line}', file=sys.stderr)
+  return resumes
 
 
 def _check_fit(cfg, source, evaluated):

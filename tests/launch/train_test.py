@@ -122,6 +122,7 @@ def test_a_mended_command_begins_where_a_wrong_one_failed(
   code, output = run_movinet(train_command(workdir, **mended, **{'loader.threads': 2}))
   assert code == 0, output
   assert 'All 2 steps' in output
+  assert 'changed: loader.threads: was 1, now 2' in output
 
 
 @pytest.mark.parametrize(
