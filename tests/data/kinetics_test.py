@@ -230,6 +230,10 @@ def test_bad_annotations_name_the_line(tmp_path, text, words):
 def test_wrong_folders(official, tmp_path):
   with pytest.raises(SourceError, match=r'none of the annotation files train\.csv'):
     kinetics.prepare(str(tmp_path), official[1], str(tmp_path / 'out'))
+  with pytest.raises(
+    SourceError, match=r'there is no folder .*nope of annotation files'
+  ):
+    kinetics.prepare(str(tmp_path / 'nope'), official[1], str(tmp_path / 'out'))
   with pytest.raises(SourceError, match='cannot read the folder'):
     kinetics.prepare(official[0], str(tmp_path / 'none'), str(tmp_path / 'out'))
   (tmp_path / 'labels.txt').write_text('abseiling\nzumba\n')

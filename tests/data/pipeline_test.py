@@ -1,6 +1,7 @@
 """The stream of batches: one and the same however it is read, and nothing hidden."""
 
 import collections
+import contextlib
 import itertools
 import json
 import os
@@ -296,20 +297,47 @@ if __name__ == '__main__':
 """
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
-def test_workers_do_not_outlive_a_killed_parent(motion_root, tmp_path):
+@pytest.fixture
+def reading(motion_root, tmp_path):
+  """(a process that reads batches for ever, the id of its only worker)."""
   script = tmp_path / 'read.py'
   script.write_text(_READER)
-  command = [sys.executable, str(script), motion_root]
-  reader = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-  (worker,) = map(int, reader.stdout.readline().split())
-  os.kill(worker, signal.SIGINT)  # Ctrl-C reaches all; only the parent acts on it
-  time.sleep(0.5)
+  process = subprocess.Popen(
+    [sys.executable, str(script), motion_root],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+  )
+  (worker,) = map(int, process.stdout.readline().split())
+  yield process, worker
+  with contextlib.suppress(ProcessLookupError):
+    os.killpg(process.pid, signal.SIGKILL)
+  process.communicate()
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_workers_do_not_outlive_a_killed_parent(reading):
+  process, worker = reading
   assert _runs(worker)
-  reader.kill()
-  reader.wait()
+  process.kill()
+  process.wait()
+  _wait_until_gone(worker)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_ctrl_c_is_the_parents_business(reading):
+  process, worker = reading
+  os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all at once
+  _, errors = process.communicate(timeout=20)
+  assert errors.count('KeyboardInterrupt') == 1, errors
+  assert 'Process grain' not in errors
+  _wait_until_gone(worker)
+
+
+def _wait_until_gone(pid):
   until = time.monotonic() + 10
-  while _runs(worker):
+  while _runs(pid):
     assert time.monotonic() < until
     time.sleep(0.1)
 

@@ -339,12 +339,13 @@ def test_opening_many_times_keeps_no_memory(videos):
 def test_a_last_picture_shown_for_long_is_not_missing(suffix, tmp_path):
   """A recorded screen that stands still at the end: complete, and cut short."""
   path, tick = tmp_path / f'still.{suffix}', Fraction(1, 1000)
-  with av.open(str(path), 'w') as output:
+  noise = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
+  options = {'movflags': 'faststart'} if suffix == 'mp4' else {}
+  with av.open(str(path), 'w', options=options) as output:
     stream = output.add_stream('libx264', options={'tune': 'zerolatency'})
-    stream.width = stream.height = 32
+    stream.width = stream.height = 64
     stream.pix_fmt, stream.codec_context.time_base = 'yuv420p', tick
-    for number in range(6):
-      picture = np.full((32, 32, 3), 40 * number, np.uint8)
+    for number, picture in enumerate(noise):
       picture = av.VideoFrame.from_ndarray(picture, format='rgb24')
       picture.pts, picture.time_base = 100 * number, tick
       for packet in stream.encode(picture):
@@ -354,3 +355,11 @@ def test_a_last_picture_shown_for_long_is_not_missing(suffix, tmp_path):
   assert reader.count_frames(str(path)) == 6
   assert len(list(reader.read_frames(str(path)))) == 6
   assert reader.read_clip(str(path), take(None))[0].shape[0] == 6
+  content = path.read_bytes()
+  path.write_bytes(content[: len(content) * 6 // 10])
+  with pytest.raises(DecodeError, match=r'states 5\.50 s but holds 0\.\d\d s'):
+    reader.count_frames(str(path))
+  with pytest.raises(DecodeError, match=r'states 5\.50 s but holds 0\.\d\d s'):
+    reader.read_clip(str(path), take(None))
+  with pytest.raises(DecodeError):
+    list(reader.read_frames(str(path)))

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import sys
 
 import pytest
 
@@ -42,6 +43,15 @@ def test_kinetics(tmp_path, capsys):
     assert train.split() == ['train', '2', '1', '1', '0', '1']
   source = open_source('tfds', directory=str(tmp_path / 'out/kinetics/400/1.0.0'))
   assert len(source) == 1
+
+
+def test_wrong_version_is_refused_at_once(tmp_path, capsys, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'movinet_jax.data.kinetics', None)  # not imported
+  arguments = ['kinetics', '--version', '500', '--annotations', 'a', '--videos', 'v']
+  with pytest.raises(SystemExit) as stopped:
+    build_data.main([*arguments, '--out', str(tmp_path / 'out')])
+  assert stopped.value.code == 2
+  assert "invalid choice: '500'" in capsys.readouterr().err
 
 
 def test_help(capsys):

@@ -37,9 +37,17 @@ def test_table(root, capsys):
   assert 'b/z.mp4' in capsys.readouterr().out
 
 
+def test_strict_with_good_files_only(root):
+  (root / 'good.csv').write_text('a/x.mp4,one\n')
+  arguments = [str(root / 'good.csv'), '--root', str(root / 'train'), '--strict']
+  assert check_data.main([*arguments, '--manifest', str(root / 'good-m.csv')]) == 0
+
+
 def test_errors_and_help(root, capsys):
   assert check_data.main([str(root), '--split', 'trian']) == 2
   assert "did you mean 'train'" in capsys.readouterr().err
   with pytest.raises(SystemExit):
     check_data.main(['--help'])
-  assert 'movinet check-data videos --split train' in capsys.readouterr().out
+  out = capsys.readouterr().out
+  assert 'movinet check-data videos --split train' in out
+  assert '65 with --strict' in out

@@ -24,7 +24,7 @@ def open_source(
   multi_label: bool | None = None,
   skip: str | None = None,
 ) -> Source:
-  """Reads a table; the files themselves are not touched.
+  """Reads a table; the videos themselves are not opened.
 
   Args:
     path: the CSV file. Fields may be quoted.

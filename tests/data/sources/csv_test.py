@@ -28,6 +28,8 @@ def test_names_with_and_without_header(table, tmp_path):
     assert source.records[0].video == str(tmp_path / 'b.mp4')
   spaced = table('Path, Label\na.mp4, "run, fast"\n')
   assert (spaced.labels, rows(spaced)) == (('run, fast',), [('a.mp4', 0)])
+  (tmp_path / 'clip').touch()  # a path without a suffix, but no header
+  assert rows(table('clip,walk\n')) == [('clip', 0)]
   swapped = table('label,id,path\nwalk,7,b.mp4\n')
   assert rows(swapped) == [('b.mp4', 0)]
 
@@ -68,19 +70,22 @@ def test_several_labels(table):
     ('a.mp4,x\nb.mp4,y\na.mp4,y\n', {}, "line 3: 'a.mp4' is in line 1 already"),
     ('a.mp4,0\nb.mp4,5\n', {}, 'no video has label 1 although labels go up to 5'),
     ('a.mp4,0\nb.mp4,5\n', {'labels': ('x', 'y')}, 'line 2: label 5 is outside 0 to 1'),
-    ('a.mp4,-1\nb.mp4,0\n', {'labels': ('x', 'y')}, "line 1: unknown label '-1'"),
+    ('a.mp4,0\nb.mp4,-1\n', {'labels': ('x', 'y')}, 'line 2: label -1 is no class num'),
     ('a.mp4,walx\n', {'labels': ('walk', 'run')}, "did you mean 'walk'"),
     ('a.mp4,x;y\n', {'multi_label': False}, 'line 1: wanted one label'),
     ('a.mp4,\nb.mp4,x\n', {'multi_label': False}, 'line 1: wanted one label'),
     ('a.mp4,\nb.mp4,x\n', {}, 'line 1: wanted one label'),
     ('video,class\na.mp4,x\n', {}, 'must name path and label'),
-    ('a.mp4,0\nb.mp4,-1\n', {}, "label '0' in line 1 is a number and '-1' in line 2"),
-    ('a.mp4,1.0\nb.mp4,0\n', {}, "'1.0' in line 1 is not"),
-    ('a.mp4,dog\nb.mp4,0\n', {}, "'dog' in line 1 is not"),
+    ('clip.path,St. X\na.mp4,x\n', {}, "'clip.path' is no file and has no suffix"),
+    ('a.mp4,0\nb.mp4,1\nc.mp4,-1\n', {}, 'line 3: label -1 is no class number'),
+    ('a.mp4,1.0\nb.mp4,2.0\n', {}, r'line 1: label 1\.0 is no class number'),
+    ('a.mp4,dog\nb.mp4,0\n', {}, "'0' in line 2 is a number and 'dog' in line 1"),
+    ('a.mp4,\n', {'multi_label': True}, 'no video has a label'),
     ('my, dog.mp4,dog\n', {}, 'line 1: wanted path,label.*comma in it is quoted'),
     ('path,label,id\na.mp4,x\n', {}, 'line 2: wanted'),
-    ('a.mp4,x\nb.mp4,"y\nc.mp4,y\n', {}, 'line 2: '),
+    ('a.mp4,x\nb.mp4,"y\nc.mp4,y\n', {}, 'line 2: .*quote'),
     ('a/b.mp4,x\n./a/b.mp4,x\n', {}, "line 2: './a/b.mp4' is in line 1 already"),
+    ('/r/a.mp4,x\na.mp4,x\n', {'root': '/r'}, "line 2: 'a.mp4' is in line 1 already"),
   ],
 )
 def test_errors_name_the_line(table, text, kwargs, words):
