@@ -15,6 +15,9 @@ from movinet_jax.names import suggest
 # Where `configs/` lies beside an installed package, for commands run elsewhere.
 _ROOT = Path(__file__).resolve().parents[1]
 
+# What holds sections, and is not the arguments of a function itself.
+_CONTAINERS = ('config', 'config.data', 'config.clip')
+
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]):
   """Parses a verb's arguments and its config.
@@ -92,11 +95,13 @@ def _add(config, key, text, file) -> bool:
     if not isinstance(section.get(name), ml_collections.ConfigDict):
       raise ValueError(f'{file} has no section {where}.{name}{suggest(name, section)}')
     section, where = section[name], f'{where}.{name}'
-  if last in section:
+  if last in section and text != 'None':  # which a typed flag cannot say
     return False
-  if any(isinstance(value, ml_collections.ConfigDict) for value in section.values()):
+  if last not in section and where in _CONTAINERS:
     raise ValueError(f'{file} has no key {where}.{last}{suggest(last, section)}')
   with section.unlocked():
+    if last in section:
+      del section[last]  # and with it the type of what it held
     section[last] = _parse_value(text)
   return True
 

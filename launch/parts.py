@@ -91,8 +91,11 @@ def load_trained(path: str, which: str = 'latest') -> Trained:
   folder = Path(path) / CHECKPOINTS
   config = workdir.read_config(path)
   best = config['checkpoints'].get('best_metric')
+  best_mode = config['checkpoints'].get('best_mode', 'max')
   which = int(which) if which.isdecimal() else which
-  variables, meta = checkpoint.load_variables(folder, which, metric=best)
+  variables, meta = checkpoint.load_variables(
+    folder, which, metric=best, mode=best_mode
+  )
   return Trained(
     model=make_model(config['model'], len(meta['labels'])),
     variables=variables,

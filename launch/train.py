@@ -39,6 +39,7 @@ from movinet_jax.train import (
 # has moved to. That it still is the same data, the checkpoint knows.
 FREE = (
   *('loader.workers', 'loader.threads', 'loader.max_failed_share'),
+  *('eval_batch_size', 'model.remat'),
   *('loop.log_every', 'loop.eval_every', 'loop.save_every', 'checkpoints.keep'),
   *(
     f'data.{s}.{key}'

@@ -479,6 +479,8 @@ def _check_input(spec: Spec, x: jax.Array, state) -> None:
     raise ValueError(
       f'a MoViNet takes video [B, T, H, W, 3] with values in [0, 1], got {x.shape}'
     )
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(f'video is floats in [0, 1], got {x.dtype}: divide bytes by 255')
   if state and not spec.causal:
     raise ValueError(
       'this network is not causal, so it has no stream state: give it the whole clip, '

@@ -251,7 +251,8 @@ def _best(scores, mode):
 def _is_whole(path):
   # Writing ends with a rename, so what has its final name was once whole. Deleting is
   # not atomic: a process killed then leaves remains of an old checkpoint.
-  return (path / '_CHECKPOINT_METADATA').exists() and (path / 'meta').is_dir()
+  meta = path / 'meta' / 'metadata'
+  return (path / '_CHECKPOINT_METADATA').exists() and meta.is_file()
 
 
 def _read_shapes(path):

@@ -115,7 +115,9 @@ def run(
         bar.set_postfix(log.write(number), refresh=False)
       info = {**(meta or {}), 'position': dict(position(number))}
       results = None
-      if evaluate is not None and (last or _due(number, eval_every)):
+      # Whoever asks to stop may wait for a save, not for an evaluation.
+      due = last or (_due(number, eval_every) and not stopping)
+      if evaluate is not None and due:
         watch.check_all()
         with _saving_if_it_fails(checkpointer, state, info):
           results = _evaluate(evaluate, state, number, writer, log)

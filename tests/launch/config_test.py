@@ -92,3 +92,13 @@ def test_values_may_follow_their_keys():
   assert config.parse(make_parser('train', ''), given)[1].seed == 3
   with pytest.raises(SystemExit):
     config.parse(make_parser('train', ''), [*given, '--config.batch_size'])
+
+
+def test_none_unsets_and_a_model_of_a_spec_takes_options():
+  given = ['--config.clip.train.fps=None', '--config.clip.train.stride=2']
+  cfg = config.load('configs/movinet/folder.py', given)
+  clip = parts.call(data.TrainClip, cfg.clip.train.to_dict())
+  assert (clip.fps, clip.stride) == (None, 2)
+  given = ['--config.model.dtype=bfloat16']
+  cfg = config.load('configs/movinet/quickstart.py', given)
+  assert cfg.model.dtype == 'bfloat16'
