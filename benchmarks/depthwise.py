@@ -15,7 +15,7 @@ from timing import compile_program, describe_machine, estimate_program, time_in_
 
 from movinet_jax.ops import depthwise_conv3d
 
-# (T, H, W, C), kernel, stride: layers of MoViNet-A0 on 8 frames of 172², and on one.
+# (T, H, W, C), kernel, stride: layers of MoViNet-A0 on 8 frames of 172².
 SHAPES = [
   ((8, 22, 22, 80), (3, 3, 3), 1),
   ((8, 22, 22, 184), (3, 3, 3), 1),

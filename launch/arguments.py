@@ -14,10 +14,9 @@ def make_parser(verb: str, doc: str) -> argparse.ArgumentParser:
 
 
 def at_least_1(text: str) -> int:
-  value = int(text)
-  if value < 1:
-    raise argparse.ArgumentTypeError(f'{value} is not 1 or more')
-  return value
+  if not text.isdecimal() or int(text) < 1:
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number, 1 or more')
+  return int(text)
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -28,7 +27,10 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def positive(text: str) -> float:
-  value = float(text)
+  try:
+    value = float(text)
+  except ValueError:
+    value = math.nan
   if not 0 < value < math.inf:
-    raise argparse.ArgumentTypeError(f'{text} is not a number above 0')
+    raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0')
   return value

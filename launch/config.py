@@ -2,6 +2,8 @@
 
 import argparse
 import ast
+import functools
+import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,12 +64,14 @@ def load(file: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
       raise ValueError(f'no config file {path!r}; those shipped are: {_list_shipped()}')
     path = str(_ROOT / path)
   argument = f'--config={path}{colon}{argument}'
-  config = _read(file, [argument])
-  new = [given for given in overrides if _add(config, *_split(given), file)]
-  changed = _read(file, [argument, *(given for given in overrides if given not in new)])
-  for given in new:
-    _add(changed, *_split(given), file)
-  return changed
+  values = dict(map(_split, overrides))  # of a key given twice, the last counts
+  plain = _read(file, [argument])
+  new = {key: text for key, text in values.items() if _is_new(plain, key, text, file)}
+  known = [f'--config.{key}={values[key]}' for key in values if key not in new]
+  config = _read(file, [argument, *known])
+  for key, text in new.items():
+    _put(config, key, _parse_value(text))
+  return config
 
 
 def _read(file, arguments):
@@ -78,7 +82,9 @@ def _read(file, arguments):
   try:
     values(argv)
   except (flags.Error, AttributeError, KeyError, TypeError) as error:
-    raise ValueError(f'config {file}: {str(error).strip(chr(34))}') from error
+    # ml_collections puts a config's own error at the end of a whole traceback.
+    message = str(error).strip().strip('"').splitlines()[-1]
+    raise ValueError(f'config {file}: {message}') from error
   return values.config
 
 
@@ -87,23 +93,26 @@ def _split(override):
   return key, text
 
 
-def _add(config, key, text, file) -> bool:
-  """Puts a value at the end of a path of sections, unless there is one already."""
+def _is_new(config, key, text, file) -> bool:
+  """Whether a typed flag cannot say it: a key not listed yet, or None for one that is."""
   *path, last = key.split('.')
   section, where = config, 'config'
   for name in path:
     if not isinstance(section.get(name), ml_collections.ConfigDict):
       raise ValueError(f'{file} has no section {where}.{name}{suggest(name, section)}')
     section, where = section[name], f'{where}.{name}'
-  if last in section and text != 'None':  # which a typed flag cannot say
-    return False
   if last not in section and where in _CONTAINERS:
     raise ValueError(f'{file} has no key {where}.{last}{suggest(last, section)}')
+  return last not in section or text == 'None'
+
+
+def _put(config, key, value):
+  *path, last = key.split('.')
+  section = functools.reduce(operator.getitem, path, config)
   with section.unlocked():
     if last in section:
       del section[last]  # and with it the type of what it held
-    section[last] = _parse_value(text)
-  return True
+    section[last] = value
 
 
 def _parse_value(text):

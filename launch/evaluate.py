@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from launch import parts
-from launch.arguments import make_parser, pair
+from launch.arguments import at_least_1, make_parser, pair
 from movinet_jax.train import evaluation
 
 
@@ -154,10 +154,10 @@ def _make_parser():
   add('--checkpoint', required=True, help='workdir of a training run')
   add('--which', default='latest', help='latest, best or a step')
   add('--mode', default='clip', choices=evaluation.MODES)
-  add('--chunk', type=int, default=1, help='frames per call in mode stream')
-  add('--clips', type=int, default=10, help='clips per video in mode multiclip')
-  add('--frames', type=int, help='frames of a clip; default: as trained')
-  add('--batch-size', type=int, help='clips at a time; default: the config says')
+  add('--chunk', type=at_least_1, default=1, help='frames per call in mode stream')
+  add('--clips', type=at_least_1, default=10, help='clips per video in mode multiclip')
+  add('--frames', type=at_least_1, help='frames of a clip; default: as trained')
+  add('--batch-size', type=at_least_1, help='clips at a time; default: the config says')
   add('--out', help='where to write, without suffix')
   add(
     '--set',

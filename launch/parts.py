@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import jax
@@ -19,21 +19,28 @@ def call(function: Callable, section: Mapping, **more):
   """Calls a function with a config section as its keyword arguments.
 
   Raises:
-    ValueError: a key is none of its arguments; the message names the nearest.
+    ValueError: a key is none of its arguments, or one of those that the program gives
+      (`more`); the message names the nearest.
   """
-  check_arguments(function, section)
+  parameters = inspect.signature(function).parameters
+  known = [name for name in parameters if name not in more]
+  takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+  for key in section:
+    if key in more or (key not in known and not takes_any):
+      raise ValueError(
+        f'{function.__name__} takes no {key!r} of a config{suggest(key, known)}'
+      )
   return function(**section, **more)
 
 
-def check_arguments(function: Callable, section: Mapping):
-  """Finds a key of a section that is no argument of the function, as `call` does."""
-  known = inspect.signature(function).parameters
-  if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-    for key in section:
-      if key not in known:
-        raise ValueError(
-          f'{function.__name__} has no argument {key!r}{suggest(key, known)}'
-        )
+def check_present(config: Mapping, keys: Iterable[str]):
+  """Raises a ValueError unless a config has all the keys, such as 'loop.total_steps'."""
+  for key in keys:
+    here = config
+    for name in key.split('.'):
+      if not isinstance(here, Mapping) or name not in here:
+        raise ValueError(f'the config has no {key!r}; it needs: {", ".join(keys)}')
+      here = here[name]
 
 
 def make_model(section: Mapping, num_classes: int):

@@ -48,6 +48,17 @@ FREE = (
   ),
 )
 
+DEFAULTS = {'init': '', 'train': {}, 'checkpoints': {}}
+NEEDED = (
+  *('seed', 'batch_size', 'eval_batch_size', 'model.name', 'data.train', 'clip.train'),
+  *('clip.eval', 'loader', 'optimizer', 'loss.name', 'loop.total_steps'),
+)
+# What the sections may say whose functions are called late.
+LATE = {
+  'loader': ('workers', 'threads', 'max_failed_share'),
+  'loop': ('total_steps', 'log_every', 'eval_every', 'save_every', 'progress'),
+}
+
 
 def main(argv: Sequence[str]) -> int:
   parser = make_parser('train', __doc__)
@@ -63,18 +74,20 @@ def train(cfg: dict, folder: str):
   Returns:
     The final TrainState.
   """
+  cfg = {**DEFAULTS, **cfg}
+  _check_config(cfg)
   sources = parts.open_sources(cfg['data'])
   source, labels = sources['train'], sources['train'].labels
   _check_fit(cfg, source, sources.get('eval'))
-  parts.check_arguments(loop.run, cfg['loop'])
-  parts.check_arguments(data.make_batches, cfg['loader'])
   model = parts.make_model(cfg['model'], len(labels))
   clips = {
     'train': parts.call(data.TrainClip, cfg['clip']['train']),
     'eval': parts.call(data.EvalClip, cfg['clip']['eval']),
   }
   size, total = cfg['batch_size'], cfg['loop']['total_steps']
-  tx = optimizers.make_optimizer(**cfg['optimizer'], batch_size=size, total_steps=total)
+  tx = parts.call(
+    optimizers.make_optimizer, cfg['optimizer'], batch_size=size, total_steps=total
+  )
   loss = parts.call(losses.make_loss, cfg['loss'])
   step = parts.call(
     steps.make_train_step, cfg['train'], model=model, tx=tx, loss=loss, seed=cfg['seed']
@@ -112,13 +125,20 @@ def _claim(cfg, folder: Path) -> bool:
   logged = folder / 'metrics.jsonl'
   begun = bool(checkpoint.count_steps(folder / parts.CHECKPOINTS))
   begun = begun or (logged.exists() and logged.stat().st_size > 0)
-  changed = []
-  if (folder / 'config.json').exists():
-    changed = workdir.find_differences(workdir.read_config(folder), cfg)
-  resumes = workdir.claim_workdir(folder, cfg, begun=begun, free=FREE)
-  for line in changed:
-    print(f'config of {folder} changed: {line}', file=sys.stderr)
-  return resumes
+  return workdir.claim_workdir(folder, cfg, begun=begun, free=FREE)
+
+
+def _check_config(cfg):
+  """Finds what only a later call would, after minutes of reading or compiling."""
+  parts.check_present(cfg, NEEDED)
+  for key in ('batch_size', 'eval_batch_size'):
+    if type(cfg[key]) is not int or cfg[key] < 1:
+      raise ValueError(
+        f'{key} is {cfg[key]!r}; wanted a whole number of clips, 1 or more'
+      )
+  for section, known in LATE.items():
+    for key in cfg[section]:
+      check_name(key, known, f'key of {section}')
 
 
 def _check_fit(cfg, source, evaluated):

@@ -27,9 +27,10 @@ def suggest(name: str, choices: Iterable[str]) -> str:
 
   A name that choices begin with is taken for short; else those spelled like it count.
   """
-  name, choices = str(name), sorted(map(str, choices))
-  near = [choice for choice in choices if name and choice.startswith(name)][:3]
-  near = near or difflib.get_close_matches(name, choices, n=1)
+  name, choices = str(name).lower(), sorted(map(str, choices))
+  near = [choice for choice in choices if name and choice.lower().startswith(name)][:3]
+  spelled = {choice.lower(): choice for choice in choices}
+  near = near or [spelled[n] for n in difflib.get_close_matches(name, spelled, n=1)]
   hint = f'; did you mean {" or ".join(map(repr, near))}?' if near else ''
   more = f', … {len(choices) - _SHOWN} more' if len(choices) > _SHOWN else ''
   return f'{hint} (choices: {", ".join(choices[:_SHOWN])}{more})'

@@ -24,10 +24,22 @@ def from_json(cls, data: Mapping):
   data = dict(data)
   if (version := data.pop('version', VERSION)) != VERSION:
     raise ValueError(f'this spec has version {version}, this code reads {VERSION}')
-  return _build(cls, data, cls.__name__)
+  return build(cls, data, cls.__name__)
 
 
-def _build(kind, value, where):
+def check_at_least_1(**sizes: int):
+  """Raises a ValueError unless all sizes of an architecture are 1 or more."""
+  for name, value in sizes.items():
+    if value < 1:
+      raise ValueError(f'{name} is at least 1, got {value}')
+
+
+def build(kind, value, where: str):
+  """A value of a type, such as `int | None` or a dataclass, of JSON data.
+
+  Raises:
+    ValueError: it is of another type; `where` says which value.
+  """
   origin, arguments = typing.get_origin(kind), typing.get_args(kind)
   if dataclasses.is_dataclass(kind):
     return _build_dataclass(kind, value, where)
@@ -39,9 +51,9 @@ def _build(kind, value, where):
     if len(arguments) != len(value):
       raise ValueError(f'{where} wants {len(arguments)} values, got {value!r}')
     parts = enumerate(zip(arguments, value, strict=True))
-    return tuple(_build(a, v, f'{where}[{i}]') for i, (a, v) in parts)
+    return tuple(build(a, v, f'{where}[{i}]') for i, (a, v) in parts)
   if origin in (typing.Union, types.UnionType):
-    return None if value is None else _build(arguments[0], value, where)
+    return None if value is None else build(arguments[0], value, where)
   if kind is float and type(value) is int:
     return float(value)
   if type(value) is not kind:
@@ -50,6 +62,8 @@ def _build(kind, value, where):
 
 
 def _build_dataclass(cls, value, where):
+  if isinstance(value, cls):
+    return value
   if not isinstance(value, Mapping):
     raise ValueError(f'{where} should be a table, got {value!r}')
   hints = typing.get_type_hints(cls)
@@ -59,4 +73,4 @@ def _build_dataclass(cls, value, where):
   for field in dataclasses.fields(cls):
     if field.name not in value and field.default is dataclasses.MISSING:
       raise ValueError(f'{where} lacks the field {field.name!r}')
-  return cls(**{n: _build(hints[n], v, f'{where}.{n}') for n, v in value.items()})
+  return cls(**{n: build(hints[n], v, f'{where}.{n}') for n, v in value.items()})

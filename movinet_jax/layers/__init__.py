@@ -9,10 +9,11 @@ from movinet_jax.layers.pool import (
   TemporalSoftmaxPool,
 )
 from movinet_jax.layers.residual import ReZero, StochasticDepth
-from movinet_jax.layers.squeeze_excite import SqueezeExcite
+from movinet_jax.layers.squeeze_excite import SE_KINDS, SqueezeExcite
 from movinet_jax.layers.stream import Thread, init_state
 
 __all__ = [
+  'SE_KINDS',
   'AveragePool',
   'BatchNorm',
   'ConvNorm',

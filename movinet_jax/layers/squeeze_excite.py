@@ -6,8 +6,9 @@ import jax.numpy as jnp
 
 from movinet_jax import ops
 from movinet_jax.layers.conv import PointwiseConv
+from movinet_jax.names import check_name
 
-KINDS = ('2d', '3d', '2plus3d')
+SE_KINDS = ('2d', '3d', '2plus3d')
 
 
 class SqueezeExcite(nn.Module):
@@ -29,8 +30,7 @@ class SqueezeExcite(nn.Module):
 
   @nn.compact
   def __call__(self, x, state=None, *, train=False):
-    if self.kind not in KINDS:
-      raise ValueError(f'squeeze-excite kind must be one of {KINDS}, got {self.kind!r}')
+    check_name(self.kind, SE_KINDS, 'squeeze-excite')
     if self.positions and not (self.causal and '3d' in self.kind):
       raise ValueError(
         'positions are of a stream: they need causal=True and 3d in kind'

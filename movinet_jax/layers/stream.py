@@ -37,6 +37,7 @@ class Thread:
   def __call__(self, part: nn.Module, x: jax.Array, call=None) -> jax.Array:
     """Runs `part` on x; `call(part, x, state)` may wrap it, to rematerialise it say."""
     before = self.before.get(part.name)
+    _check_videos(before, x)
     if call is None:
       y, after = part(x, before, train=self.train)
     else:
@@ -44,6 +45,16 @@ class Thread:
     if after:
       self.after[part.name] = after
     return y
+
+
+def _check_videos(state, x):
+  # Sums of one video would broadcast to many without a word.
+  for leaf in jax.tree.leaves(state):
+    if leaf.shape[0] != x.shape[0]:
+      raise ValueError(
+        f'a stream state of {leaf.shape[0]} videos cannot go on with {x.shape[0]}: begin '
+        'anew, with state=None or init_state'
+      )
 
 
 def init_state(

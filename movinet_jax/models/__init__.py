@@ -7,14 +7,15 @@ import json
 import pathlib
 import pkgutil
 import types
+import typing
 from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from movinet_jax.names import find, suggest
-from movinet_jax.spec import from_json, to_json
+from movinet_jax.names import check_name, find, suggest
+from movinet_jax.spec import build, from_json, to_json
 
 
 def families() -> dict[str, types.ModuleType]:
@@ -71,10 +72,22 @@ def _apply_options(module, spec, options):
     if key not in of_spec | of_model:
       raise ValueError(f'no option {key!r}{suggest(key, of_spec | of_model)}')
   changed = {k: v for k, v in options.items() if k in of_spec}
-  rest = {k: v for k, v in options.items() if k not in of_spec}
-  if 'dtype' in rest:
-    rest['dtype'] = jnp.dtype(rest['dtype'])
-  return dataclasses.replace(spec, **changed), rest
+  values = {name: getattr(spec, name) for name in of_spec}
+  kinds = typing.get_type_hints(module.Model)
+  rest = {
+    key: find_dtype(value) if key == 'dtype' else build(kinds[key], value, key)
+    for key, value in options.items()
+    if key in of_model
+  }
+  return from_json(module.Spec, {**values, **changed}), rest
+
+
+def find_dtype(name) -> jnp.dtype:
+  """The type to compute in, of its name."""
+  known = ('float32', 'bfloat16', 'float16')
+  name = name if isinstance(name, str) else jnp.dtype(name).name
+  check_name(name, known, 'dtype')
+  return jnp.dtype(name)
 
 
 def init(model: nn.Module, key: jax.Array, shape: tuple[int, ...]):
@@ -101,7 +114,7 @@ def load_spec(path, family: str):
   try:
     data = json.loads(pathlib.Path(path).read_text())
     found, spec = data['family'], data['spec']
-  except (json.JSONDecodeError, KeyError, TypeError) as e:
+  except (ValueError, KeyError, TypeError) as e:  # text, JSON or table it is not
     raise ValueError(f'{path} is not an architecture file: {e!r}') from e
   if found != family:
     raise ValueError(f'{path} holds a spec of {found!r}, not of {family!r}')

@@ -207,9 +207,11 @@ def join(variables: Sequence[dict]) -> dict:
 def _resize(x: jax.Array, resolution: int | None) -> jax.Array:
   """Gives frames [B, T, H, W, C] a short side of `resolution`, keeping their shape."""
   b, t, h, w, c = x.shape
-  if resolution in (None, min(h, w)) or not t:
+  if resolution in (None, min(h, w)):
     return x
-  size = (round(n * resolution / min(h, w)) for n in (h, w))
+  size = tuple(round(n * resolution / min(h, w)) for n in (h, w))
+  if not t:  # no frame yet, but their shape is that of the stream to come
+    return jnp.zeros((b, t, *size, c), x.dtype)
   return jax.image.resize(x, (b, t, *size, c), 'bilinear', antialias=True)
 
 

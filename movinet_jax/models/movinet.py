@@ -14,6 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from movinet_jax import layers, ops
+from movinet_jax.names import check_name
+from movinet_jax.ops.depthwise import FORMS
+from movinet_jax.spec import check_at_least_1
 
 CONVS = ('3d', '2plus1d', '3d_2plus1d')
 
@@ -26,6 +29,9 @@ class Layer:
   expand: int
   se: bool = True
 
+  def __post_init__(self):
+    check_at_least_1(kernel=min(self.kernel), expand=self.expand)
+
 
 @dataclasses.dataclass(frozen=True)
 class Block:
@@ -34,6 +40,9 @@ class Block:
   features: int
   stride: int
   layers: tuple[Layer, ...]
+
+  def __post_init__(self):
+    check_at_least_1(features=self.features, stride=self.stride)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +74,13 @@ class Spec:
   frame_stride: int = 5
 
   def __post_init__(self):
-    if self.conv not in CONVS:
-      raise ValueError(f'conv must be one of {CONVS}, got {self.conv!r}')
+    check_name(self.conv, CONVS, 'conv')
+    check_name(self.se, layers.SE_KINDS, 'squeeze-excite')
+    for name in (self.activation, self.gate, self.head_activation):
+      ops.get_activation(name)
+    check_at_least_1(
+      **{k: getattr(self, k) for k in ('stem', 'project', 'head', 'frames')}
+    )
     if not self.blocks or not all(block.layers for block in self.blocks):
       raise ValueError('a MoViNet needs at least one block, each with a layer')
 
@@ -364,6 +378,15 @@ class Model(nn.Module):
   remat: bool = False
   form: str = 'auto'
   dtype: jnp.dtype = jnp.float32
+
+  def __post_init__(self):
+    check_name(self.form, FORMS, 'form')
+    for name in ('dropout', 'stochastic_depth'):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(f'{name} is a rate in [0, 1), got {getattr(self, name)}')
+    if self.norm_group is not None:
+      check_at_least_1(norm_group=self.norm_group)
+    super().__post_init__()
 
   @nn.compact
   def __call__(self, x, state=None, *, train=False):

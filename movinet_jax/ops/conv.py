@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from movinet_jax.names import check_name
 from movinet_jax.ops.padding import same_padding
 
 FORMS = ('auto', 'patches', 'native')
@@ -40,8 +41,7 @@ def spatial_conv(
       f'spatial_conv wants x [B, T, H, W, C] and kernel [1, KH, KW, C, F], '
       f'got {x.shape} and {kernel.shape}'
     )
-  if form not in FORMS:
-    raise ValueError(f'form must be one of {FORMS}, got {form!r}')
+  check_name(form, FORMS, 'form')
   patches = functools.partial(_patches, stride=stride)
   native = functools.partial(_native, stride=stride)
   if form == 'auto':

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from movinet_jax.names import check_name
 from movinet_jax.ops.padding import same_padding, time_padding
 
 FORMS = ('auto', 'shifted', 'native')
@@ -59,8 +60,7 @@ def depthwise_conv3d(
       f'depthwise_conv3d wants x [B, T, H, W, C] and kernel [KT, KH, KW, 1, C], '
       f'got {x.shape} and {kernel.shape}'
     )
-  if form not in FORMS:
-    raise ValueError(f'form must be one of {FORMS}, got {form!r}')
+  check_name(form, FORMS, 'form')
   kt, kh, kw = kernel.shape[:3]
   pads = (
     time_padding(kt, time),
@@ -94,7 +94,7 @@ def _native(x, kernel, stride, pads):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _shifted(x, kernel, stride, pads):
-  return _sum_of_taps(_pad(x, pads), kernel, stride).astype(x.dtype)
+  return _shifted_forward(x, kernel, stride, pads)[0]
 
 
 def _shifted_forward(x, kernel, stride, pads):
@@ -219,7 +219,6 @@ def _gradient_by_row(x, g, *, kernel_shape, stride):
   """
   (sh, sw), (b, t, h, w, c) = stride, g.shape
   kt, kh, kw, _ = kernel_shape
-
   phases = [x[:, :, :, j::sw] for j in range(min(sw, kw))]
 
   def add_row(n, sums):

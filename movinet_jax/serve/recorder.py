@@ -34,7 +34,7 @@ class Recorder:
       raise FileNotFoundError(f'cannot save {path}: its folder is not there')
     self._path = path
     root, suffix = os.path.splitext(path)
-    self._part = f'{root}.part{suffix or ".mp4"}'
+    self._part = f'{root}.{os.getpid()}.part{suffix or ".mp4"}'
     open(self._part, 'wb').close()  # fails now; FFmpeg opens it with the first packet
     self._container = av.open(self._part, 'w', format='mp4')
     self._stream = self._container.add_stream('libx264')

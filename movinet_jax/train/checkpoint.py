@@ -17,6 +17,8 @@ import orbax.checkpoint as ocp
 from flax import serialization, traverse_util
 from orbax.checkpoint import checkpoint_managers
 
+from movinet_jax.train.workdir import replace_file
+
 
 class Checkpointer:
   """Saves in the background, keeps the latest few and the best one, restores.
@@ -38,7 +40,7 @@ class Checkpointer:
     Args:
       directory: of this run's checkpoints.
       keep: how many of the latest to keep.
-      best_metric: name among the `metrics` given to `save`; the checkpoint with the
+      best_metric: name among those given to `add_metrics`; the checkpoint with the
         best value is kept as well. Among equals the earliest is best; NaN never is.
       best_mode: 'max' or 'min'.
 
@@ -59,7 +61,7 @@ class Checkpointer:
       ),
     )
 
-  def save(self, state, meta: Mapping[str, Any], metrics=None):
+  def save(self, state, meta: Mapping[str, Any]):
     """Starts saving; returns once the arrays are copied and may be donated.
 
     Saving a step that is already there does nothing: the run has been here before.
@@ -67,23 +69,40 @@ class Checkpointer:
     Args:
       state: a TrainState, or any Flax-serialisable tree with a `step`.
       meta: a JSON object: data position, label map, preprocessing, config, model.
-      metrics: of an evaluation of this state, or None.
 
     Raises:
-      ValueError: if meta cannot be written as JSON, or the metrics lack best_metric.
+      ValueError: if meta cannot be written as JSON.
     """
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    meta = {**meta, 'step': step, 'metrics': _finite(metrics or {})}
+    meta = {**meta, 'step': step, 'metrics': {}}
     _check_json(meta)
-    self._policy.note(step, meta['metrics'], given=metrics is not None)
     self._manager.save(
       step,
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(_to_tree(state)), meta=ocp.args.JsonSave(meta)
       ),
     )
+
+  def add_metrics(self, step: int, metrics: Mapping[str, float]):
+    """Adds to a checkpoint what an evaluation of it found; waits until it is on disk.
+
+    Raises:
+      ValueError: the metrics lack best_metric.
+    """
+    self.wait()
+    metrics = _finite(metrics)
+    self._policy.note(step, metrics)
+    if jax.process_index() == 0:
+      meta = {**_read_json(self.directory, step), 'metrics': metrics}
+      replace_file(_meta_path(self.directory, step), json.dumps(meta))
+
+  def read_metrics(self, step: int) -> dict | None:
+    """What `add_metrics` added, {} if it did not; None if there is no such step."""
+    if step not in count_steps(self.directory):
+      return None
+    return _read_json(self.directory, step)['metrics']
 
   def restore(self, like, which: str | int = 'latest'):
     """Reads a checkpoint into arrays placed and typed as those of `like`.
@@ -222,8 +241,8 @@ class _LatestAndBest(checkpoint_managers.PreservationPolicy):
     steps = count_steps(directory)
     self._scores = {s: self._score(_read_json(directory, s)['metrics']) for s in steps}
 
-  def note(self, step, metrics, *, given):
-    if given and self.best_metric and self.best_metric not in metrics:
+  def note(self, step, metrics):
+    if self.best_metric and self.best_metric not in metrics:
       raise ValueError(
         f'best_metric is {self.best_metric!r}, but the metrics are {sorted(metrics)}.'
       )
@@ -259,8 +278,12 @@ def _read_shapes(path):
   return ocp.StandardCheckpointHandler().metadata(path).tree
 
 
+def _meta_path(directory, step) -> Path:
+  return Path(directory) / str(step) / 'meta' / 'metadata'
+
+
 def _read_json(directory, step) -> dict:
-  return json.loads((Path(directory) / str(step) / 'meta' / 'metadata').read_text())
+  return json.loads(_meta_path(directory, step).read_text())
 
 
 def _finite(metrics):

@@ -63,9 +63,11 @@ def run(
   """Runs steps until `total_steps` are made in all, counting those before a resume.
 
   Order within a step: input, update, finiteness of the update before, then what is
-  due of log, evaluation, save. The finite flag is read one step late, so that the
-  device always has its next step before the host waits; it is read at once where the
-  state is about to be evaluated or saved, so that no bad state ever is.
+  due of log, save, evaluation. The state is saved before it is evaluated, so that an
+  evaluation may fail or be stopped; a resumed run makes up for it. The finite flag is
+  read one step late, so that the device always has its next step before the host
+  waits; it is read at once where the state is about to be saved, so that no bad state
+  ever is.
 
   Args:
     step: (state, batch) -> (state, metrics), metrics of scalars; `finite` is required.
@@ -77,7 +79,7 @@ def run(
     checkpointer: a Checkpointer.
     writer: a Writer.
     evaluate: state -> dict of scalars, written as 'eval/...'; runs every eval_every
-      steps and after the last. Its metrics are saved with the checkpoint.
+      steps and after the last. Its metrics are added to the checkpoint.
     log_every, eval_every, save_every: in steps; 0 is never, and the last step always
       logs, evaluates and saves.
     meta: JSON that goes into every checkpoint: config, label map, model, preprocessing.
@@ -90,19 +92,39 @@ def run(
 
   Raises:
     NonFiniteLoss: see there.
-    Preempted: after SIGTERM or SIGINT, when the step is finished and saved. A second
-      SIGINT stops at once.
-    ValueError: if the batches end early, or the state is already past total_steps.
+    Preempted: after SIGTERM or SIGINT, when the step is finished and saved; an
+      evaluation is left undone. A second SIGINT stops at once.
+    ValueError: if the batches end early, the state is already past total_steps, or a
+      number of steps is negative.
   """
   first = int(state.step)
   if first > total_steps:
     raise ValueError(
       f'The state has made {first} steps, but total_steps is {total_steps}.'
     )
+  _check_intervals(log_every=log_every, eval_every=eval_every, save_every=save_every)
   position = position or (lambda number: {'batches': number})
   watch = _FiniteWatch(checkpointer)
   log = _Log(writer, batches)
-  with _StopSignal() as stop, _make_bar(first, total_steps, progress) as bar:
+  with (
+    _finishing(checkpointer, writer),
+    _StopSignal() as stop,
+    _make_bar(first, total_steps, progress) as bar,
+  ):
+
+    def evaluate_saved(number):
+      with log.paused(), stop.at_once(number):
+        results = evaluate(state)
+      writer.write(number, {f'eval/{name}': value for name, value in results.items()})
+      checkpointer.add_metrics(number, results)
+
+    def is_evaluated(number):
+      last = number == total_steps
+      return evaluate is not None and (last or _due(number, eval_every))
+
+    # A stop, a kill or a failure may have come between a save and its evaluation.
+    if is_evaluated(first) and checkpointer.read_metrics(first) == {}:
+      evaluate_saved(first)
     for number in range(first + 1, total_steps + 1):
       with log.waiting():
         batch = _next_batch(batches, number, total_steps)
@@ -113,26 +135,33 @@ def run(
       if stopping or last or _due(number, log_every):
         watch.check_all()
         bar.set_postfix(log.write(number), refresh=False)
-      info = {**(meta or {}), 'position': dict(position(number))}
-      results = None
-      # Whoever asks to stop may wait for a save, not for an evaluation.
-      due = last or (_due(number, eval_every) and not stopping)
-      if evaluate is not None and due:
-        watch.check_all()
-        with _saving_if_it_fails(checkpointer, state, info):
-          results = _evaluate(evaluate, state, number, writer, log)
-      if stopping or last or results or _due(number, save_every):
+      if stopping or last or is_evaluated(number) or _due(number, save_every):
         watch.check_all()
         with log.paused():
-          checkpointer.save(state, info, results)
+          info = {**(meta or {}), 'position': dict(position(number))}
+          checkpointer.save(state, info)
       bar.update()
-      if stopping and not last:
-        checkpointer.wait()
-        writer.flush()
+      if stopping and (is_evaluated(number) or not last):
         raise Preempted(number)
-  checkpointer.wait()
-  writer.flush()
+      if is_evaluated(number):
+        evaluate_saved(number)
   return state
+
+
+@contextlib.contextmanager
+def _finishing(checkpointer, writer):
+  """However a run ends, what it gave away is on disk then."""
+  try:
+    yield
+  finally:
+    checkpointer.wait()
+    writer.flush()
+
+
+def _check_intervals(**intervals):
+  for name, steps in intervals.items():
+    if steps < 0:
+      raise ValueError(f'{name} is {steps}; wanted a number of steps, or 0 for never.')
 
 
 def _due(number, every):
@@ -147,24 +176,6 @@ def _next_batch(batches, number, total_steps):
       f'The input ended before step {number} of {total_steps}; training input must '
       'repeat without end.'
     ) from None
-
-
-@contextlib.contextmanager
-def _saving_if_it_fails(checkpointer, state, info):
-  """What broke an evaluation can be mended; the steps before it need not be repeated."""
-  try:
-    yield
-  except Exception:
-    checkpointer.save(state, info, None)
-    checkpointer.wait()
-    raise
-
-
-def _evaluate(evaluate, state, number, writer, log):
-  with log.paused():
-    results = evaluate(state)
-    writer.write(number, {f'eval/{name}': value for name, value in results.items()})
-  return results
 
 
 class _FiniteWatch:
@@ -262,6 +273,7 @@ class _StopSignal:
 
   def __init__(self):
     self._asked = False
+    self._saved_step = None
     self._alone = jax.process_count() == 1
     self._before = {}
 
@@ -279,6 +291,19 @@ class _StopSignal:
     if self._asked and number == signal.SIGINT:
       raise KeyboardInterrupt
     self._asked = True
+    if self._saved_step is not None:
+      raise Preempted(self._saved_step)
+
+  @contextlib.contextmanager
+  def at_once(self, saved_step):
+    """Within, a signal is obeyed at once: nothing since `saved_step` would be lost."""
+    self._saved_step = saved_step
+    try:
+      if self._asked:
+        raise Preempted(saved_step)
+      yield
+    finally:
+      self._saved_step = None
 
   def is_asked(self, step) -> bool:
     if self._alone:

@@ -57,6 +57,11 @@ def make_optimizer(
   known = [p for p in inspect.signature(method).parameters if p not in _OURS]
   for option in options:
     check_name(option, known, f'option of {name}')
+  for key, value in {'learning_rate': learning_rate, 'clip_norm': clip_norm}.items():
+    if value is not None and not value > 0:
+      raise ValueError(f'{key} is {value}, wanted more than 0.')
+  if not weight_decay >= 0:
+    raise ValueError(f'weight_decay is {weight_decay}, wanted 0 or more.')
   schedule = make_schedule(
     learning_rate * batch_size / REFERENCE_BATCH, total_steps, warmup_steps
   )

@@ -116,14 +116,9 @@ def make_eval_step(model, *, mode: str = 'clip', chunk_frames: int = 1):
       return *model.apply(variables, _to_float(part), carried), None
 
     full = video.shape[1] // chunk_frames
+    carry = _start(forward, None, None, video[:, :chunk_frames], None)
     if not full:
       return whole(variables, video)
-    carry = _zeros_like_outputs(forward, None, None, video[:, :chunk_frames], None)
-    if not jax.tree.leaves(carry[1]):
-      raise ValueError(
-        'This model returns no stream state, so its chunks would know nothing of each '
-        "other; evaluate it in mode 'clip', or train a stream variant."
-      )
 
     def body(carry, index):
       part = _take(video, index, chunk_frames)
@@ -252,8 +247,8 @@ def _start(forward, params, stats, video, key):
   logits, stream, _ = _zeros_like_outputs(forward, params, stats, video, key)
   if not jax.tree.leaves(stream):
     raise ValueError(
-      'This model returns no stream state, so its sub-clips would know nothing of each '
-      'other; train a stream variant, or set subclips=1.'
+      'This model returns no stream state, so the parts of a clip would know nothing of '
+      'each other: take a stream variant, or run clips whole (subclips=1, mode=clip).'
     )
   return logits, stream, stats
 

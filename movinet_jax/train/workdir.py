@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def claim_workdir(
     begun: whether there is a result to protect. A run that failed before its first
       checkpoint is not refused its mended config.
     free: keys such as 'loop.log_every' that may change, since results do not depend on
-      them; config.json gets their new values.
+      them; config.json gets their new values, and stderr says which.
 
   Returns:
     True if the workdir was already claimed with this config, so that a run resumes.
@@ -58,7 +59,8 @@ def claim_workdir(
   if fixed and begun:
     raise ConfigMismatch(folder, fixed)
   if differences:
-    _replace(path, text + '\n')
+    replace_file(path, text + '\n')
+    print(f'config of {folder} changed:', *differences, sep='\n  ', file=sys.stderr)
   return not fixed
 
 
@@ -89,6 +91,11 @@ def find_differences(was: Mapping, now: Mapping) -> list[str]:
   ]
 
 
+def replace_file(path: Path, text: str):
+  """Writes a file such that a kill at any moment leaves the old text or the new."""
+  _write_part(path, text).replace(path)
+
+
 def _flat(config):
   return traverse_util.flatten_dict(dict(config), keep_empty_nodes=True, sep='.')
 
@@ -104,10 +111,6 @@ def _write_part(path, text) -> Path:
     file.flush()
     os.fsync(file.fileno())
   return part
-
-
-def _replace(path, text):
-  _write_part(path, text).replace(path)
 
 
 def _write_new(path, text) -> bool:

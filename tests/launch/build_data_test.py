@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from launch import build_data
-from movinet_jax.data import open_source
+from movinet_jax.data import kinetics, open_source
 
 VIDEOS = pathlib.Path(__file__).parent.parent / 'fixtures' / 'videos'
 
@@ -20,6 +20,12 @@ def test_motion(tmp_path, capsys):
   assert open_source('folder', root=out, split='train').labels == ('left', 'up')
   assert build_data.main([*arguments, '--classes', 'left,upp']) == 2
   assert "did you mean 'up'" in capsys.readouterr().err
+
+
+def test_the_versions_offered_are_those_that_can_be_built(capsys):
+  with pytest.raises(SystemExit):
+    build_data.main(['kinetics', '--help'])
+  assert f'{{{",".join(kinetics.VERSIONS)}}}' in capsys.readouterr().out
 
 
 def test_kinetics(tmp_path, capsys):

@@ -6,10 +6,10 @@ import pathlib
 import pytest
 
 from configs.movinet import kinetics600
-from launch import config, parts
+from launch import config, parts, train
 from launch.arguments import make_parser
 from movinet_jax import data, models
-from movinet_jax.train import checkpoint, losses, optimizers, steps
+from movinet_jax.train import checkpoint, loop, losses, optimizers, steps
 
 SHIPPED = sorted(str(p) for p in pathlib.Path('configs').rglob('*.py'))
 SHIPPED = [path for path in SHIPPED if not path.endswith('__init__.py')]
@@ -28,9 +28,11 @@ def test_every_section_is_the_arguments_of_its_callable(file):
   for section, function in {
     'train': steps.make_train_step,
     'loader': data.make_batches,
+    'loop': loop.run,
     'checkpoints': checkpoint.Checkpointer,
   }.items():
-    assert set(cfg[section]) <= set(inspect.signature(function).parameters)
+    known = set(inspect.signature(function).parameters)
+    assert set(cfg[section]) | set(train.LATE.get(section, ())) <= known
 
 
 def test_every_released_variant_has_a_kinetics_config():
@@ -65,9 +67,29 @@ def test_wrong_overrides_are_errors(overrides, named):
     config.load('configs/movinet/folder.py', overrides)
 
 
+def test_of_a_key_given_twice_the_last_counts():
+  given = ['--config.seed=1', '--config.data.train.skip=a', '--config.init=None']
+  again = ['--config.data.train.skip=b', '--config.seed=2', '--config.init=a.npz']
+  cfg = config.load('configs/movinet/folder.py', [*given, *again])
+  assert (cfg.seed, cfg.data.train.skip, cfg.init) == (2, 'b', 'a.npz')
+
+
 def test_a_missing_file_names_those_shipped():
   with pytest.raises(ValueError, match=r'kinetics600\.py'):
     config.load('configs/nothing.py')
+
+
+@pytest.mark.parametrize(
+  ('file', 'message'),
+  [
+    ('kinetics600.py:a9', "no variant 'a9'; there are t0"),
+    ('quickstart.py:a0', 'takes 0 positional arguments but 1 was given'),
+  ],
+)
+def test_an_error_of_the_config_itself_is_one_line(file, message):
+  with pytest.raises(ValueError, match=message) as raised:
+    config.load(f'configs/movinet/{file}')
+  assert len(str(raised.value).splitlines()) == 1
 
 
 def test_a_wrong_key_of_a_section_names_the_nearest():
@@ -83,7 +105,9 @@ def test_a_section_takes_any_argument_of_its_function():
   }
   assert parts.call(data.EvalClip, cfg.clip.eval.to_dict()).clips == 3
   cfg = config.load('configs/movinet/folder.py', ['--config.clip.eval.clip=3'])
-  with pytest.raises(ValueError, match="no argument 'clip'; did you mean 'clips'"):
+  with pytest.raises(
+    ValueError, match="takes no 'clip' of a config; did you mean 'clips'"
+  ):
     parts.call(data.EvalClip, cfg.clip.eval.to_dict())
 
 

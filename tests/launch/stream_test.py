@@ -85,11 +85,11 @@ def test_bad_places_fail_before_anything_is_loaded(tmp_path):
   assert raised.value.__context__ is None  # not even the missing checkpoint was seen
 
 
-@pytest.mark.parametrize('fps', ['0', '-1', 'nan', 'inf'])
+@pytest.mark.parametrize('fps', ['0', '-1', 'nan', 'inf', 'x'])
 def test_a_rate_is_above_zero(fps, capsys):
   with pytest.raises(SystemExit):
     stream.main(['--checkpoint=none', '--source=none.mp4', f'--fps={fps}'])
-  assert f'--fps: {fps} is not a number above 0' in capsys.readouterr().err
+  assert f'--fps: {fps!r} is not a number above 0' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('even', 'fps'), [(True, None), (True, 60), (False, 60)])

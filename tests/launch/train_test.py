@@ -13,6 +13,12 @@ import pytest
 from launch import parts, train
 from movinet_jax.train import checkpoint
 
+LACKING = {
+  **{'seed': 0, 'batch_size': 1, 'eval_batch_size': 1, 'model': {'name': 'movinet/a0'}},
+  **{'data': {'train': {}}, 'clip': {'train': {}, 'eval': {}}, 'loader': {}},
+  **{'optimizer': {}, 'loss': {'name': 'softmax'}, 'loop': {'log_every': 2}},
+}
+
 
 def read_run(workdir):
   return checkpoint.load_variables(workdir / parts.CHECKPOINTS)
@@ -122,7 +128,12 @@ def test_a_mended_command_begins_where_a_wrong_one_failed(
   code, output = run_movinet(train_command(workdir, **mended, **{'loader.threads': 2}))
   assert code == 0, output
   assert 'All 2 steps' in output
-  assert 'changed: loader.threads: was 1, now 2' in output
+  assert 'changed:\n  loader.threads: was 1, now 2' in output
+
+
+def test_a_config_that_lacks_something_says_what(tmp_path):
+  with pytest.raises(ValueError, match=r"the config has no 'loop\.total_steps'"):
+    train.train(LACKING, str(tmp_path / 'run'))
 
 
 @pytest.mark.parametrize(
@@ -130,8 +141,13 @@ def test_a_mended_command_begins_where_a_wrong_one_failed(
   [
     ({'checkpoints.best_metric': 'top2'}, "best_metric 'top2'; did you mean 'top1'"),
     ({'loss.name': 'sigmoid'}, "one label, for which loss.name is 'softmax'"),
-    ({'train.subclip': 2}, "no argument 'subclip'; did you mean 'subclips'"),
-    ({'loop.log_evry': 2}, "no argument 'log_evry'; did you mean 'log_every'"),
+    ({'train.subclip': 2}, "takes no 'subclip' of a config; did you mean 'subclips'"),
+    ({'loop.log_evry': 2}, "unknown key of loop 'log_evry'; did you mean 'log_every'"),
+    ({'loader.seed': 2}, "unknown key of loader 'seed'"),
+    ({'optimizer.total_steps': 2}, "make_optimizer takes no 'total_steps'"),
+    ({'eval_batch_size': 0}, 'eval_batch_size is 0'),
+    ({'model.dropout': 1.5}, r'dropout is a rate in \[0, 1\), got 1.5'),
+    ({'model.dtype': 'bf16'}, "dtype 'bf16'; did you mean 'bfloat16'"),
   ],
 )
 def test_mistakes_are_found_before_the_first_step(

@@ -23,6 +23,7 @@ OTHER = dataclasses.replace(STREAM, stem=6)
 CLIP = jax.random.uniform(jax.random.key(0), (2, 7, 12, 16, 3))
 SIX = ensemble.Spec((Member(STREAM, stride=3, resolution=9), Member(OTHER, stride=2)))
 SEVEN = ensemble.Spec((Member(STREAM, stride=2), Member(STREAM, stride=2, offset=1)))
+LATE = ensemble.Spec((Member(OTHER), Member(STREAM, 2, offset=1, resolution=9)))
 
 
 @functools.lru_cache
@@ -67,15 +68,16 @@ def test_a_member_without_frames_has_no_vote():
   assert state['frame'] == 2
 
 
-@pytest.mark.parametrize('spec', [SIX, SEVEN])
+@pytest.mark.parametrize('spec', [SIX, SEVEN, LATE])
 def test_streams(spec):
-  """From zeros, frame by frame and in chunks that cut through the members' strides."""
+  """Frame by frame and in chunks that cut through the members' strides."""
   model = mj.create('ensemble', 5, spec=spec)
   variables = ensemble.join(make_members(spec)[1])
   step = jax.jit(model.apply)
   whole, wanted = step(variables, CLIP)
-  for chunks in ((1,) * 7, (2, 5), (5, 2)):
-    state, start = model.init_state(2, (12, 16)), 0
+  zeros = model.init_state(2, (12, 16))
+  for chunks, state in (((1,) * 7, zeros), ((1,) * 7, None), ((2, 5), None)):
+    start = 0
     for frames in chunks:
       logits, state = step(variables, CLIP[:, start : start + frames], state)
       start += frames

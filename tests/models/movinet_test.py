@@ -127,7 +127,12 @@ def test_only_these_are_printed():
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'conv': '2d'}, "got '2d'"),
+    ({'conv': '2d'}, "unknown conv '2d'"),
+    ({'se': 'none'}, "unknown squeeze-excite 'none'"),
+    ({'activation': 'swich'}, "did you mean 'swish'"),
+    ({'gate': 'nothing'}, "activation 'nothing'"),
+    ({'head_activation': 'nothing'}, "activation 'nothing'"),
+    ({'stem': 0}, 'stem is at least 1, got 0'),
     ({'blocks': ()}, 'at least one block'),
     ({'blocks': (Block(4, 2, ()),)}, 'each with a layer'),
   ],
@@ -137,17 +142,38 @@ def test_specs_that_make_no_sense(change, message):
     dataclasses.replace(TINY, **change)
 
 
-@pytest.mark.parametrize('field', ['se', 'activation', 'gate', 'head_activation'])
-def test_unknown_parts_are_refused(field):
-  model = mj.create('movinet', spec=TINY, **{field: 'nothing'})
-  with pytest.raises(ValueError, match="'nothing'"):
-    jax.eval_shape(model.init, jax.random.key(0), CLIP)
+@pytest.mark.parametrize(
+  ('make', 'message'),
+  [
+    (lambda: Layer((0, 3, 3), 8), 'kernel is at least 1, got 0'),
+    (lambda: Layer((3, 3, 3), 0), 'expand is at least 1, got 0'),
+    (lambda: Block(4, 0, TINY.blocks[0].layers), 'stride is at least 1, got 0'),
+    (lambda: Block(0, 1, TINY.blocks[0].layers), 'features is at least 1, got 0'),
+  ],
+)
+def test_sizes_of_nothing_are_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
 
 
 @pytest.mark.parametrize('shape', [(3, 12, 12, 3), (1, 3, 12, 12, 4)])
 def test_what_is_no_video_is_refused(shape):
   with pytest.raises(ValueError, match=r'takes video \[B, T, H, W, 3\]'):
     mj.create('movinet', spec=TINY).init(jax.random.key(0), jnp.zeros(shape))
+
+
+@pytest.mark.parametrize(
+  ('clip', 'message'),
+  [
+    (CLIP[:1], 'a stream state of 4 videos cannot go on with 1'),
+    (CLIP[:, :, :8], r'keeps are \(6, 6, 8\) here, the new ones \(4, 6, 8\)'),
+  ],
+)
+def test_a_state_of_other_videos_is_refused(clip, message):
+  model = mj.create('movinet', spec=TINY, causal=True)
+  state = model.init_state(4, (12, 12))
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), clip, state))
 
 
 @pytest.fixture(scope='module')

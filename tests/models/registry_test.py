@@ -45,7 +45,15 @@ def test_every_name_creates_its_spec(name):
     ('movinet/a0', {'num_classes': 0}, 'at least 1 class'),
     ('movinet/a0', {'drop_out': 0.5}, "no option 'drop_out'; did you mean 'dropout'"),
     ('movinet/a0', {'parent': None}, "no option 'parent'"),
-    ('movinet/a0', {'conv': '4d'}, "got '4d'"),
+    ('movinet/A0-stream', {}, "did you mean 'a0-stream'"),
+    ('movinet/a0', {'conv': '4d'}, "unknown conv '4d'"),
+    ('movinet/a0', {'causal': 'yes'}, "Spec.causal should be bool, got 'yes'"),
+    ('movinet/a0', {'form': 'natve'}, "form 'natve'; did you mean 'native'"),
+    ('movinet/a0', {'dtype': 'int32'}, "unknown dtype 'int32'"),
+    ('movinet/a0', {'norm_group': 'abc'}, "norm_group should be int, got 'abc'"),
+    ('movinet/a0', {'norm_group': 0}, 'norm_group is at least 1, got 0'),
+    ('movinet/a0', {'dropout': 1.5}, r'dropout is a rate in \[0, 1\), got 1.5'),
+    ('movinet/a0', {'stochastic_depth': 1}, r'stochastic_depth is a rate'),
   ],
 )
 def test_near_misses_are_named(name, options, message):
@@ -75,6 +83,7 @@ def test_spec_as_object_mapping_and_file(tmp_path):
   [
     ('{', 'not an architecture file'),
     ('[]', 'not an architecture file'),
+    ('\udcff', 'not an architecture file'),
     ('{"family": "movinet"}', "not an architecture file.*'spec'"),
     ('{"family": "x3d", "spec": {}}', "a spec of 'x3d', not of 'movinet'"),
     ('{"family": "movinet", "spec": {"steam": 8}}', "did you mean 'stem'"),
@@ -82,7 +91,7 @@ def test_spec_as_object_mapping_and_file(tmp_path):
 )
 def test_files_that_are_no_specs(tmp_path, text, message):
   path = tmp_path / 'found.json'
-  path.write_text(text)
+  path.write_text(text, errors='surrogateescape')
   with pytest.raises(ValueError, match=message):
     mj.create('movinet', spec=path)
 

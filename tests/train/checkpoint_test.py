@@ -42,21 +42,36 @@ def test_what_was_saved_comes_back(tmp_path):
 def test_the_latest_and_the_best_are_kept(tmp_path, mode, best):
   scores = {1: 0.3, 2: 0.8, 3: float('nan'), 5: 0.1, 6: 0.8, 7: 0.2, 9: 0.2}
   options = {'keep': 2, 'best_metric': 'top1', 'best_mode': mode}
+
+  def save_scored(saver, step):
+    saver.save(_state(step), {})
+    if step in scores:
+      saver.add_metrics(step, {'top1': scores[step]})
+
   with Checkpointer(tmp_path, **options) as saver:
     for step in (1, 2, 3, 4, 5):
-      metrics = {'top1': scores[step]} if step in scores else None
-      saver.save(_state(step), {}, metrics)
+      save_scored(saver, step)
   # The scores outlive the process.
   with Checkpointer(tmp_path, **options) as saver:
     for step in (6, 7, 8, 9):
-      metrics = {'top1': scores[step]} if step in scores else None
-      saver.save(_state(step), {}, metrics)
+      save_scored(saver, step)
     assert saver.best_step() == best
     got, _ = saver.restore(_state(), 'best')
     assert got.step == best
   assert checkpoint.count_steps(tmp_path) == [best, 8, 9]
   assert checkpoint.find_step(tmp_path, 'best', 'top1', mode) == best
   assert checkpoint.read_meta(tmp_path, 8)['metrics'] == {}
+
+
+def test_metrics_are_added_to_what_is_saved(tmp_path):
+  with Checkpointer(tmp_path) as saver:
+    saver.save(_state(1), {'n': 1})
+    saver.wait()
+    assert (saver.read_metrics(1), saver.read_metrics(2)) == ({}, None)
+    saver.add_metrics(1, {'top1': 0.5, 'loss': float('nan')})
+    assert saver.read_metrics(1) == {'top1': 0.5, 'loss': None}
+  meta = checkpoint.read_meta(tmp_path)
+  assert (meta['n'], meta['step']) == (1, 1)
 
 
 def test_saving_a_step_again_keeps_the_first(tmp_path):
@@ -128,5 +143,5 @@ def test_absent_checkpoints_are_clear(tmp_path):
     with pytest.raises(ValueError, match='must be JSON'):
       saver.save(_state(5), {'key': np.ones(2)})
     with pytest.raises(ValueError, match="best_metric is 'top1'"):
-      saver.save(_state(5), {}, {'top5': 0.1})
+      saver.add_metrics(4, {'top5': 0.1})
   assert json.loads((tmp_path / '4' / 'meta' / 'metadata').read_text())['step'] == 4

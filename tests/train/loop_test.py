@@ -248,10 +248,50 @@ def test_progress_only_on_request_or_a_terminal(tmp_path, capsys):
   assert 'examples_per_sec=' in shown
 
 
-def test_an_evaluation_that_fails_loses_no_step(tmp_path):
-  def evaluate(state):
-    raise ValueError('no such video')
+def _go_on(tmp_path, **options):
+  """Begins at the latest checkpoint, as a second command does."""
+  with Checkpointer(tmp_path / 'c') as checkpointer:
+    state, _ = checkpointer.restore(_fresh())
+  return _run(tmp_path, Batches(int(state.step)), state, **options)
 
-  with pytest.raises(ValueError, match='no such video'):
-    _run(tmp_path, Batches(), evaluate=evaluate, eval_every=5)
-  assert max(count_steps(tmp_path / 'c')) == 5
+
+@pytest.mark.parametrize('at', [5, 10])
+@pytest.mark.parametrize('stopped', [False, True])
+def test_an_evaluation_that_does_not_end_loses_nothing(tmp_path, at, stopped):
+  """It failed, or a signal came while it ran: the step is saved, and the same command
+  evaluates it before it goes on."""
+  evaluated = []
+
+  def fail(state):
+    if state.step < at:
+      return {'top1': 0.1}
+    if not stopped:
+      raise ValueError('no such video')
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+  def evaluate(state):
+    evaluated.append(int(state.step))
+    return {'top1': 0.9}
+
+  with pytest.raises(loop.Preempted if stopped else ValueError):
+    _run(tmp_path, Batches(), evaluate=fail, eval_every=5)
+  assert max(count_steps(tmp_path / 'c')) == at
+  _go_on(tmp_path, evaluate=evaluate, eval_every=5)
+  assert evaluated == list(range(at, 11, 5))
+  assert read_meta(tmp_path / 'c', 10)['metrics'] == {'top1': 0.9}
+  assert [x['step'] for x in _lines(tmp_path) if 'eval/top1' in x] == [5, 10]
+  _go_on(tmp_path, evaluate=fail, eval_every=5)  # finished: not evaluated again
+
+
+def test_a_signal_before_an_evaluation_does_not_wait_for_it(tmp_path):
+  evaluated = []
+  batches = Batches(on={10: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+  with pytest.raises(loop.Preempted):
+    _run(tmp_path, batches, evaluate=evaluated.append)
+  assert (evaluated, max(count_steps(tmp_path / 'c'))) == ([], 10)
+
+
+def test_negative_intervals_are_errors(tmp_path):
+  with pytest.raises(ValueError, match='log_every is -1'):
+    _run(tmp_path, Batches(), log_every=-1)
