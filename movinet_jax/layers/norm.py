@@ -29,17 +29,17 @@ class BatchNorm(nn.Module):
     mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
     var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
     if not train:
-      y = _normalise(x, mean.value, var.value, scale, bias, self.epsilon)
+      y = normalise(x, mean.value, var.value, scale, bias, self.epsilon)
       return y, {}
     groups = self._split(x)
-    batch_mean, batch_var = _statistics(groups)
+    batch_mean, batch_var = batch_moments(groups)
     if not self.is_initializing():
       keep = self.momentum
       mean.value = keep * mean.value + (1 - keep) * batch_mean.mean(0)
       var.value = keep * var.value + (1 - keep) * batch_var.mean(0)
     wide = (-1, *(1,) * (groups.ndim - 2), x.shape[-1])
     moments = batch_mean.reshape(wide), batch_var.reshape(wide)
-    y = _normalise(groups, *moments, scale, bias, self.epsilon)
+    y = normalise(groups, *moments, scale, bias, self.epsilon)
     return y.reshape(x.shape), {}
 
   def _split(self, x):
@@ -53,8 +53,8 @@ class BatchNorm(nn.Module):
     return x.reshape(x.shape[0] // size, size, *x.shape[1:])
 
 
-def _statistics(groups):
-  """Mean and variance of each group, [G, C] float32."""
+def batch_moments(groups):
+  """Mean and variance of each group [G, ..., C], both [G, C] float32."""
   axes = tuple(range(1, groups.ndim - 1))
   x = groups.astype(jnp.float32)
   mean = jnp.mean(x, axes)
@@ -63,7 +63,8 @@ def _statistics(groups):
   return mean, var
 
 
-def _normalise(x, mean, var, scale, bias, epsilon):
+def normalise(x, mean, var, scale, bias, epsilon):
+  """x with the given moments taken out, scaled and shifted; computed in float32."""
   factor = scale * lax.rsqrt(var + epsilon)
   y = x.astype(jnp.float32) * factor + (bias - mean * factor)
   return y.astype(x.dtype)

@@ -3,6 +3,7 @@
 import inspect
 import pathlib
 
+import jax.numpy as jnp
 import pytest
 
 from configs.movinet import kinetics600
@@ -126,3 +127,72 @@ def test_none_unsets_and_a_model_of_a_spec_takes_options():
   given = ['--config.model.dtype=bfloat16']
   cfg = config.load('configs/movinet/quickstart.py', given)
   assert cfg.model.dtype == 'bfloat16'
+
+
+# The reference's yaml files, one row a file: frames, stride and its range in training,
+# frames in evaluation, size, short side, dropout, AutoAugment.
+YAML = """
+a0         50  5 1   50  172 192  0.2 yes
+a1         50  5 1   50  172 192  0.5 yes
+a2         50  5 1   50  224 256  0.5 yes
+a3         64  2 1  120  256 288  0.5 yes
+a4         32  3 1   80  290 320  0.5 yes
+a5         32  2 1  120  320 368  0.5 yes
+t0         25 10 0   25  160 176  0.2 no
+a0-stream  50  5 0   50  172 192  0.2 no
+a1-stream  50  5 0   50  172 192  0.2 no
+a2-stream  50  5 0   50  224 256  0.5 no
+a3-stream  64  2 0  120  256 288  0.5 no
+a4-stream  32  3 1   80  290 320  0.5 yes
+a5-stream  32  2 1  115  320 368  0.5 yes
+t0-stream  25 10 0   25  160 176  0.2 no
+"""
+ROWS = [line.split() for line in YAML.strip().splitlines()]
+
+
+@pytest.mark.parametrize('row', ROWS, ids=lambda row: row[0])
+def test_kinetics_is_trained_as_the_reference_trains(row):
+  name, *integers, dropout, policy = row
+  frames, stride, jitter, eval_frames, size, side = map(int, integers)
+  cfg = kinetics600.get_config(name).to_dict()
+  both = {'stride': stride, 'size': size}
+  crop = {'area': (0.08, 1), 'aspect': (0.5, 2), 'flip': True}
+  trained = {'frames': frames, 'stride_jitter': jitter, 'autoaugment': policy == 'yes'}
+  assert cfg['clip'] == {
+    'train': {**both, **crop, **trained},
+    'eval': {**both, 'frames': eval_frames, 'short_side': side},
+  }
+  assert cfg['model']['dropout'] == float(dropout)
+  assert cfg['eval_batch_size'] == (32 if name.startswith('a5') else 64)
+
+
+def test_kinetics_is_optimized_as_the_reference_optimizes():
+  cfg = kinetics600.get_config().to_dict()
+  assert cfg['optimizer'] == {
+    **{'name': 'rmsprop', 'decay': 0.9, 'momentum': 0.9, 'epsilon': 1.0},
+    **{'learning_rate': 1.8, 'warmup_steps': 2145, 'clip_norm': 1.0},
+    'weight_decay': 3e-5,  # a gradient: of Keras' l2(1.5e-5)
+  }
+  assert (cfg['batch_size'], cfg['loop']['total_steps']) == (1024, 85_785)
+  assert cfg['loss'] == {'name': 'softmax', 'label_smoothing': 0.1}
+  assert cfg['model']['stochastic_depth'] == 0.2
+  assert cfg['train']['ema_decay'] == 0.99
+
+
+def test_the_loss_of_a_config_is_the_loss_of_the_step(
+  train_command, monkeypatch, tmp_path
+):
+  class ReachedError(Exception):
+    pass
+
+  def make_train_step(model, tx, loss, *, seed, **options):
+    raise ReachedError(loss)
+
+  monkeypatch.setattr(steps, 'make_train_step', make_train_step)
+  _, *arguments = train_command(tmp_path / 'run', **{'loss.label_smoothing': 0.3})
+  with pytest.raises(ReachedError) as reached:
+    train.main(arguments)
+  # Of logits this sure, the plain loss is 0: all that is left is of the smoothing.
+  logits = jnp.asarray([[40.0, 0, 0, 0]])
+  found = reached.value.args[0](logits, jnp.zeros(1, int), jnp.ones(1))
+  assert float(found) == pytest.approx(0.3 * 40 * 3 / 4)

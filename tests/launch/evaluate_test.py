@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch import evaluate
+from launch import evaluate, parts
+from movinet_jax.train import checkpoint
 from movinet_jax.train.evaluation import Evaluation
 
 
@@ -35,6 +36,18 @@ def test_a_stream_equals_its_clip(summaries):
   clip, stream = summaries['clip'][0], summaries['stream'][0]
   assert clip['top1'] == stream['top1']
   np.testing.assert_allclose(clip['loss'], stream['loss'], rtol=1e-5)
+
+
+def test_training_evaluates_the_averaged_weights(trained):
+  """Its numbers are those of the average it saved, which the weights are still far from."""
+  averaged, meta = checkpoint.load_variables(trained / parts.CHECKPOINTS)
+  raw, _ = checkpoint.load_variables(trained / parts.CHECKPOINTS, ema=False)
+  run = parts.load_trained(str(trained))
+  source = parts.open_sources(run.config['data'], run.labels)['eval']
+  evaluate_all = parts.make_evaluate(run.model, source, run.clip, {}, 8)
+  losses = [evaluate_all(v)[0].metrics['loss'] for v in (averaged, raw)]
+  np.testing.assert_allclose(meta['metrics']['loss'], losses[0], rtol=1e-5)
+  assert abs(losses[1] / losses[0] - 1) > 1e-3
 
 
 def test_files(summaries):

@@ -67,6 +67,19 @@ def test_published_sizes(name):
   assert len(jax.tree.leaves(stream[2])) + shared == tensors
 
 
+# In the classifier of the published training configs; all others say, or leave, swish.
+HARD_HEADS = {'a1-stream', 'a4-stream', 't0-stream'}
+
+
+def test_only_three_heads_have_the_hard_activation():
+  heads = {n: VARIANTS[n].head_activation for n in VARIANTS if 'printed' not in n}
+  assert len(heads) == 14
+  assert {
+    name for name, active in heads.items() if active == 'hard_swish'
+  } == HARD_HEADS
+  assert set(heads.values()) == {'hard_swish', 'swish'}
+
+
 def rows(spec):
   """Layers of each block as (KT, KS, expand); block 2 is the first, as in the papers."""
   return {

@@ -60,3 +60,13 @@ def test_errors():
     spatial_conv(x, kernel[0], stride=(1, 1))
   with pytest.raises(ValueError, match="unknown form 'fast'"):
     spatial_conv(x, kernel, stride=(1, 1), form='fast')
+
+
+@pytest.mark.parametrize(
+  ('platform', 'native'), [('cpu', False), ('tpu', False), ('cuda', True)]
+)
+def test_the_form_is_that_of_the_platform_compiled_for(platform, native):
+  x, kernel = make_case((3, 3), (9, 8))
+  traced = spatial_conv.trace(x, kernel, stride=(2, 2))
+  program = traced.lower(lowering_platforms=(platform,)).as_text()
+  assert ('stablehlo.convolution' in program) is native

@@ -172,6 +172,14 @@ def test_truncated_memory_does_not_grow_with_frames():
   assert _temp_bytes(256, 'exact') > 1.1 * _temp_bytes(16, 'exact')
 
 
+def test_exact_memory_grows_by_one_stream_state_per_subclip():
+  """Not by the activations of a sub-clip, which are some forty times as large."""
+  short, long = (_temp_bytes(frames, 'exact') for frames in (16, 256))
+  state = jax.tree.leaves(Toy().init_state(2, (32, 32)))
+  state_bytes = sum(leaf.nbytes for leaf in state)
+  assert (long - short) / ((256 - 16) // 8) < 2 * state_bytes
+
+
 @pytest.mark.parametrize('mask', [[1] * 8, [1, 1, 1, 0, 1, 0, 0, 0]])
 def test_accumulation_is_the_big_batch(mask):
   batch = device_batch({**make_batch(), 'mask': np.array(mask, np.float32)})
