@@ -5,7 +5,8 @@
 
 Weights are a TensorFlow checkpoint's prefix or folder, or an .npz of named arrays. The
 result starts a training (--config.init=a0.npz). A file that lacks more than the classifier
-is refused; --partial accepts it.
+is refused; --partial accepts it. An ensemble has no weights of its own: convert each member,
+and join them in Python (movinet_jax.models.ensemble.join).
 """
 
 from collections.abc import Sequence
@@ -40,7 +41,9 @@ def _make_parser():
   parser = make_parser('convert', __doc__)
   parser.add_argument('model', help='family/variant, such as movinet/a0-stream')
   parser.add_argument('--spec', help='architecture file of a family: found.json')
-  parser.add_argument('--weights', required=True, help='checkpoint prefix or .npz')
+  parser.add_argument(
+    '--weights', required=True, help='checkpoint prefix or folder, or .npz'
+  )
   parser.add_argument('--out', required=True, help='.npz to write')
   parser.add_argument('--num-classes', type=int, default=600)
   parser.add_argument('--gate', help='another gate, such as keras_hard_sigmoid')

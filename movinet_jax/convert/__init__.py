@@ -7,6 +7,8 @@ import functools
 import importlib
 import logging
 import pkgutil
+import re
+import sys
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -28,6 +30,13 @@ __all__ = [
   'read_arrays',
 ]
 
+# Keys that TensorFlow writes beside the weights: how the training stood.
+_TRAINING = re.compile(
+  r'/\.OPTIMIZER_SLOT/'
+  r'|^(optimizer|save_counter|global_step|step|_CHECKPOINTABLE_OBJECT_GRAPH)(/|$)'
+)
+_SHOWN = 3  # names in an error that may have hundreds
+
 
 def load(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
   """Loads a network's variables from a file of another project, or an `.npz`.
@@ -35,7 +44,7 @@ def load(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
   Args:
     path: a TensorFlow checkpoint's prefix or folder, or an `.npz` whose names are the
       checkpoint's keys or our own paths ('params/stem/conv/kernel').
-    model: the network to load into.
+    model: the network to load into; of an ensemble, one member.
     partial: accept a file that lacks more than the classifier.
     seed: initialises what the file does not hold.
 
@@ -43,7 +52,8 @@ def load(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
     variables of the model.
 
   Raises:
-    ConversionError: something other than the classifier is missing or of another shape.
+    ConversionError: something other than the classifier is missing or of another shape,
+      a weight is not finite, or the file is damaged.
     FileNotFoundError: no such file.
   """
   variables, report = load_with_report(path, model, partial=partial, seed=seed)
@@ -63,7 +73,7 @@ def fit(variables, model: nn.Module, *, seed: int = 0):
     (variables, Report).
 
   Raises:
-    ConversionError: more than the classifier does not fit.
+    ConversionError: more than the classifier does not fit, or a weight is not finite.
   """
   return _load(traverse_util.flatten_dict(variables, sep='/'), model, False, seed)
 
@@ -74,6 +84,7 @@ def _load(arrays, model, partial, seed):
   variables, report = fill(arrays, jax.eval_shape(make), family)
   if not partial:
     report.check(family.OPTIONAL)
+  _check_finite(variables, report.loaded)
   if report.missing or report.mismatched:  # Only now is initialising worth compiling.
     variables = jax.tree.map(_or_initial, variables, make())
   return variables, report
@@ -87,7 +98,7 @@ def fill(arrays: Mapping[str, np.ndarray], variables, family):
   """
   leaves = traverse_util.flatten_dict(variables)
   names = family.make_names(list(leaves))
-  named, skipped = _sort(arrays, family, leaves)
+  named, skipped = _sort(arrays, family)
   filled, loaded, missing, mismatched = dict(leaves), [], [], []
   for path, leaf in leaves.items():
     ours = '/'.join(path)
@@ -110,13 +121,24 @@ def _or_initial(leaf, initial):
   return initial if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
 
 
-def _sort(arrays, family, leaves):
-  """Canonical (or our own) name -> key of the file, and the keys that are no weights."""
-  ours = {'/'.join(path) for path in leaves}
+def _check_finite(variables, loaded):
+  leaves = traverse_util.flatten_dict(variables, sep='/')
+  bad = [name for name in loaded if not np.isfinite(leaves[name]).all()]
+  if bad:
+    more = ', …' if len(bad) > _SHOWN else ''
+    raise ConversionError(
+      f'{len(bad)} of {len(loaded)} arrays hold NaN or infinite weights: '
+      f'{", ".join(bad[:_SHOWN])}{more}. Take a checkpoint from before its training '
+      f'diverged'
+    )
+
+
+def _sort(arrays, family):
+  """Canonical (or the file's own) name -> key of the file, and the keys of training."""
   named, skipped = {}, []
   for key in arrays:
-    name = key if key in ours or key.startswith('params/') else family.find_name(key)
-    if name is None:
+    name = family.find_name(key) or key
+    if _TRAINING.search(key):
       skipped.append(key)
     elif name in named:
       raise ConversionError(f'{key} and {named[name]} both hold {name}')
@@ -127,10 +149,12 @@ def _sort(arrays, family, leaves):
 
 def _family(model):
   """The module of this folder that knows the names of the model's family."""
-  name = type(model).__module__.rpartition('.')[2]
+  module = sys.modules[type(model).__module__]
+  name = module.__name__.rpartition('.')[2]
   known = {m.name for m in pkgutil.iter_modules(__path__)} - {'read', 'report'}
   if name not in known:
-    raise ConversionError(
-      f'no conversion for networks of {name!r}{suggest(name, known)}'
-    )
+    advice = suggest(name, known)
+    if hasattr(module, 'join'):
+      advice = f': load each member, then join them by {module.__name__}.join'
+    raise ConversionError(f'no conversion for networks of {name!r}{advice}')
   return importlib.import_module(f'{__name__}.{name}')

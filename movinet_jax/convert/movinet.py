@@ -36,8 +36,6 @@ _HEAD = re.compile(r'^(?:model/)?layer_with_weights-1/(_(?:head|classifier)/.*)$
 def find_name(key: str) -> str | None:
   """Makes a checkpoint key canonical; None if it is no weight of a MoViNet."""
   key = key.removeprefix('var/').removesuffix('/.ATTRIBUTES/VARIABLE_VALUE')
-  if '.OPTIMIZER_SLOT' in key:
-    return None
   if match := _BACKBONE.match(key):
     key = f'backbone/{match[1]}/{match[2]}'
   elif match := _HEAD.match(key):

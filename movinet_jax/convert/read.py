@@ -2,10 +2,21 @@
 
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
 from movinet_jax.convert.report import ConversionError
+
+# What reading an archive raises that is cut short, altered, or something else.
+_DAMAGED = (
+  ValueError,
+  EOFError,
+  OSError,
+  RuntimeError,
+  zipfile.BadZipFile,
+  zlib.error,
+)
 
 
 def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -13,43 +24,72 @@ def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
   Args:
     path: an `.npz` archive, or the prefix of a TensorFlow checkpoint ('…/ckpt-1', whose
-      files are '…/ckpt-1.index' and '…/ckpt-1.data-00000-of-00001'), or its folder.
+      files are '…/ckpt-1.index' and '…/ckpt-1.data-00000-of-00001'), its index file, or
+      its folder.
 
   Raises:
     FileNotFoundError: neither is there.
-    ConversionError: the file is not such an archive.
+    ConversionError: a file is damaged, or not of that kind.
   """
   path = pathlib.Path(path)
   if path.suffix == '.npz':
-    try:
-      with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
-    except (ValueError, zipfile.BadZipFile) as error:
-      raise ConversionError(f'{path} is not an .npz archive: {error}') from error
+    return _read_numpy(path)
+  return _read_tensorflow(_find_prefix(path))
+
+
+def _find_prefix(path):
   if path.is_dir():
-    path = _find_prefix(path)
+    found = sorted(path.glob('*.index'))
+    if len(found) != 1:
+      raise FileNotFoundError(
+        f'{path} holds {len(found)} TensorFlow checkpoints: name one by its prefix, '
+        f'such as {path / "ckpt-1"}'
+      )
+    path = found[0]
+  if path.suffix == '.index':  # What a shell completes a prefix to.
+    path = path.with_suffix('')
   if not path.with_name(f'{path.name}.index').is_file():
     raise FileNotFoundError(
       f'no weights at {path}: expected an .npz file, or a TensorFlow checkpoint prefix '
       f'such as DIR/ckpt-1 with DIR/ckpt-1.index beside it'
     )
-  return _read_tensorflow(str(path))
+  return path
 
 
-def _find_prefix(folder):
-  found = sorted(folder.glob('*.index'))
-  if len(found) != 1:
-    raise FileNotFoundError(
-      f'{folder} holds {len(found)} TensorFlow checkpoints: name one by its prefix, '
-      f'such as {folder / "ckpt-1"}'
-    )
-  return found[0].with_suffix('')
+def _read_numpy(path):
+  with path.open('rb') as file:
+    try:
+      archive = zipfile.ZipFile(file)
+      names = archive.namelist()
+      return {n.removesuffix('.npy'): _read_member(archive, n) for n in names}
+    except _DAMAGED as error:
+      raise ConversionError(
+        f'{path} is damaged, or no .npz archive of arrays: {error}'
+      ) from error
+
+
+def _read_member(archive, name):
+  with archive.open(name) as file:
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _read_tensorflow(prefix):
   import tensorflow as tf
 
-  reader = tf.train.load_checkpoint(prefix)
-  dtypes = reader.get_variable_to_dtype_map()
-  # The object graph is the one entry that is text.
-  return {k: reader.get_tensor(k) for k, d in dtypes.items() if d != tf.string}
+  try:
+    reader = tf.train.load_checkpoint(str(prefix))
+  except tf.errors.OpError as error:
+    raise ConversionError(
+      f'{prefix}.index is damaged, or no index of a TensorFlow checkpoint: {error}'
+    ) from error
+  arrays = {}
+  for key, dtype in reader.get_variable_to_dtype_map().items():
+    if dtype == tf.string:  # The object graph is the one entry that is text.
+      continue
+    try:
+      arrays[key] = reader.get_tensor(key)
+    except (tf.errors.OpError, IndexError) as error:  # IndexError: cut short.
+      raise ConversionError(
+        f'{prefix}.data-* is missing or damaged: {key} cannot be read: {error}'
+      ) from error
+  return arrays

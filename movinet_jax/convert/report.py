@@ -12,7 +12,7 @@ class Report:
   """Names, sorted: the network's for `loaded` and `missing`, the file's for `unexpected`.
 
   `mismatched` says for each name of the network what shape was found and wanted.
-  `skipped` are the file's arrays that are no weights: optimizer slots, counters.
+  `skipped` are the file's arrays that are state of its training: optimizer slots, steps.
   """
 
   loaded: tuple[str, ...]

@@ -118,4 +118,7 @@ def load_spec(path, family: str):
     raise ValueError(f'{path} is not an architecture file: {e!r}') from e
   if found != family:
     raise ValueError(f'{path} holds a spec of {found!r}, not of {family!r}')
-  return from_json(families()[family].Spec, spec)
+  try:
+    return from_json(families()[family].Spec, spec)
+  except (ValueError, TypeError) as e:
+    raise ValueError(f'{path}: {e}') from e

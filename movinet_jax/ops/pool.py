@@ -24,7 +24,10 @@ def average_pool(
     [B, T, ceil(H / stride), ceil(W / stride), C].
   """
   add = functools.partial(depthwise_conv3d, stride=stride)
-  total = add(x, jnp.ones((1, *window, 1, x.shape[-1]), x.dtype))
+  # Made of x: under shard_map, a kernel must be marked as differing between devices just
+  # as what it is multiplied by, or its unused gradient would ask for a sum over them.
+  kernel = jnp.ones((1, *window, 1, 1), x.dtype) + jnp.zeros_like(x[0, 0, 0, 0])
+  total = add(x, kernel)
   ones = jnp.ones((1, 1, *x.shape[2:4], 1), jnp.float32)
   count = add(ones, jnp.ones((1, *window, 1, 1), jnp.float32))
   return total * (1 / count).astype(x.dtype)

@@ -35,18 +35,20 @@ def shard_batch(batch, mesh):
   """Puts this process's part of a batch on its devices, as parts of global arrays.
 
   Args:
-    batch: dict of arrays [B, ...], B clips of this process. Entries that are not
-      numeric, such as file names, stay with the host and are left out.
+    batch: dict of arrays [B, ...], B clips of this process; a dict in it is a batch of
+      its own size. Entries that are not numeric, such as file names, stay with the host
+      and are left out.
 
   Raises:
     ValueError: if B differs between entries, or this process's devices do not divide
       it.
   """
-  arrays = {name: np.asarray(value) for name, value in batch.items()}
+  inner = {k: shard_batch(v, mesh) for k, v in batch.items() if isinstance(v, dict)}
+  arrays = {k: np.asarray(v) for k, v in batch.items() if k not in inner}
   arrays = {name: x for name, x in arrays.items() if x.dtype.kind in 'biuf'}
   check_batch({name: x.shape[0] for name, x in arrays.items()}, mesh)
   put = jax.make_array_from_process_local_data
-  return {name: put(split(mesh), x) for name, x in arrays.items()}
+  return {name: put(split(mesh), x) for name, x in arrays.items()} | inner
 
 
 def check_batch(sizes: dict[str, int], mesh):

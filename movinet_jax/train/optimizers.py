@@ -53,10 +53,6 @@ def make_optimizer(
     ValueError: for an unknown name or option (the nearest is named), or steps that
       do not fit.
   """
-  method = find(_METHODS, name, 'optimizer')
-  known = [p for p in inspect.signature(method).parameters if p not in _OURS]
-  for option in options:
-    check_name(option, known, f'option of {name}')
   for key, value in {'learning_rate': learning_rate, 'clip_norm': clip_norm}.items():
     if value is not None and not value > 0:
       raise ValueError(f'{key} is {value}, wanted more than 0.')
@@ -65,6 +61,24 @@ def make_optimizer(
   schedule = make_schedule(
     learning_rate * batch_size / REFERENCE_BATCH, total_steps, warmup_steps
   )
+  return make_chain(
+    schedule, name, clip_norm=clip_norm, weight_decay=weight_decay, **options
+  )
+
+
+def make_chain(
+  schedule: optax.Schedule,
+  name: str = 'rmsprop',
+  *,
+  clip_norm: float | None = 1.0,
+  weight_decay: float = 3e-5,
+  **options,
+) -> Optimizer:
+  """`make_optimizer` with a schedule of one's own, step -> rate; it may be traced."""
+  method = find(_METHODS, name, 'optimizer')
+  known = [p for p in inspect.signature(method).parameters if p not in _OURS]
+  for option in options:
+    check_name(option, known, f'option of {name}')
   # Adam would normalise a decay in the gradient away, so AdamW takes it itself.
   inside = name == 'adamw'
   chain = optax.chain(

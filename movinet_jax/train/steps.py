@@ -71,17 +71,12 @@ def make_train_step(
     ValueError: here for arguments out of range; when tracing, for a batch or clip that
       does not divide, or a model that carries no stream.
   """
-  check_name(boundary, ('exact', 'truncated'), 'boundary')
   check_name(freeze, ('none', 'batch_norm', 'backbone'), 'freeze')
-  _check_counts(accumulate=accumulate, subclips=subclips)
+  _check_counts(accumulate=accumulate)
   if not 0 <= ema_decay < 1:
     raise ValueError(f'ema_decay is {ema_decay}, wanted 0 <= it < 1.')
   forward = functools.partial(_forward, model, freeze)
-  if subclips > 1 and boundary == 'truncated':
-    gradients = functools.partial(_truncated_gradients, forward, loss, subclips)
-  else:
-    run = _run_whole if subclips == 1 else functools.partial(_run_subclips, subclips)
-    gradients = functools.partial(_clip_gradients, forward, loss, run)
+  gradients = make_gradients(forward, loss, subclips=subclips, boundary=boundary)
 
   def step(state, batch):
     key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -108,12 +103,12 @@ def make_eval_step(model, *, mode: str = 'clip', chunk_frames: int = 1):
   _check_counts(chunk_frames=chunk_frames)
 
   def whole(variables, video):
-    return model.apply(variables, _to_float(video))[0].astype(jnp.float32)
+    return model.apply(variables, to_float(video))[0].astype(jnp.float32)
 
   def stream(variables, video):
     def forward(_, stats, part, carried, key):
       del stats, key
-      return *model.apply(variables, _to_float(part), carried), None
+      return *model.apply(variables, to_float(part), carried), None
 
     full = video.shape[1] // chunk_frames
     carry = _start(forward, None, None, video[:, :chunk_frames], None)
@@ -142,7 +137,7 @@ def _forward(model, freeze, params, stats, video, stream, key):
     params = jax.tree_util.tree_map_with_path(_stop_outside_classifier, params)
   variables = {'params': params, 'batch_stats': stats}
   run = functools.partial(
-    model.apply, variables, _to_float(video), stream, train=True, rngs={'dropout': key}
+    model.apply, variables, to_float(video), stream, train=True, rngs={'dropout': key}
   )
   if freeze == 'none':
     (logits, stream), new = run(mutable=['batch_stats'])
@@ -169,7 +164,8 @@ def _use_running_statistics(call, args, kwargs, context):
   return call(*args, **kwargs)
 
 
-def _to_float(video):
+def to_float(video):
+  """uint8 [0, 255] -> float32 [0, 1]; floats as they are."""
   # Bytes stay bytes until a sub-clip is used: the whole clip as floats would be the
   # largest array of all.
   return video.astype(jnp.float32) / 255 if video.dtype == jnp.uint8 else video
@@ -179,13 +175,34 @@ def _take(video, index, frames):
   return jax.lax.dynamic_slice_in_dim(video, index * frames, frames, axis=1)
 
 
-# Gradients of a batch: (params, batch_stats, batch, key) -> (gradients, batch_stats,
-# loss, logits).
+def make_run(forward, *, subclips: int = 1):
+  """Makes (params, batch_stats, video, key) -> (logits, batch_stats) of whole clips.
+
+  Args:
+    forward: a pass over a clip or a part of one, (params, batch_stats, video, stream,
+      key) -> (logits, stream, batch_stats); stream None begins a clip.
+    subclips: consecutive parts a clip is run in.
+  """
+  _check_counts(subclips=subclips)
+  run = _run_whole if subclips == 1 else functools.partial(_run_subclips, subclips)
+  return functools.partial(run, forward)
 
 
-def _clip_gradients(forward, loss, run, params, stats, batch, key):
+def make_gradients(forward, loss, *, subclips: int = 1, boundary: str = 'exact'):
+  """Makes (params, batch_stats, batch, key) -> (gradients, batch_stats, loss, logits).
+
+  Args are those of `make_run` and of `make_train_step`.
+  """
+  check_name(boundary, ('exact', 'truncated'), 'boundary')
+  run = make_run(forward, subclips=subclips)
+  if subclips > 1 and boundary == 'truncated':
+    return functools.partial(_truncated_gradients, forward, loss, subclips)
+  return functools.partial(_clip_gradients, loss, run)
+
+
+def _clip_gradients(loss, run, params, stats, batch, key):
   def objective(params):
-    logits, new_stats = run(forward, params, stats, batch['video'], key)
+    logits, new_stats = run(params, stats, batch['video'], key)
     return loss(logits, batch['label'], batch['mask']), (logits, new_stats)
 
   (value, (logits, stats)), grads = jax.value_and_grad(objective, has_aux=True)(params)

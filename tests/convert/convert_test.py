@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -76,11 +77,19 @@ def rename(arrays, old, new):
 
 def test_everything_is_loaded():
   _, report = convert.load_with_report(FOLDER / 'tiny_stream_posenc.npz', make_model())
-  # The file also holds inputs and outputs of the reference, which are no weights.
   assert len(report.loaded) == len(STREAM)
   assert not (report.missing)
   assert not (report.mismatched)
-  assert not (report.unexpected)
+  # The file also holds inputs and outputs of the reference, which no network has.
+  assert {'input', 'logits'} <= set(report.unexpected)
+  assert not [key for key in report.unexpected if key.startswith('var/')]
+
+
+def test_a_checkpoint_has_nothing_unexpected():
+  path = FOLDER / 'ckpt_tiny_base_3d'
+  _, report = convert.load_with_report(path, make_model(spec=BASE))
+  assert not report.unexpected
+  assert report.skipped == ('save_counter' + SUFFIX,)
 
 
 @pytest.mark.parametrize(
@@ -103,17 +112,36 @@ def test_the_layouts_may_not_be_mixed_to_hold_a_variable_twice(save):
     convert.load(save(twice), make_model(spec=BASE))
 
 
-def test_what_is_no_weight_is_skipped(save, loaded):
+def test_state_of_training_is_skipped(save, loaded):
   stem = next(key for key in STREAM if '_stem' in key)
   extra = [
     stem.replace(SUFFIX, '/.OPTIMIZER_SLOT/optimizer/rms' + SUFFIX),
     'save_counter' + SUFFIX,
     'optimizer/iter' + SUFFIX,
+    'global_step' + SUFFIX,
+    '_CHECKPOINTABLE_OBJECT_GRAPH',
   ]
   path = save({**STREAM, **dict.fromkeys(extra, np.ones(3))})
   variables, report = convert.load_with_report(path, make_model())
   assert report.skipped == tuple(sorted(extra))
+  assert not report.unexpected
   assert_same(variables, loaded)
+
+
+@pytest.mark.filterwarnings('ignore:overflow encountered in cast')
+@pytest.mark.parametrize('value', [np.nan, np.inf, 1e300])
+def test_weights_that_are_not_finite_are_refused(save, value):
+  """As float32: 1e300 is none. Few of very many names are shown."""
+  arrays, model = initialise(0), make_model(spec=SMALL)
+  name = 'params/stem/conv/kernel'
+  bad = np.asarray(arrays[name], np.float64)
+  bad.flat[-1] = value
+  path = save({**arrays, name: bad})
+  with pytest.raises(convert.ConversionError, match=f'^1 of .* weights: {name}. Take'):
+    convert.load(path, model, partial=True)
+  path = save({key: np.full(array.shape, value) for key, array in arrays.items()})
+  with pytest.raises(convert.ConversionError, match=r'weights: \S+, \S+, \S+, …'):
+    convert.load(path, model)
 
 
 def test_a_missing_variable_is_refused(save):
@@ -179,9 +207,10 @@ def test_axes_may_move_only_where_they_are_one(save):
     convert.load(path, make_model(spec=BASE))
 
 
-def test_names_that_no_variable_has_are_reported(save):
+@pytest.mark.parametrize(('old', 'new'), [('_stem', '_stemm'), ('model/', 'net/')])
+def test_names_that_no_variable_has_are_reported(save, old, new):
   key = next(key for key in PLAIN if '_stem/_conv/kernel' in key)
-  strange = key.replace('_stem', '_stemm')
+  strange = key.replace(old, new)
   path = save({**PLAIN, strange: PLAIN[key]})
   _, report = convert.load_with_report(path, make_model(spec=BASE))
   assert report.unexpected == (strange,)
@@ -207,10 +236,16 @@ def test_parameters_are_float32_whatever_the_file_holds(save, loaded):
   assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {'float32'}
 
 
-def test_only_families_with_names_convert(save):
+def test_an_ensemble_is_referred_to_its_members(save):
   spec = ensemble.Spec((ensemble.Member(BASE),))
-  with pytest.raises(convert.ConversionError, match=r"'ensemble'.*movinet"):
+  wanted = r"'ensemble': load each member, .* movinet_jax\.models\.ensemble\.join$"
+  with pytest.raises(convert.ConversionError, match=wanted):
     convert.load(save(PLAIN), mj.create('ensemble', 12, spec=spec))
+
+
+def test_only_families_with_names_convert(save):
+  with pytest.raises(convert.ConversionError, match=r"'linear' \(choices: movinet\)"):
+    convert.load(save(PLAIN), nn.Dense(1))
 
 
 def test_members_of_an_ensemble_convert_one_by_one():

@@ -37,6 +37,14 @@ def test_checkpoint_to_npz_to_network(tmp_path, capsys):
     convert.main(options)
 
 
+def test_a_spec_that_is_no_json_is_named(tmp_path):
+  spec = tmp_path / 'found.json'
+  spec.write_bytes(b'\xff\xfe\x00')
+  options = ['movinet', f'--spec={spec}', '--weights=x', f'--out={tmp_path / "x"}']
+  with pytest.raises(ValueError, match=r'found\.json is not an architecture file'):
+    convert.main(options)
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
   weights = GOLDEN / 'tiny_stream.npz'
   options = [

@@ -36,6 +36,14 @@ def test_spec_files(tmp_path, capsys):
   assert '1,727,414' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('content', [b'stem: 8', b'\xff\xfe\x00', b'[]', b''])
+def test_a_spec_that_is_none_is_named(tmp_path, content):
+  path = tmp_path / 'found.json'
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=r'found\.json is not an architecture file'):
+    cost.main(['movinet', f'--spec={path}'])
+
+
 @pytest.mark.parametrize('clip', ['50', '50x', 'axb', '1x2x3x4', '0x32'])
 def test_bad_clips(clip, capsys):
   with pytest.raises(SystemExit) as stop:

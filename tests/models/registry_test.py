@@ -86,7 +86,8 @@ def test_spec_as_object_mapping_and_file(tmp_path):
     ('\udcff', 'not an architecture file'),
     ('{"family": "movinet"}', "not an architecture file.*'spec'"),
     ('{"family": "x3d", "spec": {}}', "a spec of 'x3d', not of 'movinet'"),
-    ('{"family": "movinet", "spec": {"steam": 8}}', "did you mean 'stem'"),
+    ('{"family": "movinet", "spec": {"steam": 8}}', r"found\.json: .*mean 'stem'"),
+    ('{"family": "movinet", "spec": 5}', r'found\.json: '),
   ],
 )
 def test_files_that_are_no_specs(tmp_path, text, message):
