@@ -2,14 +2,15 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import tqdm
 
 from movinet_jax import convert, data, models
-from movinet_jax.names import suggest
+from movinet_jax.names import check_name, suggest
+from movinet_jax.spec import to_json
 from movinet_jax.train import checkpoint, evaluation, mesh, steps, workdir
 
 CHECKPOINTS = 'checkpoints'  # folder of a workdir
@@ -33,14 +34,69 @@ def call(function: Callable, section: Mapping, **more):
   return function(**section, **more)
 
 
-def check_present(config: Mapping, keys: Iterable[str]):
-  """Raises a ValueError unless a config has all the keys, such as 'loop.total_steps'."""
-  for key in keys:
+def check_config(
+  config: Mapping,
+  needed: Sequence[str],
+  late: Mapping[str, Sequence[str]],
+  sizes: Sequence[str],
+):
+  """Finds what only a later call would, after minutes of reading or compiling.
+
+  Args:
+    needed: keys that there must be, such as 'loop.total_steps'.
+    late: what the sections may say whose functions are called late.
+    sizes: keys that are numbers of clips.
+
+  Raises:
+    ValueError: for the first thing that is wrong.
+  """
+  for key in needed:
     here = config
     for name in key.split('.'):
       if not isinstance(here, Mapping) or name not in here:
-        raise ValueError(f'the config has no {key!r}; it needs: {", ".join(keys)}')
+        raise ValueError(f'the config has no {key!r}; it needs: {", ".join(needed)}')
       here = here[name]
+  for key in sizes:
+    if type(config[key]) is not int or config[key] < 1:
+      raise ValueError(
+        f'{key} is {config[key]!r}; wanted a whole number of clips, 1 or more'
+      )
+  for section, known in late.items():
+    for key in config[section]:
+      check_name(key, known, f'key of {section}')
+
+
+def claim(cfg: Mapping, folder: Path, free: Collection[str]) -> bool:
+  """Claims a workdir: for good once it holds a checkpoint or a number of the run.
+
+  Returns whether a run goes on; see workdir.claim_workdir for `free` and the errors.
+  """
+  logged = folder / 'metrics.jsonl'
+  begun = bool(checkpoint.count_steps(folder / CHECKPOINTS))
+  begun = begun or (logged.exists() and logged.stat().st_size > 0)
+  return workdir.claim_workdir(folder, cfg, begun=begun, free=free)
+
+
+def check_same_data(saved: Mapping, batches):
+  """Raises a ValueError if batches are not those that a checkpoint says came before."""
+  differences = workdir.find_differences(
+    {key: value for key, value in saved.items() if key != 'batches'},
+    batches.identity(),
+  )
+  if differences:
+    batches.close()
+    raise ValueError(
+      'the training data is not what this run was trained on so far:\n  '
+      + '\n  '.join(differences)
+      + '\nRestore the data, or begin another workdir.'
+    )
+
+
+def replace_network(section: Mapping, path: str) -> dict:
+  """A config's `model` section with the network of an architecture file instead."""
+  family, spec = models.read_spec(path)
+  kept = {key: value for key, value in section.items() if key not in ('name', 'spec')}
+  return {**kept, 'name': family, 'spec': to_json(spec)}
 
 
 def make_model(section: Mapping, num_classes: int):

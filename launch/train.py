@@ -31,7 +31,6 @@ from movinet_jax.train import (
   optimizers,
   state,
   steps,
-  workdir,
   writers,
 )
 
@@ -63,8 +62,12 @@ LATE = {
 def main(argv: Sequence[str]) -> int:
   parser = make_parser('train', __doc__)
   parser.add_argument('--workdir', required=True, help='folder of the run')
+  parser.add_argument('--spec', help='architecture file to train: found.json')
   arguments, cfg = configs.parse(parser, argv)
-  train(cfg.to_dict(), arguments.workdir)
+  cfg = cfg.to_dict()
+  if arguments.spec:
+    cfg['model'] = parts.replace_network(cfg['model'], arguments.spec)
+  train(cfg, arguments.workdir)
   return 0
 
 
@@ -75,7 +78,7 @@ def train(cfg: dict, folder: str):
     The final TrainState.
   """
   cfg = {**DEFAULTS, **cfg}
-  _check_config(cfg)
+  parts.check_config(cfg, NEEDED, LATE, ('batch_size', 'eval_batch_size'))
   sources = parts.open_sources(cfg['data'])
   source, labels = sources['train'], sources['train'].labels
   _check_fit(cfg, source, sources.get('eval'))
@@ -93,7 +96,7 @@ def train(cfg: dict, folder: str):
     steps.make_train_step, cfg['train'], model=model, tx=tx, loss=loss, seed=cfg['seed']
   )
   checkpoints = Path(folder) / parts.CHECKPOINTS
-  resumes = _claim(cfg, Path(folder))
+  resumes = parts.claim(cfg, Path(folder), FREE)
   print(f'{"Resuming" if resumes else "Starting"} {cfg["model"]["name"]} in {folder}')
   saver = parts.call(checkpoint.Checkpointer, cfg['checkpoints'], directory=checkpoints)
   with saver, writers.Writer(folder) as writer:
@@ -118,27 +121,6 @@ def train(cfg: dict, folder: str):
         position=lambda number: {'batches': number, **batches.identity()},
         **cfg['loop'],
       )
-
-
-def _claim(cfg, folder: Path) -> bool:
-  """Claims the workdir: for good once it holds a checkpoint or a number of the run."""
-  logged = folder / 'metrics.jsonl'
-  begun = bool(checkpoint.count_steps(folder / parts.CHECKPOINTS))
-  begun = begun or (logged.exists() and logged.stat().st_size > 0)
-  return workdir.claim_workdir(folder, cfg, begun=begun, free=FREE)
-
-
-def _check_config(cfg):
-  """Finds what only a later call would, after minutes of reading or compiling."""
-  parts.check_present(cfg, NEEDED)
-  for key in ('batch_size', 'eval_batch_size'):
-    if type(cfg[key]) is not int or cfg[key] < 1:
-      raise ValueError(
-        f'{key} is {cfg[key]!r}; wanted a whole number of clips, 1 or more'
-      )
-  for section, known in LATE.items():
-    for key in cfg[section]:
-      check_name(key, known, f'key of {section}')
 
 
 def _check_fit(cfg, source, evaluated):
@@ -180,22 +162,8 @@ def _begin(cfg, model, tx, source, clip, saver):
     shard=(jax.process_index(), jax.process_count()),
   )
   if meta is not None:
-    _check_same_data(meta['position'], batches)
+    parts.check_same_data(meta['position'], batches)
   return current, batches
-
-
-def _check_same_data(saved, batches):
-  differences = workdir.find_differences(
-    {key: value for key, value in saved.items() if key != 'batches'},
-    batches.identity(),
-  )
-  if differences:
-    batches.close()
-    raise ValueError(
-      'the training data is not what this run was trained on so far:\n  '
-      + '\n  '.join(differences)
-      + '\nRestore the data, or begin another workdir.'
-    )
 
 
 def _make_evaluate(cfg, model, source, clip):

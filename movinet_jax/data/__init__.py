@@ -15,7 +15,13 @@ import pkgutil
 
 from movinet_jax.data import sources
 from movinet_jax.data.clip import Clip, EvalClip, TrainClip
-from movinet_jax.data.pipeline import Batch, Batches, TooManyFailures, make_batches
+from movinet_jax.data.pipeline import (
+  Batch,
+  Batches,
+  PairedBatches,
+  TooManyFailures,
+  make_batches,
+)
 from movinet_jax.data.reader import (
   Cut,
   DecodeError,
@@ -26,7 +32,13 @@ from movinet_jax.data.reader import (
   read_clip,
   read_frames,
 )
-from movinet_jax.data.source import Record, Source, SourceError, make_source
+from movinet_jax.data.source import (
+  Record,
+  Source,
+  SourceError,
+  make_source,
+  split_source,
+)
 from movinet_jax.names import suggest
 
 __all__ = [
@@ -36,6 +48,7 @@ __all__ = [
   'Cut',
   'DecodeError',
   'EvalClip',
+  'PairedBatches',
   'Record',
   'Source',
   'SourceError',
@@ -51,6 +64,7 @@ __all__ = [
   'probe',
   'read_clip',
   'read_frames',
+  'split_source',
 ]
 
 

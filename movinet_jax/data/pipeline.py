@@ -184,6 +184,42 @@ class Batches:
       )
 
 
+class PairedBatches:
+  """Two streams side by side: batches of the first, with one of the second in `valid`.
+
+  `name` lists the videos of both. What is counted is counted over both.
+  """
+
+  def __init__(self, first: Batches, second: Batches):
+    self._first, self._second = first, second
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> Batch:
+    batch, valid = next(self._first), next(self._second)
+    names = np.concatenate([batch['name'], valid['name']])
+    return {**batch, 'name': names, 'valid': valid}
+
+  @property
+  def failed(self) -> int:
+    return self._first.failed + self._second.failed
+
+  def identity(self) -> dict:
+    """As `Batches.identity`, of both."""
+    return {**self._first.identity(), 'valid': self._second.identity()}
+
+  def close(self):
+    self._first.close()
+    self._second.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exc_info):
+    self.close()
+
+
 @dataclasses.dataclass(frozen=True)
 class _Row:
   """One row of a batch; without a record it is padding, without a video it failed."""

@@ -8,6 +8,8 @@ import json
 import os
 from collections.abc import Sequence
 
+import numpy as np
+
 from movinet_jax.names import suggest
 
 _SUFFIXES = 'mp4 m4v mov mkv webm avi mpg mpeg ts mts flv wmv 3gp ogv y4m'
@@ -87,6 +89,47 @@ def make_digest(rows, labels: Sequence[str]) -> str:
   for name, label in rows:
     hashed.update(json.dumps([name, label]).encode())
   return hashed.hexdigest()[:32]
+
+
+def split_source(
+  source: Source, share: float, *, seed: int = 0
+) -> tuple[Source, Source]:
+  """Divides a dataset by lot: the larger rest, and about `share` of it.
+
+  Raises:
+    SourceError: one of them would be empty.
+  """
+  count = round(share * len(source))
+  if not 0 < count < len(source):
+    raise SourceError(
+      f'{share:g} of {len(source)} videos leaves {len(source) - count} and {count}: both '
+      'parts need some'
+    )
+  order = np.random.default_rng(seed).permutation(len(source))
+  parts = np.sort(order[count:]), np.sort(order[:count])
+  return tuple(
+    _take(source, part, f'{share:g} {seed} {i}') for i, part in enumerate(parts)
+  )
+
+
+def _take(source, numbers, how):
+  digest = hashlib.sha256(f'{source.digest} {how}'.encode()).hexdigest()[:32]
+  records = Part(source.records, tuple(numbers.tolist()))
+  return dataclasses.replace(source, records=records, digest=digest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part(Sequence):
+  """Some of the records, by their numbers; none is read before it is asked for."""
+
+  records: Sequence[Record]
+  numbers: tuple[int, ...]
+
+  def __len__(self) -> int:
+    return len(self.numbers)
+
+  def __getitem__(self, index: int) -> Record:
+    return self.records[self.numbers[index]]
 
 
 def check_records(records: Sequence[Record], labels: Sequence[str]):

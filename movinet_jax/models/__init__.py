@@ -106,19 +106,29 @@ def save_spec(path, family: str, spec) -> None:
 
 
 def load_spec(path, family: str):
-  """Reads an architecture.
+  """Reads an architecture of a family.
 
   Raises:
     ValueError: the file is not a spec, or is one of another family.
   """
-  try:
-    data = json.loads(pathlib.Path(path).read_text())
-    found, spec = data['family'], data['spec']
-  except (ValueError, KeyError, TypeError) as e:  # text, JSON or table it is not
-    raise ValueError(f'{path} is not an architecture file: {e!r}') from e
+  found, spec = read_spec(path)
   if found != family:
     raise ValueError(f'{path} holds a spec of {found!r}, not of {family!r}')
+  return spec
+
+
+def read_spec(path):
+  """Reads an architecture: (family, its Spec).
+
+  Raises:
+    ValueError: the file is not a spec.
+  """
   try:
-    return from_json(families()[family].Spec, spec)
+    data = json.loads(pathlib.Path(path).read_text())
+    family, spec = data['family'], data['spec']
+  except (ValueError, KeyError, TypeError) as e:  # text, JSON or table it is not
+    raise ValueError(f'{path} is not an architecture file: {e!r}') from e
+  try:
+    return family, from_json(find(families(), family, 'family').Spec, spec)
   except (ValueError, TypeError) as e:
     raise ValueError(f'{path}: {e}') from e

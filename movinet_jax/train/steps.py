@@ -243,7 +243,7 @@ def _truncated_gradients(forward, loss, subclips, params, stats, batch, key):
     (part, out), grads = jax.value_and_grad(objective, has_aux=True)(params)
     return (out, jax.tree.map(jnp.add, total, grads), value + part), None
 
-  carry = (start, jax.tree.map(jnp.zeros_like, params), jnp.zeros(()))
+  carry = (start, jax.tree.map(jnp.zeros_like, params), _zeros((), None, video))
   ((logits, _, stats), total, value), _ = jax.lax.scan(
     body, carry, jnp.arange(subclips)
   )
@@ -274,7 +274,13 @@ def _zeros_like_outputs(forward, params, stats, video, key):
   # No stream means zeros (the stream contract), and the shapes and types that come out
   # of the first sub-clip are those a scan must be given.
   out = jax.eval_shape(lambda v: forward(params, stats, v, None, key), video)
-  return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), out)
+  return jax.tree.map(lambda s: _zeros(s.shape, s.dtype, video), out)
+
+
+def _zeros(shape, dtype, video):
+  # Made of the clip: under shard_map, what a scan begins with must be marked as differing
+  # between devices, as what it goes on with is.
+  return jnp.zeros(shape, dtype) + jnp.zeros_like(video[0, 0, 0, 0, 0], dtype)
 
 
 # From gradients to the next state.

@@ -16,8 +16,14 @@ import numpy as np
 import pytest
 
 from movinet_jax import data
-from movinet_jax.data import DecodeError, EvalClip, TooManyFailures, TrainClip
-from movinet_jax.data.source import Record, make_source
+from movinet_jax.data import (
+  DecodeError,
+  EvalClip,
+  PairedBatches,
+  TooManyFailures,
+  TrainClip,
+)
+from movinet_jax.data.source import Record, make_source, split_source
 
 TRAIN = TrainClip(frames=3, size=24, stride=2, colour=0.3, autoaugment=True)
 EVAL = EvalClip(frames=3, size=24, stride=2)
@@ -253,6 +259,22 @@ def test_identity_tells_streams_apart(source):
   others = [identity(seed=6), identity(batch_size=12), identity(source=fewer)]
   others.append(identity(clip=TrainClip(frames=3, size=24, stride=1)))
   assert len({same, *others}) == 5
+
+
+def test_two_streams_run_side_by_side(source):
+  rest, share = split_source(source, 0.5)
+  options = {'clip': TRAIN, 'train': True}
+  one = data.make_batches(rest, batch_size=2, **options)
+  two = data.make_batches(share, batch_size=3, **options)
+  with PairedBatches(one, two) as batches:
+    batch = next(batches)
+    assert batch['video'].shape[0] == 2
+    assert batch['valid']['video'].shape[0] == 3
+    assert len(batch['name']) == 5
+    assert set(batch['name'][2:]) == set(batch['valid']['name'])
+    identity = batches.identity()
+    assert identity['fingerprint'] != identity['valid']['fingerprint']
+    assert batches.failed == 0
 
 
 def test_closing_ends_the_workers_and_can_be_repeated(source):

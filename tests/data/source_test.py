@@ -1,11 +1,13 @@
 """What every kind of dataset shares: checks, label maps, fingerprints, the registry."""
 
+import pickle
+
 import pytest
 
 from movinet_jax import data
 from movinet_jax.data import SourceError
 from movinet_jax.data import source as sources
-from movinet_jax.data.source import Record, make_source
+from movinet_jax.data.source import Record, make_source, split_source
 
 
 def records(*labels):
@@ -108,3 +110,26 @@ def test_registry_is_the_folder():
 def test_misspelt_names_are_corrected(name, arguments, words):
   with pytest.raises(SourceError, match=words):
     data.open_source(name, **arguments)
+
+
+def test_a_source_divides_by_lot():
+  records = [Record(f'{i}.mp4', i % 2, f'{i}') for i in range(20)]
+  whole = make_source(records, ['a', 'b'])
+  rest, share = split_source(whole, 0.3, seed=1)
+  names = [[r.name for r in part.records] for part in (rest, share)]
+  assert (len(rest), len(share)) == (14, 6)
+  assert sorted(names[0] + names[1], key=int) == [r.name for r in records]
+  assert len({s.fingerprint() for s in (whole, rest, share)}) == 3
+  again = split_source(whole, 0.3, seed=1)[1]
+  assert [r.name for r in again.records] == names[1]
+  assert again.fingerprint() == share.fingerprint()
+  other = split_source(whole, 0.3, seed=2)[1]
+  assert [r.name for r in other.records] != names[1]
+  assert pickle.loads(pickle.dumps(share)).records[0] == share.records[0]
+
+
+@pytest.mark.parametrize('share', [0.0, 1.0, 0.01])
+def test_both_parts_of_a_source_need_some(share):
+  whole = make_source([Record(f'{i}.mp4', 0, f'{i}') for i in range(10)], ['a'])
+  with pytest.raises(SourceError, match='both parts need some'):
+    split_source(whole, share)

@@ -5,19 +5,23 @@ import pathlib
 
 import jax.numpy as jnp
 import pytest
+from flax.traverse_util import flatten_dict
 
 from configs.movinet import kinetics600
-from launch import config, parts, train
+from configs.search import movinet as search_movinet
+from launch import config, parts, search, train
 from launch.arguments import make_parser
 from movinet_jax import data, models
 from movinet_jax.train import checkpoint, loop, losses, optimizers, steps
+from nas import finalists
 
 SHIPPED = sorted(str(p) for p in pathlib.Path('configs').rglob('*.py'))
 SHIPPED = [path for path in SHIPPED if not path.endswith('__init__.py')]
+TRAINING = [path for path in SHIPPED if 'configs/search/' not in path]
 VARIANTS = [f'configs/movinet/kinetics600.py:{name}' for name in kinetics600.TABLE]
 
 
-@pytest.mark.parametrize('file', SHIPPED + VARIANTS)
+@pytest.mark.parametrize('file', TRAINING + VARIANTS)
 def test_every_section_is_the_arguments_of_its_callable(file):
   cfg = config.load(file).to_dict()
   parts.call(data.TrainClip, cfg['clip']['train'])
@@ -34,6 +38,42 @@ def test_every_section_is_the_arguments_of_its_callable(file):
   }.items():
     known = set(inspect.signature(function).parameters)
     assert set(cfg[section]) | set(train.LATE.get(section, ())) <= known
+
+
+SEARCHES = [
+  *('configs/search/quickstart.py', 'configs/search/study.py:17'),
+  *(f'configs/search/movinet.py:{name}' for name in search_movinet.TABLE),
+  'configs/search/movinet.py:a2-stream',
+]
+
+
+@pytest.mark.parametrize('file', SEARCHES)
+def test_every_section_of_a_search_is_the_arguments_of_its_callable(file):
+  cfg = config.load(file).to_dict()
+  assert set(search.NEEDED) <= set(flatten_dict(cfg, sep='.')) | set(cfg) | {
+    *('data.train', 'clip')
+  }
+  plan = search.make_plan(cfg, 600)
+  assert plan.cost.bounds[0] < cfg['search']['target'] < plan.cost.bounds[1]
+  parts.call(data.TrainClip, cfg['clip'])
+  trained = config.load(cfg['train_with']).to_dict()
+  assert trained['model']['name'].partition('/')[0] == 'movinet'
+  for section, function in {
+    'loader': data.make_batches,
+    'loop': loop.run,
+    'checkpoints': checkpoint.Checkpointer,
+    'finalists': finalists.compare,
+  }.items():
+    known = set(inspect.signature(function).parameters)
+    late = set(search.LATE.get(section, ()))
+    assert set(cfg[section]) - {'batches'} | late <= known
+
+
+def test_a_study_has_every_run():
+  runs = [config.load(f'configs/search/study.py:{n}') for n in (0, 1, 17)]
+  assert len({(r.seed, r.search.beta, r.search.target) for r in runs}) == 3
+  with pytest.raises(ValueError, match='there are 0 to 17'):
+    config.load('configs/search/study.py:18')
 
 
 def test_every_released_variant_has_a_kinetics_config():

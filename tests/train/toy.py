@@ -118,12 +118,12 @@ def max_difference(a, b):
   return max(jax.tree.leaves(gaps))
 
 
-def start(module, *arguments):
-  """A process of its own that runs a module of the tests on one CPU device."""
+def start(module, *arguments, devices=1):
+  """A process of its own that runs a module of the tests on so many CPU devices."""
   return subprocess.Popen(
     [sys.executable, '-m', module, *map(str, arguments)],
     cwd=Path(__file__).parents[2],
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '1'},
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': str(devices)},
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,

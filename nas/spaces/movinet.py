@@ -1,0 +1,513 @@
+"""MoViNet's search space, as a function of its size φ.
+
+Kondratyuk et al., CVPR 2021, section 3.1 and supplement A.1: MobileNetV3 expanded to 3D.
+Each of five blocks chooses its width and up to ten layers; each layer a kernel and an
+expansion. φ scales depth, width, resolution and frame rate together; the space of φ = 0 is
+that of MoViNet-A2. Widths and kernels are those that the paper prints; that expansions are
+relative to a block's base width and not to the chosen one, and the width of the last
+convolution, are read off the released networks: 25 of A2's 26 layers fit.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from movinet_jax.models import movinet
+from movinet_jax.names import check_name, find
+from nas.cost import CostTable, Term
+from nas.space import OneOf, Space
+
+KERNELS = (
+  (1, 3, 3),
+  (1, 5, 5),
+  (1, 7, 7),
+  (3, 3, 3),
+  (5, 3, 3),
+  (5, 1, 1),
+  (7, 1, 1),
+)
+EXPANSIONS = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
+MULTIPLIERS = (0.75, 1.0, 1.25)
+# What φ multiplies by: supplement A.1.
+DEPTH, WIDTH, RESOLUTION, RATE = 1.36, 1.18, 1.16, 1.24
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+  """What may vary in a block: its width, and in each layer kernel and expansion."""
+
+  widths: tuple[int, ...]
+  expands: tuple[int, ...]
+  kernels: tuple[tuple[int, int, int], ...]
+  depth: int
+  stride: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where a layer may stand.
+
+  Attributes:
+    block, layer: its numbers.
+    stride: of space.
+    numbers: decisions about it, by what they decide: `before`, the width that comes in,
+      where another decision than its own `width` says it; `expand`, `kernel`, `se`, `skip`.
+    choices: what each may be, also of those that are not decided.
+  """
+
+  block: int
+  layer: int
+  stride: int
+  numbers: Mapping[str, int]
+  choices: Mapping[str, tuple]
+
+
+@dataclasses.dataclass(frozen=True)
+class MovinetSpace:
+  """MoViNets to choose among.
+
+  Attributes:
+    stems, projects: widths of the first and the last convolution.
+    blocks: what may vary in each.
+    se: True or False for all layers, or 'search'.
+    base: all else, as a movinet.Spec; its stem, blocks and project say nothing.
+  """
+
+  stems: tuple[int, ...]
+  blocks: tuple[Block, ...]
+  projects: tuple[int, ...]
+  se: bool | str
+  base: movinet.Spec
+
+  @functools.cached_property
+  def space(self) -> Space:
+    """Its decisions: the stem's width, each block's width and layers, the last width."""
+    return Space(
+      {
+        'stem': OneOf(self.stems, 'filters'),
+        'blocks': [self._block(block) for block in self.blocks],
+        'project': OneOf(self.projects, 'filters'),
+      }
+    )
+
+  def _block(self, block: Block) -> dict:
+    layer = {
+      'kernel': OneOf(block.kernels),
+      'expand': OneOf(block.expands, 'filters'),
+      'se': OneOf((True, False)) if self.se == 'search' else self.se,
+    }
+    # A block's first layer changes its width and size, so it is never left out.
+    rest = [OneOf((layer, None)) for _ in range(block.depth - 1)]
+    return {'features': OneOf(block.widths, 'filters'), 'layers': [layer, *rest]}
+
+  @functools.cached_property
+  def places(self) -> tuple[Place, ...]:
+    """Where layers may stand, in the order in which they run."""
+    places, before, last = [], self.stems, self.stem_number
+    for i, block in enumerate(self.blocks):
+      width = self.space.number(f'blocks/{i}/features')
+      for j in range(block.depth):
+        path = f'blocks/{i}/layers/{j}'
+        numbers = {'before': last} if j == 0 else {'skip': self.space.number(path)}
+        keys = ['expand', 'kernel', *(['se'] if self.se == 'search' else [])]
+        inside = path if j == 0 else f'{path}:0'
+        numbers |= {key: self.space.number(f'{inside}/{key}') for key in keys}
+        choices = {
+          'before': before,
+          'width': block.widths,
+          'expand': block.expands,
+          'kernel': block.kernels,
+          'se': (True, False) if self.se == 'search' else (self.se,),
+          'skip': (False, True),
+        }
+        stride = block.stride if j == 0 else 1
+        places.append(Place(i, j, stride, {'width': width, **numbers}, choices))
+        before, last = block.widths, width
+    return tuple(places)
+
+  @property
+  def stem_number(self) -> int:
+    return self.space.number('stem')
+
+  @property
+  def project_number(self) -> int:
+    return self.space.number('project')
+
+  def decode(self, choices) -> movinet.Spec:
+    """The network that a vector of choices stands for."""
+    tree = self.space.decode(choices)
+    blocks = tuple(
+      movinet.Block(
+        chosen['features'],
+        block.stride,
+        tuple(movinet.Layer(**layer) for layer in chosen['layers'] if layer),
+      )
+      for block, chosen in zip(self.blocks, tree['blocks'], strict=True)
+    )
+    return dataclasses.replace(
+      self.base, stem=tree['stem'], blocks=blocks, project=tree['project']
+    )
+
+  def encode(self, spec: movinet.Spec) -> np.ndarray:
+    """The canonical choices of a network; its layers take the first places of a block.
+
+    Raises:
+      ValueError: the network does not lie in the space; says where not.
+    """
+    outside = self.find_outside(spec)
+    if outside:
+      raise ValueError('the network is not in this space:\n  ' + '\n  '.join(outside))
+    chosen = {
+      'stem': self.stems.index(spec.stem),
+      'project': self.projects.index(spec.project),
+    }
+    for i, (block, given) in enumerate(zip(self.blocks, spec.blocks, strict=True)):
+      chosen[f'blocks/{i}/features'] = block.widths.index(given.features)
+      for j in range(block.depth):
+        place = f'blocks/{i}/layers/{j}'
+        if j >= len(given.layers):
+          chosen[place] = 1  # left out
+          continue
+        inside, layer = place if j == 0 else f'{place}:0', given.layers[j]
+        chosen[f'{inside}/kernel'] = block.kernels.index(layer.kernel)
+        chosen[f'{inside}/expand'] = block.expands.index(layer.expand)
+        if self.se == 'search':
+          chosen[f'{inside}/se'] = 0 if layer.se else 1
+    return self.space.encode(chosen)
+
+  def project(self, spec: movinet.Spec) -> movinet.Spec:
+    """The network of the space that a network is nearest to, part by part.
+
+    Widths go to the nearest; a kernel that is not there becomes the first one, and layers
+    beyond a block's depth are left out.
+    """
+    blocks = []
+    for block, given in zip(self.blocks, spec.blocks, strict=True):
+      layers = tuple(
+        dataclasses.replace(
+          layer,
+          kernel=layer.kernel if layer.kernel in block.kernels else block.kernels[0],
+          expand=_nearest(layer.expand, block.expands),
+          se=layer.se if self.se == 'search' else self.se,
+        )
+        for layer in given.layers[: block.depth]
+      )
+      width = _nearest(given.features, block.widths)
+      blocks.append(movinet.Block(width, block.stride, layers))
+    return dataclasses.replace(
+      self.base,
+      stem=_nearest(spec.stem, self.stems),
+      blocks=tuple(blocks),
+      project=_nearest(spec.project, self.projects),
+    )
+
+  def find_outside(self, spec: movinet.Spec) -> list[str]:
+    """One line for each part of a network that this space does not have."""
+    lines = []
+
+    def check(where, value, known):
+      if value not in known:
+        lines.append(f'{where} is {value}, the space has {", ".join(map(str, known))}')
+
+    check('stem', spec.stem, self.stems)
+    check('project', spec.project, self.projects)
+    for field in dataclasses.fields(spec):
+      if field.name not in ('stem', 'blocks', 'project'):
+        check(field.name, getattr(spec, field.name), [getattr(self.base, field.name)])
+    if len(spec.blocks) != len(self.blocks):
+      return [*lines, f'{len(spec.blocks)} blocks, the space has {len(self.blocks)}']
+    for i, (block, given) in enumerate(zip(self.blocks, spec.blocks, strict=True)):
+      check(f'block {i}: features', given.features, block.widths)
+      check(f'block {i}: stride', given.stride, [block.stride])
+      if len(given.layers) > block.depth:
+        lines.append(f'block {i}: {len(given.layers)} layers, at most {block.depth}')
+      for j, layer in enumerate(given.layers):
+        check(f'block {i} layer {j}: kernel', layer.kernel, block.kernels)
+        check(f'block {i} layer {j}: expand', layer.expand, block.expands)
+        known = (True, False) if self.se == 'search' else (self.se,)
+        check(f'block {i} layer {j}: se', layer.se, known)
+    return lines
+
+  def largest(self) -> np.ndarray:
+    """The choices of the network with most multiply-adds: all layers, all at the widest."""
+    chosen = np.zeros(len(self.space), np.int32)
+    for n, decision in enumerate(self.space.decisions):
+      if decision.path.endswith('kernel'):
+        block = self.blocks[int(decision.path.split('/')[1])]
+        chosen[n] = max(
+          range(len(block.kernels)), key=lambda k: math.prod(block.kernels[k])
+        )
+      elif decision.tag == 'filters':
+        chosen[n] = decision.choices - 1
+    return chosen
+
+
+def make_space(
+  phi: float = 0.0,
+  *,
+  kernels=KERNELS,
+  expansions=EXPANSIONS,
+  multipliers=MULTIPLIERS,
+  stem_multipliers=(1.0, 1.25),
+  stem: int = 16,
+  widths=(24, 48, 96, 96, 192),
+  strides=(2, 2, 2, 1, 2),
+  project: int = 512,
+  depth: int = 10,
+  resolution: int = 224,
+  frames: int = 50,
+  frame_stride: int = 5,
+  clip: tuple[int, int, int] | None = None,
+  se: bool | str = True,
+  se_kind: str = '3d',
+  merge_equal: bool = False,
+  **fields,
+) -> MovinetSpace:
+  """The space of a size φ.
+
+  Args:
+    phi: φ; 0 is the space of A2, +1 makes its networks four times as large on average.
+    kernels: (KT, KH, KW) that a layer may have.
+    expansions: of a layer's inner width, relative to its block's base width.
+    multipliers: of a block's and the last convolution's base width.
+    stem_multipliers: of the stem's. 0.75 would round to the same width as 1 at φ = 0.
+    stem, widths, project: base widths at φ = 0.
+    strides: of each block's first layer.
+    depth: most layers of a block at φ = 0.
+    resolution, frames, frame_stride: the native clip at φ = 0; the stride is of 25 fps
+      video, and the duration of a clip stays as φ changes the frame rate.
+    clip: (frames, resolution, frame_stride) to have whatever φ is.
+    se: squeeze-excitation in all layers (True), none (False), or 'search'. The paper's
+      search always chose it, for it costs next to nothing.
+    se_kind: what it squeezes, the `se` of movinet.Spec.
+    merge_equal: let widths that round to one be one choice, instead of refusing them.
+    **fields: of movinet.Spec: conv, causal, activation, …
+
+  Raises:
+    ValueError: an argument does not fit, or φ rounds two choices into one.
+  """
+  if se not in (True, False, 'search'):
+    raise ValueError(f"se is True, False or 'search', got {se!r}")
+  if len(widths) != len(strides):
+    raise ValueError(f'{len(widths)} widths and {len(strides)} strides: one per block')
+  known = [field.name for field in dataclasses.fields(movinet.Spec)]
+  for name in fields:
+    check_name(name, known, 'argument of a space')
+  kernels = tuple(tuple(kernel) for kernel in kernels)
+  scale = WIDTH**phi
+  make = functools.partial(_make_widths, phi=phi, merge_equal=merge_equal)
+  blocks = []
+  for i, (width, stride) in enumerate(zip(widths, strides, strict=True)):
+    base = round_to_8(width * scale)
+    blocks.append(
+      Block(
+        make(f'block {i}', base, multipliers),
+        make(f'expansions of block {i}', base, expansions),
+        kernels,
+        max(1, round(depth * DEPTH**phi)),
+        stride,
+      )
+    )
+  if clip is None:
+    clip = _scale_clip(phi, frames, resolution, frame_stride)
+  frames, resolution, frame_stride = clip
+  base = movinet.Spec(
+    stem=round_to_8(stem * scale),
+    blocks=tuple(
+      movinet.Block(b.widths[0], b.stride, (movinet.Layer(b.kernels[0], b.expands[0]),))
+      for b in blocks
+    ),
+    project=round_to_8(project * scale),
+    frames=frames,
+    resolution=resolution,
+    frame_stride=frame_stride,
+    se=se_kind,
+    **fields,
+  )
+  return MovinetSpace(
+    make('stem', base.stem, stem_multipliers),
+    tuple(blocks),
+    make('project', base.project, multipliers),
+    se,
+    base,
+  )
+
+
+def _scale_clip(phi, frames, resolution, frame_stride) -> tuple[int, int, int]:
+  """A clip as long, of φ's frame rate and resolution; strides are whole frames."""
+  scaled = max(1, round(frame_stride / RATE**phi))
+  count = max(1, round(frames * frame_stride / scaled))
+  return count, round_to_8(resolution * RESOLUTION**phi), scaled
+
+
+def _nearest(value: int, known: tuple[int, ...]) -> int:
+  return min(known, key=lambda width: (abs(width - value), width))
+
+
+def round_to_8(value: float) -> int:
+  """The nearest multiple of 8, halves up, at least 8."""
+  return max(8, math.floor(value / 8 + 0.5) * 8)
+
+
+def _make_widths(name, base, multipliers, *, phi, merge_equal) -> tuple[int, ...]:
+  found = [round_to_8(base * multiplier) for multiplier in multipliers]
+  if sorted(multipliers) != list(multipliers):
+    raise ValueError(f'multipliers of {name} must ascend, got {multipliers}')
+  if len(set(found)) < len(found) and not merge_equal:
+    raise ValueError(
+      f'φ = {phi:g} rounds two choices into one: {name} has base width {base}, whose '
+      f'multiples {", ".join(map(str, multipliers))} are {", ".join(map(str, found))} '
+      'channels. Take a larger φ or base width, fewer multipliers, or merge_equal=True'
+    )
+  return tuple(sorted(set(found)))
+
+
+# Costs: what movinet_jax.cost counts on a network alone, for every layer beforehand.
+
+
+def make_cost_table(
+  space: MovinetSpace,
+  cost: str = 'macs',
+  *,
+  num_classes: int = 600,
+  clip: tuple[int, int, int] | None = None,
+) -> CostTable:
+  """Counts every layer that a network of the space could have.
+
+  Args:
+    cost: 'macs' of a clip, 'params', or 'state_bytes' of a stream in float32; the same
+      numbers as movinet_jax.cost.count gives for the network alone.
+    num_classes: N.
+    clip: (T, H, W); default: the space's native one.
+  """
+  base = space.base
+  frames, *size = clip or (base.frames, base.resolution, base.resolution)
+  count = find(_COUNTS, cost, 'cost')(base, frames, num_classes)
+  size = _halve(size, 2)
+  stems = [count.stem(width, size) for width in space.stems]
+  terms = [Term((space.stem_number,), np.array(stems, np.int64))]
+  for place in space.places:
+    terms.append(_count_place(count, place, size))
+    size = _halve(size, place.stride)
+  ends = [
+    [count.end(width, project, size) for project in space.projects]
+    for width in space.blocks[-1].widths
+  ]
+  numbers = space.places[-1].numbers['width'], space.project_number
+  return CostTable([*terms, Term(numbers, np.array(ends, np.int64))])
+
+
+def _count_place(count, place: Place, size) -> Term:
+  names = list(place.numbers)
+  choices = [place.choices[name] for name in names]
+  table = np.zeros([len(c) for c in choices], np.int64)
+  for index in np.ndindex(table.shape):
+    chosen = {n: c[i] for n, c, i in zip(names, choices, index, strict=True)}
+    if chosen.pop('skip', False):
+      continue
+    width = chosen.pop('width')
+    before = chosen.pop('before', width)
+    layer = movinet.Layer(**{'se': place.choices['se'][0], **chosen})
+    table[index] = count.layer(before, width, layer, place.stride, size)
+  return Term(tuple(place.numbers.values()), table)
+
+
+def _halve(size, stride: int) -> list[int]:
+  return [-(-n // stride) for n in size]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Count:
+  """A cost by parts; `size` is (height, width) of what a part reads, the stem's output."""
+
+  base: movinet.Spec
+  frames: int
+  num_classes: int
+
+  def depthwise(self, kernel) -> list[tuple[int, int, int]]:
+    """The kernels that one choice stands for."""
+    time, height, width = kernel
+    if self.base.conv == '3d':
+      return [kernel]
+    return [(1, height, width), *([(time, 1, 1)] if time > 1 else [])]
+
+  def squeeze(self, expand: int) -> tuple[int, int]:
+    """(inputs, hidden width) of a squeeze-excitation."""
+    both = self.base.se == '2plus3d'
+    return expand * (2 if both else 1), movinet.round_to_8(
+      (0.5 if both else 0.25) * expand
+    )
+
+
+class _Macs(_Count):
+  def stem(self, width, size):
+    return self.frames * math.prod(size) * 27 * width
+
+  def layer(self, before, width, layer, stride, size):
+    inside = self.frames * math.prod(size)
+    outside = self.frames * math.prod(_halve(size, stride))
+    total = inside * before * layer.expand + outside * layer.expand * width
+    total += outside * layer.expand * sum(map(math.prod, self.depthwise(layer.kernel)))
+    if layer.se:
+      inputs, hidden = self.squeeze(layer.expand)
+      # A clip is squeezed once, a stream's past and single frames with every frame.
+      once = self.base.se == '3d' and not self.base.causal
+      total += (1 if once else self.frames) * hidden * (inputs + layer.expand)
+    if stride > 1 or before != width:
+      total += outside * before * width
+    return total
+
+  def end(self, width, project, size):
+    rows = self.frames if self.base.temporal_softmax else 1
+    head = self.base.head * (project + self.num_classes)
+    return self.frames * math.prod(size) * width * project + rows * head
+
+
+class _Params(_Count):
+  def stem(self, width, size):
+    return 27 * width + 2 * width
+
+  def layer(self, before, width, layer, stride, size):
+    expand, kernels = layer.expand, self.depthwise(layer.kernel)
+    total = before * expand + 2 * expand + expand * width + 2 * width + 1
+    total += expand * sum(math.prod(kernel) + 2 for kernel in kernels)
+    if layer.se:
+      inputs, hidden = self.squeeze(expand)
+      total += inputs * hidden + hidden + hidden * expand + expand + self.base.positions
+    if stride > 1 or before != width:
+      total += before * width + 2 * width
+    return total
+
+  def end(self, width, project, size):
+    head = self.base.head
+    convolution = width * project + 2 * project
+    return convolution + (project + 1) * head + (head + 1) * self.num_classes
+
+
+class _StateBytes(_Count):
+  def stem(self, width, size):
+    return 0
+
+  def layer(self, before, width, layer, stride, size):
+    if not self.base.causal:
+      return 0
+    expand, time = layer.expand, layer.kernel[0]
+    # A (2+1)D layer's temporal kernel reads what its spatial one has made smaller.
+    size = size if self.base.conv == '3d' else _halve(size, stride)
+    total = 4 * (time - 1) * math.prod(size) * expand
+    if layer.se and self.base.se != '2d':
+      total += 4 * (expand + 1)
+    return total
+
+  def end(self, width, project, size):
+    if not self.base.causal:
+      return 0
+    if self.base.temporal_softmax:
+      return 4 * (3 * self.num_classes + 1)
+    return 4 * (project + 1)
+
+
+_COUNTS = {'macs': _Macs, 'params': _Params, 'state_bytes': _StateBytes}

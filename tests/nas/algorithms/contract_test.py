@@ -1,0 +1,150 @@
+"""What every algorithm of nas/algorithms promises to the search that uses it."""
+
+import functools
+import importlib
+import inspect
+import pathlib
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import nas.algorithms
+from nas.space import OneOf, Space
+
+SPACE = Space(
+  {
+    'layer': OneOf(
+      (None, {'kernel': OneOf((1, 3, 5)), 'width': OneOf((8, 16), 'filters')})
+    ),
+    'head': OneOf((0, 1, 2, 3)),
+  }
+)
+BEST = np.int32([1, 2, 0, 1])
+CANDIDATES = 4
+STEPS = 400
+# Hyperparameters for a search of STEPS steps, by file.
+OPTIONS = {'reinforce': {'learning_rate': 0.05, 'total_steps': STEPS}}
+
+
+def find_algorithms():
+  """(file, class) of the classes that propose and update."""
+  found = []
+  for path in sorted(pathlib.Path(nas.algorithms.__file__).parent.glob('*.py')):
+    if path.stem != '__init__':
+      module = importlib.import_module(f'nas.algorithms.{path.stem}')
+      for _, value in inspect.getmembers(module, inspect.isclass):
+        own = value.__module__ == module.__name__
+        if own and hasattr(value, 'propose') and hasattr(value, 'update'):
+          found.append(pytest.param(path.stem, value, id=value.__name__))
+  return found
+
+
+ALGORITHMS = pytest.mark.parametrize(('name', 'kind'), find_algorithms())
+
+
+def make(name, kind):
+  assert name in OPTIONS, f'say in OPTIONS which hyperparameters {name} is tested with'
+  return kind(SPACE, **OPTIONS[name])
+
+
+@functools.partial(jax.jit, static_argnames=('algorithm', 'steps'))
+def search(algorithm, state, seed, steps, begin=0):
+  """The state after more steps, and what was proposed in them: [S, R, D]."""
+  matters = SPACE.is_open(BEST)
+
+  def step(state, number):
+    keys = jax.random.split(
+      jax.random.fold_in(jax.random.key(seed), number), CANDIDATES
+    )
+    proposals = jax.vmap(algorithm.propose, (None, 0))(state, keys)
+    # The share of what matters in the best that is as in it.
+    rewards = (proposals.choices == BEST).mean(-1, where=matters)
+    return algorithm.update(state, proposals, rewards), proposals
+
+  return jax.lax.scan(step, state, begin + jnp.arange(steps))
+
+
+def make_state(algorithm):
+  return jax.jit(algorithm.init)(jax.random.key(0))
+
+
+def assert_equal(first, second):
+  jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_there_are_algorithms():
+  assert find_algorithms()
+
+
+@ALGORITHMS
+def test_proposals_are_architectures(name, kind):
+  algorithm = make(name, kind)
+  _, proposals = search(algorithm, make_state(algorithm), 0, 50)
+  choices, drawn = map(np.asarray, proposals)
+  assert choices.shape == drawn.shape == (50, CANDIDATES, len(SPACE))
+  assert (choices.dtype, drawn.dtype) == (np.int32, bool)
+  assert (choices >= 0).all()
+  assert (choices < SPACE.sizes).all()
+
+
+@ALGORITHMS
+def test_the_same_seed_gives_the_same_search(name, kind):
+  algorithm = make(name, kind)
+  first = search(algorithm, make_state(algorithm), 0, 50)
+  assert_equal(first, search(algorithm, make_state(algorithm), 0, 50))
+  _, others = search(algorithm, make_state(algorithm), 1, 50)
+  assert (first[1].choices != others.choices).any()
+
+
+@ALGORITHMS
+def test_a_state_that_was_written_and_read_goes_on_the_same(name, kind):
+  algorithm = make(name, kind)
+  half, _ = search(algorithm, make_state(algorithm), 0, 200)
+  written = flax.serialization.to_bytes(half)
+  read = flax.serialization.from_bytes(make_state(algorithm), written)
+  assert_equal(half, read)
+  assert_equal(
+    search(algorithm, half, 0, 200, 200), search(algorithm, read, 0, 200, 200)
+  )
+
+
+@ALGORITHMS
+def test_states_are_arrays_that_keep_their_shapes(name, kind):
+  """A step that is compiled for the first state serves all."""
+  algorithm = make(name, kind)
+  first = make_state(algorithm)
+  last, _ = search(algorithm, first, 0, 1)
+  shapes = [
+    [(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(s)] for s in (first, last)
+  ]
+  assert shapes[0] == shapes[1]
+
+
+@ALGORITHMS
+def test_hyperparameters_may_be_traced(name, kind):
+  algorithm = make(name, kind)
+
+  @jax.jit
+  def step(options, state):
+    traced = kind(SPACE, **options)
+    keys = jax.random.split(jax.random.key(0), CANDIDATES)
+    proposals = jax.vmap(traced.propose, (None, 0))(state, keys)
+    return traced.update(state, proposals, jnp.arange(CANDIDATES) / CANDIDATES)
+
+  state = step(OPTIONS[name], algorithm.init(jax.random.key(0)))
+  assert jax.tree.structure(state) == jax.tree.structure(make_state(algorithm))
+
+
+@ALGORITHMS
+def test_learns_what_is_best(name, kind):
+  algorithm = make(name, kind)
+  state, _ = search(algorithm, make_state(algorithm), 0, STEPS)
+  found = algorithm.most_probable(state)
+  np.testing.assert_array_equal(SPACE.canonical(found), SPACE.canonical(BEST))
+  probabilities = np.asarray(algorithm.probabilities(state))
+  assert probabilities.shape == (len(SPACE), SPACE.sizes.max())
+  np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
+  assert (probabilities[np.arange(len(SPACE)), BEST] > 0.8).all()
