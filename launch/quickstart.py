@@ -1,4 +1,4 @@
-"""Write videos, train on them, evaluate, and stream one: the whole system, small.
+"""Write videos, search a network for them, train, evaluate and stream it: all, small.
 
   make quickstart            or: movinet quickstart --workdir=runs/quickstart
 
@@ -14,12 +14,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch import config, parts, stream, train
+from launch import config, parts, search, stream, train
 from launch.arguments import make_parser
 from movinet_jax import serve
 from movinet_jax.data import motion
 
-CONFIG = 'configs/movinet/quickstart.py'
+CONFIG, SEARCH = 'configs/movinet/quickstart.py', 'configs/search/quickstart.py'
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,10 +34,15 @@ def main(argv: Sequence[str]) -> int:
     f'{count} videos of {len(motion.STRAIGHT)} classes: {", ".join(motion.STRAIGHT)}'
   )
 
-  _say('Training')
+  _say('Searching')
+  found = _search(home / 'search', videos)
+
+  _say('Training what was found')
   sections = ('train', 'eval')
   overrides = [f'--config.data.{section}.root={videos}' for section in sections]
-  train.train(config.load(CONFIG, overrides).to_dict(), str(folder))
+  cfg = config.load(CONFIG, overrides).to_dict()
+  cfg['model'] = parts.replace_network(cfg['model'], str(found))
+  train.train(cfg, str(folder))
 
   _say('Evaluating')
   trained = parts.load_trained(str(folder))
@@ -54,8 +59,17 @@ def main(argv: Sequence[str]) -> int:
   live = _stream(trained, str(example))
 
   _say('Done')
-  _print_summary(results, live, folder, len(trained.labels), began)
+  _print_summary(results, live, home, len(trained.labels), began)
   return 0
+
+
+def _search(folder: Path, videos: Path) -> Path:
+  """Searches, unless that was done before: the architecture file."""
+  overrides = [f'--config.data.train.root={videos}']
+  search.print_network(
+    search.search(config.load(SEARCH, overrides).to_dict(), str(folder))
+  )
+  return folder / search.FOUND
 
 
 def _say(text: str):
@@ -81,7 +95,7 @@ def _stream(trained, path):
   return live
 
 
-def _print_summary(results, live, folder, classes, began):
+def _print_summary(results, live, home, classes, began):
   peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
   if sys.platform == 'darwin':  # where the unit is bytes
     peak_mib /= 1024
@@ -94,8 +108,10 @@ def _print_summary(results, live, folder, classes, began):
     ('milliseconds per frame', f'{live.latency.percentiles()["p50_ms"]:.2f} (median)'),
     ('peak memory', f'{peak_mib:,.0f} MiB'),
     ('time in all', f'{time.perf_counter() - began:.0f} s'),
-    ('checkpoints', str(folder / parts.CHECKPOINTS)),
-    ('TensorBoard', f'tensorboard --logdir {folder / "tensorboard"}'),
+    ('found network', str(home / 'search' / search.FOUND)),
+    ('report of the search', str(home / 'search' / search.REPORT)),
+    ('checkpoints', str(home / 'run' / parts.CHECKPOINTS)),
+    ('TensorBoard', f'tensorboard --logdir {home}'),
   ]
   width = max(len(name) for name, _ in rows)
   for name, value in rows:

@@ -236,8 +236,8 @@ def _deal(batch, candidates):
   return jax.tree.map(lambda x: x.reshape(candidates, -1, *x.shape[1:]), clips)
 
 
-def _make_forward(supernet, choices):
-  """A pass as train.steps has it, of one architecture; there are no statistics."""
+def make_forward(supernet, choices):
+  """A pass of one architecture, as train.steps has it; there are no statistics."""
 
   def forward(params, stats, video, stream, key):
     del stats, key
@@ -251,7 +251,7 @@ def _make_learn(supernet, loss, mesh, subclips, boundary):
   """(weights, choices [R, D], clips [R, B, ...], decay) -> mean gradients, losses [R]."""
 
   def learn_one(params, decay, choices, clips):
-    forward = _make_forward(supernet, choices)
+    forward = make_forward(supernet, choices)
     gradients = steps.make_gradients(
       forward, loss, subclips=subclips, boundary=boundary
     )
@@ -290,7 +290,7 @@ def _make_score(supernet, mesh, subclips):
 
     def body(_, row):
       choices, clips = row
-      run = steps.make_run(_make_forward(supernet, choices), subclips=subclips)
+      run = steps.make_run(make_forward(supernet, choices), subclips=subclips)
       logits, _ = run(params, {}, clips['video'], None)
       right = count_correct(logits, clips['label'], clips['mask'])
       return None, right / jnp.maximum(jnp.sum(clips['mask'] > 0), 1)
