@@ -18,7 +18,7 @@ from timing import compile_program, describe_machine, time_in_turns
 import movinet_jax as mj
 from configs.search import movinet as a2_config
 from configs.search import quickstart
-from movinet_jax.train import losses, steps
+from movinet_jax.train import losses, mesh, steps
 from nas import oneshot
 from nas.spaces import movinet
 from nas.supernet import Supernet, extract
@@ -133,10 +133,54 @@ def buffers() -> dict:
   return {**result, **ratios}
 
 
+def estimate(topology: str, which: str = 'quick') -> dict:
+  """Compiles the whole search step for TPUs that are not here, one candidate each."""
+  import os
+
+  from jax.experimental import topologies
+
+  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')  # Nobody need be asked what is here.
+  devices = topologies.get_topology_desc(platform='tpu', topology_name=topology).devices
+  place = mesh.make_mesh(devices)
+  config, dtype = quickstart.get_config(), jnp.float32
+  if which == 'a2':
+    config, dtype = a2_config.get_config('a2'), jnp.bfloat16
+  space = movinet.make_space(**config.space.to_dict())
+  classes, clips = (600, (4, 8, 112)) if which == 'a2' else (4, (8, 12, 32))
+  net, cost = Supernet(space, classes, dtype=dtype), movinet.make_cost_table(space)
+  options = {'candidates': len(devices), 'optimizer': OPTIMIZER}
+  step = oneshot.make_search_step(net, cost, LOSS, place, **options)
+  settings = oneshot.make_settings(space.space, target=cost.bounds[1] / 2)
+  state = jax.eval_shape(lambda: oneshot.make_state(net, settings, OPTIMIZER))
+  batch = jax.eval_shape(
+    lambda: make_batch(clips[0] * len(devices), *clips[1:], classes)
+  )
+  put = lambda tree, sharding: jax.tree.map(  # noqa: E731
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+  )
+  batch = put({**batch, 'valid': batch}, mesh.split(place))
+  program, secs = compile_program(step, put(state, mesh.replicated(place)), batch)
+  memory, text = program.memory_analysis(), program.as_text()
+  return {
+    'space': which,
+    'topology': topology,
+    'compile_secs': round(secs),
+    'temporary_mb_a_device': round(memory.temp_size_in_bytes / 1e6, 1),
+    'arguments_mb_a_device': round(memory.argument_size_in_bytes / 1e6, 1),
+    'all_reduces': text.count(' all-reduce(') + text.count(' all-reduce-start('),
+    'gradient_mb': round(
+      sum(x.size * 4 for x in jax.tree.leaves(state.params)) / 1e6, 2
+    ),
+  }
+
+
 PARTS = {'step': step, 'buffers': buffers, 'a2': a2}
 
 
 def main(names):
+  if names[:1] == ['tpu']:
+    print(json.dumps({'benchmark': 'search_tpu', **estimate(*names[1:])}))
+    return
   for name in names or ('step', 'buffers'):
     if name not in PARTS:
       raise SystemExit(f'no part {name!r}; there are {", ".join(PARTS)}')

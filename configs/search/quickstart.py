@@ -57,11 +57,11 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.loss = {'name': 'softmax', 'label_smoothing': 0.1}
   cfg.search = {
     'target': 23e6,  # multiply-adds of a clip of 12 x 32²
-    'beta': -0.3,
+    'beta': -0.5,
     'reward': 'absolute',
     'learning_rate': 0.1,
     'warmup': 0.025,
-    'policy_rate': 0.02,
+    'policy_rate': 0.06,
     'subclips': 1,
     'boundary': 'exact',
   }

@@ -14,7 +14,7 @@ import ml_collections
 
 from configs.search import quickstart
 
-SEEDS, BETAS, TARGETS = (0, 1, 2), (-0.1, -0.3, -1.0), (23e6, 30e6)
+SEEDS, BETAS, TARGETS = (0, 1, 2), (-0.1, -0.5, -1.0), (23e6, 30e6)
 RUNS = tuple(itertools.product(TARGETS, BETAS, SEEDS))
 
 
