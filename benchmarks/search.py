@@ -11,6 +11,11 @@ python benchmarks/search.py tpu v5e:4x4      what the compiler says of the whole
 import json
 import sys
 
+from launch.main import use_huge_pages
+
+if __name__ == '__main__':
+  use_huge_pages()  # as the command does, which starts anew: so before all else
+
 import jax
 import jax.numpy as jnp
 from timing import compile_program, describe_machine, time_in_turns

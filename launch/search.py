@@ -47,15 +47,8 @@ FREE = (
 DEFAULTS = {'supernet': {}, 'optimizer': {}, 'checkpoints': {}, 'finalists': {}}
 NEEDED = (
   *('seed', 'batch_size', 'policy_batch_size', 'candidates', 'policy_share', 'space'),
-  *(
-    'train_with',
-    'search.target',
-    'data.train',
-    'clip',
-    'loader',
-    'loss.name',
-    'loop.total_steps',
-  ),
+  *('search.target', 'train_with', 'data.train', 'clip', 'loader', 'loss.name'),
+  'loop.total_steps',
 )
 OPTIONS = ('reward', 'subclips', 'boundary')  # of search, which a compiled step is for
 LATE = {
@@ -69,6 +62,8 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument('--workdir', required=True, help='folder of the search')
   arguments, cfg = configs.parse(parser, argv)
   found = search(cfg.to_dict(), arguments.workdir)
+  if not found:  # a process that only helps another
+    return 0
   print_network(found)
   print(f'wrote {Path(arguments.workdir) / FOUND} and {REPORT}; train it with\n')
   print(f'  {found["train"]}')
@@ -76,7 +71,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def search(cfg: dict, folder: str) -> dict:
-  """Searches as a config says, from wherever the workdir stands; returns found.json."""
+  """Searches as a config says, from wherever the workdir stands.
+
+  Returns:
+    found.json; {} in all processes but the first.
+  """
   cfg = {**DEFAULTS, **cfg}
   parts.check_config(cfg, NEEDED, LATE, ('batch_size', 'policy_batch_size'))
   sources, labels = _split(cfg)
@@ -115,6 +114,8 @@ def search(cfg: dict, folder: str) -> dict:
         position=lambda number: _save_samples(tried, number, batches),
         **cfg['loop'],
       )
+  if jax.process_index():
+    return {}
   return _conclude(cfg, home, net, cost, state, sources[1], clip)
 
 

@@ -351,11 +351,8 @@ class Supernet:
     means = ops.spatial_mean(x)
     if not self.space.base.causal:
       return means.mean(1, keepdims=True).astype(x.dtype), {}
-    total, count = means.sum(1, keepdims=True), jnp.full(x.shape[:1], x.shape[1])
-    if state:
-      total, count = total + state['total'], count + state['count']
-    mean = total / count[:, None, None, None, None]
-    return mean.astype(x.dtype), {'total': total, 'count': count}
+    mean, after = ops.total_mean(means, state)
+    return mean.astype(x.dtype), after
 
   def _multiply(self, params, x):
     # As one matrix, for the sake of the kernel's gradient: see layers.PointwiseConv.

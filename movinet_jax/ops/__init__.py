@@ -5,7 +5,7 @@ from movinet_jax.ops.buffer import prepend
 from movinet_jax.ops.conv import spatial_conv
 from movinet_jax.ops.depthwise import depthwise_conv3d
 from movinet_jax.ops.padding import same_padding, time_padding
-from movinet_jax.ops.pool import average_pool, cumulative_mean, spatial_mean
+from movinet_jax.ops.pool import average_pool, cumulative_mean, spatial_mean, total_mean
 
 __all__ = [
   'average_pool',
@@ -17,4 +17,5 @@ __all__ = [
   'spatial_conv',
   'spatial_mean',
   'time_padding',
+  'total_mean',
 ]

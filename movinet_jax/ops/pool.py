@@ -54,3 +54,17 @@ def cumulative_mean(
   totals = jnp.cumsum(x, axis=1) + total
   counts = count[:, None] + 1 + jnp.arange(x.shape[1])
   return totals / counts[:, :, None, None, None], totals[:, -1:], counts[:, -1]
+
+
+def total_mean(frames: jax.Array, state) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Mean over all frames so far, [B, T, 1, 1, C] -> [B, 1, 1, 1, C], and the new state.
+
+  `state` is the `total` and `count` of the frames before, None where there were none.
+  """
+  total, count = (
+    frames.sum(1, keepdims=True),
+    jnp.full(frames.shape[:1], frames.shape[1]),
+  )
+  if state:
+    total, count = total + state['total'], count + state['count']
+  return total / count[:, None, None, None, None], {'total': total, 'count': count}
