@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from nas import report
+from nas.report.tradeoff import MOST_POINTS
+from nas.samples import Samples
 from nas.space import OneOf, Space
 
 STEPS, CANDIDATES, LOG_STEPS = 4000, 2, 20
@@ -86,7 +88,7 @@ def make_findings() -> report.Findings:
   )
 
 
-def run_search(space, log_steps, table, rng) -> report.Samples:
+def run_search(space, log_steps, table, rng) -> Samples:
   steps = np.repeat(np.arange(1, STEPS + 1), CANDIDATES)
   moment = np.searchsorted(log_steps, steps).clip(max=len(log_steps) - 1)
   bounds = np.cumsum(table, axis=-1)[moment]
@@ -97,7 +99,7 @@ def run_search(space, log_steps, table, rng) -> report.Samples:
   accuracy = 0.25 + 0.4 * (1 - np.exp(-steps / 1200)) + 0.3 * (ratio - 1)
   accuracy = np.clip(accuracy + rng.normal(0, 0.04, len(steps)), 0, 1)
   reward = accuracy - 0.1 * np.abs(ratio - 1)
-  return report.Samples(steps, choices, accuracy, reward, cost)
+  return Samples(steps, choices, accuracy, reward, cost)
 
 
 def make_rows(log_steps, samples, table) -> list[dict]:
@@ -232,7 +234,7 @@ def test_front_of_nothing_and_of_what_is_not_finite():
     report.pareto_front([1, 2], [0.5])
 
 
-def plant_samples(slope, n=4000, noise=0.05, center=1.0, drift=0.0) -> report.Samples:
+def plant_samples(slope, n=4000, noise=0.05, center=1.0, drift=0.0) -> Samples:
   """Samples whose accuracy has a slope; the weights improve while the cost falls."""
   rng = np.random.default_rng(4)
   steps = np.arange(n)
@@ -240,7 +242,7 @@ def plant_samples(slope, n=4000, noise=0.05, center=1.0, drift=0.0) -> report.Sa
   accuracy = 0.5 + slope * (ratio - 1) + 0.6 * drift * steps / n
   accuracy += rng.normal(0, noise, n)
   cost = (ratio * TARGET_MACS).astype(np.int64)
-  return report.Samples(steps, np.zeros((n, 0), np.int8), accuracy, accuracy, cost)
+  return Samples(steps, np.zeros((n, 0), np.int8), accuracy, accuracy, cost)
 
 
 @pytest.mark.parametrize('slope', [0.0, 0.3, 0.9])
@@ -308,7 +310,7 @@ def test_shares_are_those_of_the_samples():
     'T',
     'c',
     space,
-    samples=report.Samples(numbers, choices, numbers / 5, numbers / 5, numbers),
+    samples=Samples(numbers, choices, numbers / 5, numbers / 5, numbers),
     probabilities=(np.array([1, 2]), np.array([[[0.5, 0.5]], [[0.1, 0.9]]])),
   )
   texts = Page(report.make_page(findings)).decisions['a']
@@ -402,7 +404,7 @@ def test_what_is_missing_is_said(page, missing, said):
 def test_findings_of_a_search_that_just_began(tmp_path):
   space = make_space()
   report.write_report(tmp_path / 'r.html', report.Findings('T', 'go', space))
-  empty = report.Samples(*np.zeros((5, 0)))
+  empty = Samples(*np.zeros((5, 0)))
   table = np.zeros((0, len(space), 4))
   findings = report.Findings(
     'T', 'go', space, samples=empty, probabilities=(np.zeros(0), table), found={}
@@ -420,7 +422,7 @@ def test_one_step_and_values_that_are_not_finite():
   findings = dataclasses.replace(
     full,
     rows=[{'step': 1, 'reward': float('nan'), 'loss': 2.0, 'accuracy': None}],
-    samples=report.Samples(**first),
+    samples=Samples(**first),
     probabilities=tuple(part[:1] for part in full.probabilities),
     control=full.control[:1],
   )
@@ -441,7 +443,7 @@ def test_many_samples_are_thinned_but_not_the_front():
     a['d'].count('h0') for _, a in elements if a.get('class', '').startswith('points')
   )
   front = report.pareto_front(samples.cost, accuracy)
-  assert len(samples) > report.MOST_POINTS < drawn <= report.MOST_POINTS + len(front)
+  assert len(samples) > MOST_POINTS < drawn <= MOST_POINTS + len(front)
   dots = [a for tag, a in elements if tag == 'circle' and a['class'] == 'dot front']
   assert best in front
   assert len(dots) == len(front)

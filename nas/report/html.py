@@ -1,0 +1,109 @@
+"""HTML elements, and how values are written in them.
+
+Everything goes through `tag`, which escapes what is not HTML already.
+"""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+
+from nas.report.findings import is_finite
+
+
+class Html(str):
+  """Text that is HTML."""
+
+
+def tag(name: str, /, *inside, **attributes) -> Html:
+  """An element. `class_` stands for class, `stroke_width` for stroke-width."""
+  written = ''.join(
+    f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+    for key, value in attributes.items()
+    if value is not None
+  )
+  return Html(f'<{name}{written}>{join(inside)}</{name}>')
+
+
+def join(parts) -> Html:
+  return Html(''.join(p if isinstance(p, Html) else html.escape(str(p)) for p in parts))
+
+
+def note(text: str) -> Html:
+  return tag('p', text, class_='note')
+
+
+def missing(text: str) -> Html:
+  return tag('p', text, class_='missing')
+
+
+def fold(title: str, *inside, **attributes) -> Html:
+  """What is shown when its title is clicked."""
+  return tag('details', tag('summary', title), *inside, **attributes)
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence], texts: int = 1) -> Html:
+  """A table whose columns behind the first `texts` are numbers, set to the right."""
+
+  def row(kind, cells):
+    sides = [None if i < texts else 'number' for i in range(len(names))]
+    return tag(
+      'tr', *[tag(kind, c, class_=s) for c, s in zip(cells, sides, strict=True)]
+    )
+
+  body = [row('td', cells) for cells in rows]
+  whole = tag('table', tag('thead', row('th', names)), tag('tbody', *body))
+  return tag('div', whole, class_='scroll')
+
+
+def figure(title: str, svg: Html, *keys: Html, below: str = '') -> Html:
+  inside = [tag('figcaption', tag('b', title), *keys), tag('div', svg, class_='scroll')]
+  if below:
+    inside.append(note(below))
+  return tag('figure', *inside)
+
+
+def key(colour: str, text: str) -> Html:
+  """What a colour of a chart means."""
+  return tag('span', tag('i', class_=f'swatch {colour}'), text, class_='key')
+
+
+def format_number(value) -> str:
+  """An accuracy, a reward or a rate."""
+  return f'{value:.3f}' if is_finite(value) else '–'
+
+
+def format_amount(value) -> str:
+  """A count with its thousands: 1.25G, 480M, 12k."""
+  if not is_finite(value):
+    return '–'
+  for size, unit in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
+    if abs(value) >= size:
+      return f'{value / size:.3g}{unit}'
+  return f'{value:.3g}'
+
+
+def format_bytes(value) -> str:
+  for size, unit in ((2**30, 'GiB'), (2**20, 'MiB'), (2**10, 'KiB')):
+    if value >= size:
+      return f'{value / size:.3g} {unit}'
+  return f'{value} B'
+
+
+def format_percent(share: float) -> str:
+  if 0 < share < 0.01:
+    return '<1 %'
+  # Rounded down at the top: what is not certain is not 100 %.
+  return f'{math.floor(share * 100) if share > 0.99 else round(share * 100)} %'
+
+
+def format_choice(value) -> str:
+  """A value of a space or a spec: 24, 1×3×3, left out, yes."""
+  if value is None:
+    return 'left out'
+  if isinstance(value, bool):
+    return 'yes' if value else 'no'
+  if isinstance(value, Mapping):
+    return ', '.join(f'{k} {format_choice(v)}' for k, v in value.items())
+  if isinstance(value, (list, tuple)):
+    return '×'.join(map(format_choice, value))
+  return f'{value:g}' if isinstance(value, float) else str(value)

@@ -1,0 +1,228 @@
+"""The page: its sections, the summary at their head, and what the search logged."""
+
+import html
+import importlib.resources
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from nas.report.charts import line_chart
+from nas.report.decisions import list_groups, make_decisions, share_entropy
+from nas.report.findings import Findings, list_series, list_values
+from nas.report.html import (
+  Html,
+  format_amount,
+  format_bytes,
+  format_number,
+  format_percent,
+  join,
+  missing,
+  note,
+  tag,
+)
+from nas.report.network import make_network
+from nas.report.tradeoff import make_control, make_neighbours, make_tradeoff
+
+# Nothing may be loaded: the browser itself is told so.
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def write_report(path, findings: Findings):
+  """Writes the page, whole or not at all.
+
+  Raises:
+    ValueError: the found choices are not of the space.
+  """
+  text = make_page(findings)
+  path = Path(path)
+  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  try:
+    part.write_text(text, encoding='utf-8')
+    part.replace(path)
+  finally:
+    part.unlink(missing_ok=True)
+
+
+def make_page(findings: Findings) -> str:
+  """The page's text. Raises a ValueError where found choices are not of the space."""
+  sections = {
+    'Network': make_network(findings),
+    'Search': _make_progress(findings),
+    'Accuracy and cost': make_tradeoff(findings),
+    'Random control': make_control(findings),
+    'Neighbours': make_neighbours(findings),
+    'Decisions': make_decisions(findings),
+  }
+  anchors = {name: name.lower().replace(' ', '-') for name in sections}
+  links = [tag('a', name, href=f'#{anchor}') for name, anchor in anchors.items()]
+  space = findings.space
+  networks = f'{len(space)} decisions, {_format_power(space.count())} networks.'
+  body = tag(
+    'main',
+    tag('header', tag('h1', findings.title), tag('nav', *links)),
+    tag('section', tag('h2', 'Summary'), _make_summary(findings), id='summary'),
+    *[
+      tag('section', tag('h2', name), part, id=anchors[name])
+      for name, part in sections.items()
+    ],
+    tag('footer', f'Space {space.digest}: {networks}'),
+  )
+  style = importlib.resources.files(__package__).joinpath('style.css')
+  return PAGE.format(
+    title=html.escape(findings.title), style=style.read_text('utf-8'), body=body
+  )
+
+
+def _format_power(count: int) -> str:
+  return f'{count:,}' if count < 10**6 else f'about 10^{len(str(count)) - 1}'
+
+
+def _make_summary(findings: Findings) -> Html:
+  tiles = [
+    tag('li', tag('span', name), tag('b', value), tag('small', more))
+    for name, value, more in _list_tiles(findings)
+  ]
+  return join(
+    [
+      tag('ul', *tiles, class_='tiles'),
+      _judge_beta(findings),
+      tag('h3', 'Train it'),
+      tag('pre', findings.command, class_='command'),
+    ]
+  )
+
+
+def _list_tiles(findings: Findings) -> list[tuple[str, str, str]]:
+  """A name, a value, and what else is to say of it."""
+  tiles = []
+  if (accuracy := findings.found_value('accuracy')) is not None:
+    tiles.append(('Accuracy', format_number(accuracy), 'with the shared weights'))
+  costs = (findings.found or {}).get('cost', {})
+  tiles += [_make_cost_tile(*cost, findings.target_macs) for cost in costs.items()]
+  control = list_values(findings.control, 'accuracy')
+  if len(control):
+    spread = f'± {control.std(ddof=1):.3f} ' if len(control) > 1 else ''
+    more = f'{spread}accuracy of {len(control)} networks'
+    tiles.append(('Random control', format_number(control.mean()), more))
+  if findings.probabilities is not None and len(findings.probabilities[0]):
+    last = np.asarray(findings.probabilities[1][-1])
+    left = float(share_entropy(findings.space.sizes, last).mean())
+    tiles.append(('Entropy left', format_percent(left), 'of the most possible'))
+  if findings.samples is not None and len(findings.samples):
+    more = f'in {format_amount(np.max(findings.samples.steps))} steps'
+    tiles.append(('Networks run', format_amount(len(findings.samples)), more))
+  return tiles
+
+
+def _make_cost_tile(name: str, value, target: float | None) -> tuple[str, str, str]:
+  if name == 'macs':
+    more = f'{value / target:.2f} × target {format_amount(target)}' if target else ''
+    return 'Multiply-adds', format_amount(value), more
+  if name == 'params':
+    return 'Parameters', format_amount(value), ''
+  if name.endswith('_bytes'):
+    return _make_title(name.removesuffix('_bytes')), format_bytes(value), ''
+  return _make_title(name), format_amount(value), ''
+
+
+def _make_title(name: str) -> str:
+  return name.replace('_', ' ').capitalize()
+
+
+def _judge_beta(findings: Findings) -> Html:
+  """What β does at the target: holds it, does not (a warning), or is not known to."""
+  slope, beta = findings.slope, findings.beta
+  if beta is None or findings.target_macs is None:
+    return missing('The search had no cost target.')
+  minus = f'{beta:g}'.replace('-', '−')
+  ratio = list_values(findings.rows, 'cost_ratio')
+  late = ratio[-max(1, len(ratio) // 10) :]
+  reached = ''
+  if len(late):
+    reached = f' The last tenth of the search had a mean ratio of {late.mean():.2f}.'
+  if slope is None:
+    return missing(
+      'How fast accuracy rises with cost near the target is not known: the samples do '
+      f'not tell. So β = {minus} may or may not be strong enough to hold it.{reached}'
+    )
+  if not findings.target_is_missed:
+    return note(
+      f'β = {minus} holds the target: near it, accuracy changes by {slope:.3f} per '
+      f'unit of cost ratio, no more than |β|, so exceeding it does not pay.{reached}'
+    )
+  text = (
+    f'Near the target, accuracy rises by {slope:.3f} per unit of cost ratio, more than '
+    f'|β| = {abs(beta):g}. So the reward is greatest above the target, where the '
+    f'search settles.{reached} A β below −{slope:.3f} makes the target the best place; with '
+    f'some room, β = −{math.ceil(slope * 150) / 100:.2f}.'
+  )
+  inside = tag('b', 'β is too weak for this target'), tag('p', text)
+  return tag('div', *inside, class_='warning', id='slope-warning', role='alert')
+
+
+def _make_progress(findings: Findings) -> Html:
+  target, start = findings.target_macs, _find_policy_start(findings)
+
+  def draw(name, *keys, **options):
+    lines = {_make_title(k): list_series(findings.rows, k) for k in keys}
+    return line_chart(name, lines, start_step=start, **options)
+
+  def draw_cost(name, **options):
+    return draw(name, 'cost_ratio', level=(1, 'target'), **options)
+
+  entropy_left = 'Entropy left, by part, of the most possible'
+  charts = [
+    draw('Reward', 'reward', 'baseline'),
+    draw('Accuracy on held-out batches', 'accuracy'),
+    draw_cost('Cost ratio and multiply-adds', right=lambda r: format_amount(r * target))
+    if target
+    else draw_cost('Cost ratio'),
+    draw('Loss of the shared weights', 'loss'),
+    draw('Entropy of the policy', 'entropy', bounds=(0,)),
+    line_chart(entropy_left, _list_left(findings), start_step=start, bounds=(0, 1)),
+  ]
+  charts = [chart for chart in charts if chart is not None]
+  if not charts:
+    return missing('No step has been logged yet.')
+  parts = [tag('div', *charts, class_='charts')]
+  if start is not None:
+    said = f'The upright line is step {start:g}, from which on the policy learns.'
+    parts.append(note(said))
+  return join(parts)
+
+
+def _find_policy_start(findings: Findings) -> float | None:
+  steps, rates = list_series(findings.rows, 'rl_rate')
+  learning = np.flatnonzero(rates > 0)
+  return float(steps[learning[0]]) if learning.size else None
+
+
+def _list_left(findings: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """Part of the network -> steps, mean entropy left of its decisions."""
+  if findings.probabilities is None:
+    return {}
+  steps, table = map(np.asarray, findings.probabilities)
+  shares = share_entropy(findings.space.sizes, table)
+  return {
+    group or 'others': (steps.astype(float), shares[:, members].mean(axis=1))
+    for group, members in list_groups(findings.space).items()
+  }

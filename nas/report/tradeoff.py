@@ -1,0 +1,245 @@
+"""Accuracy against cost: of what was sampled, of random networks, of neighbours."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from nas.report.charts import Axis, dot, grid, line, make_axis, path, svg, text
+from nas.report.findings import Findings, is_finite, list_values
+from nas.report.html import (
+  Html,
+  figure,
+  fold,
+  format_amount,
+  format_choice,
+  format_number,
+  join,
+  key,
+  missing,
+  note,
+  table,
+  tag,
+)
+
+MOST_POINTS = 5_000  # drawn of the samples, besides the front
+MEASURES = {'accuracy': 'Accuracy', 'reward': 'Reward', 'macs': 'Multiply-adds'}
+
+
+def pareto_front(cost, accuracy) -> np.ndarray:
+  """Which points no other beats: none is as cheap and as accurate, and better in one.
+
+  Args:
+    cost: [n].
+    accuracy: [n]; a point whose accuracy or cost is not finite is on no front.
+
+  Returns:
+    Their indices, cheapest first. Of equal points the first.
+  """
+  cost, accuracy = np.asarray(cost), np.asarray(accuracy, float)
+  if cost.shape != accuracy.shape or cost.ndim != 1:
+    raise ValueError(
+      f'a front needs as many costs as accuracies, got {list(cost.shape)} and '
+      f'{list(accuracy.shape)}'
+    )
+  finite = np.flatnonzero(np.isfinite(cost) & np.isfinite(accuracy))
+  order = finite[np.lexsort((-accuracy[finite], cost[finite]))]
+  best_before = np.maximum.accumulate(np.append(-np.inf, accuracy[order]))[:-1]
+  return order[accuracy[order] > best_before]
+
+
+def make_tradeoff(findings: Findings) -> Html:
+  samples = findings.samples
+  if samples is None or not len(samples):
+    return missing('No network has been sampled yet.')
+  cost, accuracy = np.asarray(samples.cost), np.asarray(samples.accuracy, float)
+  front = pareto_front(cost, accuracy)
+  if not len(front):
+    return missing('No sampled network has a finite accuracy.')
+  drawn = _subsample(np.flatnonzero(np.isfinite(accuracy)), front)
+  found, own = findings.found_macs, findings.found_value('accuracy')
+  control = _list_measured(findings.control)
+  macs = [row['macs'] for row in control] + _given(found, findings.target_macs)
+  heights = [row['accuracy'] for row in control] + _given(own)
+  x = make_axis([cost[drawn], macs], 56, 944)
+  y = make_axis([accuracy[drawn], heights], 400, 14)
+  parts = [
+    grid(x, y, 'multiply-adds'),
+    *_draw_points(x(cost), y(accuracy), drawn),
+    *_draw_front(x(cost[front]), y(accuracy[front]), x.end),
+    *[_draw_diamond(x(row['macs']), y(row['accuracy'])) for row in control],
+    *_draw_target(findings, x, y),
+    *_draw_found(findings, x, y),
+  ]
+  name = 'Accuracy against multiply-adds'
+  few = f'{len(drawn):,} of {len(samples):,}' if len(drawn) < len(samples) else 'All'
+  return figure(
+    name,
+    svg(960, 440, name, *parts, class_='chart wide'),
+    key('t0', 'first samples'),
+    key('t4', 'last'),
+    key('front', 'Pareto front'),
+    *([key('found', 'found')] if found is not None else []),
+    *([key('control', 'random control')] if control else []),
+    below=f'{few} samples are drawn, with the whole front. Each was measured on one '
+    'batch, so a front of many samples is higher than its networks are.',
+  )
+
+
+def _subsample(points: np.ndarray, front: np.ndarray) -> np.ndarray:
+  """At most MOST_POINTS, evenly over the search, and the front; in order."""
+  if len(points) > MOST_POINTS:
+    even = np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int)
+    points = points[even]
+  return np.union1d(points, front)
+
+
+def _list_measured(rows) -> list[Mapping]:
+  return [row for row in rows if is_finite(row.get('accuracy'))]
+
+
+def _given(*values) -> list:
+  return [value for value in values if value is not None]
+
+
+def _draw_points(x, y, drawn) -> list[Html]:
+  """The samples in five colours, of their fifth of the search."""
+  parts = []
+  for age, part in enumerate(np.array_split(drawn, 5)):
+    dots = ''.join(f'M{x[i]:.1f},{y[i]:.1f}h0' for i in part)
+    parts.append(tag('path', d=dots, class_=f'points t{age}'))
+  return parts
+
+
+def _draw_front(x, y, end: float) -> list[Html]:
+  """Its points, and the stairs above what they dominate, on to the chart's end."""
+  stairs = path(np.append(np.repeat(x, 2)[1:], end), np.repeat(y, 2), 'line front')
+  return [stairs, *[dot(a, b, 'dot front', 2.5) for a, b in zip(x, y, strict=True)]]
+
+
+def _draw_diamond(x, y) -> Html:
+  d = f'M{x:.1f},{y - 5:.1f}l5,5l-5,5l-5,-5Z'
+  return tag('path', tag('title', 'random control'), d=d, class_='dot control')
+
+
+def _draw_target(findings: Findings, x: Axis, y: Axis) -> list[Html]:
+  if findings.target_macs is None:
+    return []
+  at = x(findings.target_macs)
+  return [
+    line(at, y.start, at, y.end, 'level'),
+    text(at + 5, y.end + 10, 'target', 'mark'),
+  ]
+
+
+def _draw_found(findings: Findings, x: Axis, y: Axis) -> list[Html]:
+  """A star, or a line where its accuracy is not known."""
+  own = findings.found_value('accuracy')
+  if findings.found_macs is None:
+    return []
+  at = x(findings.found_macs)
+  if own is None:
+    return [line(at, y.start, at, y.end, 'line found')]
+  angles, radii = np.arange(10) * math.pi / 5, np.array([11, 4.6] * 5)
+  corners = at + radii * np.sin(angles), y(own) - radii * np.cos(angles)
+  return [path(*corners, 'dot found', close=True)]
+
+
+def make_control(findings: Findings) -> Html:
+  """The found network among random ones of its cost."""
+  rows = _list_measured(findings.control)
+  if not rows:
+    return missing('No random networks of the same cost have been measured.')
+  accuracy = list_values(rows, 'accuracy')
+  own = findings.found_value('accuracy')
+  summary = [
+    ['Mean', *_format_measures({k: _mean(rows, k) for k in MEASURES})],
+    ['Standard deviation', *_format_measures({k: _spread(rows, k) for k in MEASURES})],
+    ['Best of them', *_format_measures(max(rows, key=lambda row: row['accuracy']))],
+    [tag('b', 'Found network'), *_format_measures(_measure_found(findings))],
+  ]
+  each = [[i + 1, *_format_measures(row)] for i, row in enumerate(rows)]
+  return join(
+    [
+      note(_compare_control(rows, own)),
+      _draw_strip(accuracy, own),
+      table(('', *MEASURES.values()), summary),
+      fold('Each of them', table(('Number', *MEASURES.values()), each)),
+    ]
+  )
+
+
+def _format_measures(row: Mapping) -> list[str]:
+  return [
+    (format_amount if key == 'macs' else format_number)(row.get(key))
+    for key in MEASURES
+  ]
+
+
+def _measure_found(findings: Findings) -> dict:
+  values = {key: findings.found_value(key) for key in ('accuracy', 'reward')}
+  return {**values, 'macs': findings.found_macs}
+
+
+def _mean(rows, key) -> float:
+  values = list_values(rows, key)
+  return values.mean() if len(values) else math.nan
+
+
+def _spread(rows, key) -> float:
+  values = list_values(rows, key)
+  return values.std(ddof=1) if len(values) > 1 else math.nan
+
+
+def _compare_control(rows, own: float | None) -> str:
+  accuracy, macs = list_values(rows, 'accuracy'), list_values(rows, 'macs')
+  text = (
+    f'{len(rows)} networks drawn at random with {format_amount(macs.min())} to '
+    f'{format_amount(macs.max())} multiply-adds, measured like the found one.'
+  )
+  if own is None:
+    return text
+  text += f' The found network is better than {np.sum(accuracy < own)} of them'
+  sd = _spread(rows, 'accuracy')
+  if not sd > 0:  # of one alone it is not a number
+    return f'{text}.'
+  return f'{text}, {(own - accuracy.mean()) / sd:+.1f} standard deviations.'
+
+
+def _draw_strip(accuracy: np.ndarray, own: float | None) -> Html:
+  """Accuracies side by side on one line, with the found network's."""
+  x = make_axis([accuracy, _given(own)], 20, 940)
+  parts = [line(x.start, 34, x.end, 34, 'grid')]
+  for value in x.ticks():
+    parts.append(line(x(value), 34, x(value), 39, 'grid'))
+    parts.append(text(x(value), 54, f'{value:.4g}', anchor='middle'))
+  parts += [_draw_diamond(x(value), 22) for value in accuracy]
+  keys = [key('control', 'random control')]
+  if own is not None:
+    parts.append(line(x(own), 4, x(own), 34, 'line found'))
+    keys.append(key('found', 'found'))
+  name = 'Accuracy of the random control and of the found network'
+  return figure('Accuracy', svg(960, 60, name, *parts, class_='chart wide'), *keys)
+
+
+def make_neighbours(findings: Findings) -> Html:
+  """The networks of one decision changed."""
+  if not findings.neighbours:
+    return missing("The found network's neighbours have not been measured.")
+  own = findings.found_value('reward')
+  rows, better = [], 0
+  for i, row in enumerate(findings.neighbours):
+    changed = row.get('changed') or {}
+    what = ', '.join(f'{path} → {format_choice(v)}' for path, v in changed.items())
+    gain = ''
+    if changed and own is not None and is_finite(row.get('reward')):
+      better += row['reward'] > own
+      gain = f'{row["reward"] - own:+.3f}'.replace('-', '−')
+    what = what or tag('b', 'the found network')
+    rows.append([i + 1, what, *_format_measures(row), gain])
+  said = note(
+    'Networks with one decision changed, with the shared weights, best reward first. '
+    f'{better} of these have a higher reward than the found network.'
+  )
+  names = ('Rank', 'Changed', *MEASURES.values(), 'Against the found')
+  return join([said, table(names, rows, texts=2)])
