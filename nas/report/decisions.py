@@ -94,8 +94,9 @@ def make_decisions(findings: Findings) -> Html:
   parts.append(
     note(
       'Bars and percentages are the final probabilities; the chart before them shows '
-      'the same over the steps. “Trained” is the share of all networks run that had the '
-      'choice. Framed is the found network; faded, decisions that do not matter in it.'
+      'the same over the steps. “Trained” is the share of all networks run that had '
+      'the choice. Framed is the found network; faded, decisions that do not matter in '
+      'it.'
     )
   )
   for i, (group, members) in enumerate(list_groups(choices.space).items()):

@@ -172,8 +172,8 @@ def _judge_beta(findings: Findings) -> Html:
   text = (
     f'Near the target, accuracy rises by {slope:.3f} per unit of cost ratio, more than '
     f'|β| = {abs(beta):g}. So the reward is greatest above the target, where the '
-    f'search settles.{reached} A β below −{slope:.3f} makes the target the best place; with '
-    f'some room, β = −{math.ceil(slope * 150) / 100:.2f}.'
+    f'search settles.{reached} A β below −{slope:.3f} makes the target the best place; '
+    f'with some room, β = −{math.ceil(slope * 150) / 100:.2f}.'
   )
   inside = tag('b', 'β is too weak for this target'), tag('p', text)
   return tag('div', *inside, class_='warning', id='slope-warning', role='alert')

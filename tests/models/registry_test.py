@@ -85,7 +85,7 @@ def test_spec_as_object_mapping_and_file(tmp_path):
     ('[]', 'not an architecture file'),
     ('\udcff', 'not an architecture file'),
     ('{"family": "movinet"}', "not an architecture file.*'spec'"),
-    ('{"family": "x3d", "spec": {}}', "a spec of 'x3d', not of 'movinet'"),
+    ('{"family": "x3d", "spec": {}}', r"found\.json: unknown family 'x3d'"),
     ('{"family": "movinet", "spec": {"steam": 8}}', r"found\.json: .*mean 'stem'"),
     ('{"family": "movinet", "spec": 5}', r'found\.json: '),
   ],
