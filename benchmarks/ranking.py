@@ -22,6 +22,7 @@ from movinet_jax.data import motion
 from movinet_jax.train import losses, mesh, steps
 from movinet_jax.train.metrics import count_correct
 from nas import oneshot
+from nas.objective import Objective
 from nas.spaces import movinet
 from nas.supernet import Supernet
 
@@ -60,7 +61,7 @@ def train_shared(net, cost, pools):
   """The supernet's weights after uniform sampling: the policy's rate stays 0."""
   place = mesh.make_mesh(jax.devices()[:1])
   step = oneshot.make_search_step(
-    net, cost, LOSS, place, candidates=4, optimizer=OPTIMIZER
+    net, Objective(cost), LOSS, place, candidates=4, optimizer=OPTIMIZER
   )
   step = mesh.shard_step(step, place)
   settings = oneshot.make_settings(

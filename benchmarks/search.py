@@ -25,6 +25,7 @@ from configs.search import movinet as a2_config
 from configs.search import quickstart
 from movinet_jax.train import losses, mesh, steps
 from nas import oneshot
+from nas.objective import Objective
 from nas.spaces import movinet
 from nas.supernet import Supernet, extract
 
@@ -154,7 +155,7 @@ def estimate(topology: str, which: str = 'quick') -> dict:
   classes, clips = (600, (4, 8, 112)) if which == 'a2' else (4, (8, 12, 32))
   net, cost = Supernet(space, classes, dtype=dtype), movinet.make_cost_table(space)
   options = {'candidates': len(devices), 'optimizer': OPTIMIZER}
-  step = oneshot.make_search_step(net, cost, LOSS, place, **options)
+  step = oneshot.make_search_step(net, Objective(cost), LOSS, place, **options)
   settings = oneshot.make_settings(space.space, target=cost.bounds[1] / 2)
   state = jax.eval_shape(lambda: oneshot.make_state(net, settings, OPTIMIZER))
   batch = jax.eval_shape(

@@ -8,8 +8,8 @@ then train what was found:
 
   movinet train --config=configs/movinet/folder.py --spec=runs/search/found.json …
 
-The workdir gets what `movinet train` leaves, samples/ with every network that was tried,
-found.json, the network with how it was found, and report.html. Weights and policy learn on
+The workdir gets what `movinet train` leaves, space.json and samples/ with every network that
+was tried, found.json, the network with how it was found, and report.html. Weights and policy learn on
 two parts of the training split; other splits are not read.
 """
 
@@ -19,7 +19,7 @@ import itertools
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -29,15 +29,17 @@ from launch import config as configs
 from launch import parts
 from launch.arguments import make_parser
 from movinet_jax import data, models
+from movinet_jax.names import check_name
 from movinet_jax.spec import to_json
 from movinet_jax.train import checkpoint, loop, losses, mesh, writers
 from movinet_jax.train.workdir import replace_file
-from nas import finalists, oneshot, report, samples, supernet
-from nas.algorithms.reinforce import REWARDS
-from nas.cost import CostTable
+from nas import finalists, oneshot, report, runtime, samples, supernet
+from nas.cost import TITLES, CostTable
+from nas.objective import Objective
+from nas.space import Space
 from nas.spaces import movinet as space_of
 
-FOUND, REPORT = 'found.json', 'report.html'
+FOUND, REPORT, SPACE = 'found.json', 'report.html', 'space.json'
 # What may change when a search goes on: see launch/train.py.
 FREE = (
   *('loader.workers', 'loader.threads', 'loader.max_failed_share'),
@@ -50,7 +52,8 @@ NEEDED = (
   *('search.target', 'train_with', 'data.train', 'clip', 'loader', 'loss.name'),
   'loop.total_steps',
 )
-OPTIONS = ('reward', 'subclips', 'boundary')  # of search, which a compiled step is for
+# Keys of search that are no numbers of a search: what a step is compiled for.
+OBJECTIVE, STEP = ('cost', 'latency', 'reward'), ('subclips', 'boundary')
 LATE = {
   'loader': ('workers', 'threads', 'max_failed_share'),
   'loop': ('total_steps', 'log_every', 'save_every', 'progress'),
@@ -82,9 +85,10 @@ def search(cfg: dict, folder: str) -> dict:
   plan = make_plan(cfg, len(labels))
   _warn_of_target(plan)
   clip = parts.call(data.TrainClip, cfg['clip'])
-  net, cost = plan.net, plan.cost
   home = Path(folder)
+  _check_space(home / SPACE, plan.net.space.space)
   resumes = parts.claim(cfg, home, FREE)
+  replace_file(home / SPACE, json.dumps(plan.net.space.space.to_json()) + '\n')
   print(f'{"Resuming" if resumes else "Starting"} the search in {folder}')
   saver = parts.call(
     checkpoint.Checkpointer, cfg['checkpoints'], directory=home / parts.CHECKPOINTS
@@ -93,7 +97,7 @@ def search(cfg: dict, folder: str) -> dict:
     state, batches = _begin(cfg, plan, sources, clip, saver)
     tried = samples.SampleWriter(
       home / 'samples',
-      cost,
+      plan.objective.cost,
       first=int(state.step),
       every=cfg['loop'].get('log_every', 100),
     )
@@ -106,17 +110,13 @@ def search(cfg: dict, folder: str) -> dict:
         batches,
         checkpointer=saver,
         writer=writer,
-        meta={
-          'labels': list(labels),
-          'config': cfg,
-          'space': net.space.space.to_json(),
-        },
-        position=lambda number: _save_samples(tried, number, batches),
+        meta={'labels': list(labels), 'config': cfg},
+        position=lambda number: _save_samples(plan, tried, writer, number, batches),
         **cfg['loop'],
       )
   if jax.process_index():
     return {}
-  return _conclude(cfg, home, net, cost, state, sources[1], clip)
+  return _conclude(cfg, home, plan, state, sources[1], clip)
 
 
 def print_network(found: dict):
@@ -130,10 +130,11 @@ def print_network(found: dict):
     )
     print(f'block {i}   {block["features"]:4}  {layers}')
   print(f'project   {spec["project"]:4}')
+  aim = found['target']
+  ratio = cost[aim['cost']] / aim['value']
   print(
-    f'{cost["macs"]:,} multiply-adds ({cost["macs"] / found["target_macs"]:.2f} of the '
-    f'target), {cost["params"]:,} parameters; accuracy with shared weights '
-    f'{found["accuracy"]:.1%}\n'
+    f'{cost["macs"]:,} multiply-adds, {cost["params"]:,} parameters; {TITLES[aim["cost"]]} '
+    f'{ratio:.2f} of the target; accuracy with shared weights {found["accuracy"]:.1%}\n'
   )
 
 
@@ -149,7 +150,9 @@ class Plan:
   """A search as a config says, before any data: what is searched, and how."""
 
   net: supernet.Supernet
-  cost: CostTable
+  costs: Mapping[str, CostTable]
+  aim: str
+  objective: Objective
   settings: dict
   step: Callable
 
@@ -163,19 +166,20 @@ def make_plan(cfg: dict, num_classes: int) -> Plan:
         'multiple'
       )
   space = parts.call(space_of.make_space, cfg['space'])
-  # Of the networks' native clip, whatever clips the search can afford.
-  cost = space_of.make_cost_table(space, num_classes=num_classes)
   settings = {
     **cfg['search'],
     'total_steps': cfg['loop']['total_steps'],
     'seed': cfg['seed'],
   }
-  options = {key: settings.pop(key) for key in OPTIONS if key in settings}
-  if settings.get('memory_beta'):
-    options['memory'] = space_of.make_cost_table(
-      space, 'state_bytes', num_classes=num_classes
-    )
-  _check_target(settings['target'], cost)
+  options = {key: settings.pop(key) for key in STEP if key in settings}
+  given = {key: settings.pop(key) for key in OBJECTIVE if key in settings}
+  costs = _make_costs(space, num_classes, given.pop('latency', ''))
+  aim = given.pop('cost', 'macs')
+  memory = costs['state_bytes'] if settings.get('memory_beta') else None
+  objective = Objective(_find_cost(costs, aim), memory=memory, **given)
+  _check_target('search.target', settings['target'], aim, objective.cost)
+  if memory:
+    _check_memory(settings, space, memory)
   made = {'space': space, 'num_classes': num_classes}
   section = dict(cfg['supernet'])
   if 'dtype' in section:
@@ -183,22 +187,74 @@ def make_plan(cfg: dict, num_classes: int) -> Plan:
   net = parts.call(supernet.Supernet, section, **made)
   step = oneshot.make_search_step(
     net,
-    cost,
+    objective,
     parts.call(losses.make_loss, cfg['loss']),
     mesh.make_mesh(),
     candidates=cfg['candidates'],
     optimizer=cfg['optimizer'],
     **options,
   )
-  return Plan(net, cost, oneshot.make_settings(space.space, **settings), step)
+  made = oneshot.make_settings(space.space, **settings)
+  return Plan(net, costs, aim, objective, made, step)
 
 
-def _check_target(target, cost):
+def _make_costs(space, num_classes: int, latency: str) -> dict[str, CostTable]:
+  """The costs that are known by name, of the networks' native clip: whatever clips the
+  search can afford."""
+  make = functools.partial(space_of.make_cost_table, space, num_classes=num_classes)
+  costs = {kind: make(kind) for kind in ('macs', 'params', 'state_bytes')}
+  if latency:
+    _, known = runtime.read_times(Path(latency))
+    costs['latency_ns'] = make('latency_ns', times=space_of.find_times(space, known))
+  return costs
+
+
+def _find_cost(costs: Mapping[str, CostTable], name: str) -> CostTable:
+  check_name(name, TITLES, 'cost')
+  if name not in costs:
+    raise ValueError(
+      f'search.cost is {name}, which needs search.latency: a file of `movinet latency`'
+    )
+  return costs[name]
+
+
+def _check_target(key, target, name, cost):
   least, most = cost.bounds
   if not least <= target <= most:
     raise ValueError(
-      f'search.target is {target:g} multiply-adds, but networks of this space have '
-      f'{least:,} to {most:,}: choose a target between, or another space'
+      f'{key} is {target:g} {name}, but networks of this space have {least:,} to {most:,}: '
+      'choose a target between, or another space'
+    )
+
+
+def _check_memory(settings, space, memory):
+  if not space.base.causal:
+    raise ValueError(
+      'search.memory_beta presses on stream state, which networks of this space do not '
+      'have: set space.causal=True, or memory_beta=0'
+    )
+  if 'memory_target' not in settings:
+    raise ValueError(
+      'search.memory_beta needs search.memory_target, bytes of stream state: networks of '
+      'this space have {:,} to {:,}'.format(*memory.bounds)
+    )
+  _check_target(
+    'search.memory_target', settings['memory_target'], 'state_bytes', memory
+  )
+
+
+def _check_space(path: Path, space: Space):
+  """Raises a ValueError if a workdir's samples are of another space than `space`."""
+  if not path.exists():
+    return
+  try:
+    found = Space.from_json(json.loads(path.read_text()))
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}; begin another workdir') from error
+  if found != space:
+    raise ValueError(
+      f'{path} is the space {found.digest} of {len(found)} decisions, the config says '
+      f'{space.digest} of {len(space)}: begin another workdir'
     )
 
 
@@ -206,7 +262,7 @@ def _warn_of_target(plan):
   """Says so where few random networks are near the target."""
   space, target = plan.net.space.space, float(plan.settings['target'])
   rng = np.random.default_rng(0)
-  drawn = plan.cost.count(rng.integers(space.sizes, size=(2000, len(space))))
+  drawn = plan.objective.cost.count(rng.integers(space.sizes, size=(2000, len(space))))
   if abs(target - drawn.mean()) > 3 * drawn.std():
     print(
       f'search.target is {target:g}, far from what 2,000 random networks have '
@@ -262,33 +318,47 @@ def _keep_samples(step, tried, number):
   return run
 
 
-def _save_samples(tried, number, batches) -> dict:
+def _save_samples(plan, tried, writer, number, batches) -> dict:
   """Where the input stands; asked for when the state is about to be saved."""
-  tried.write(number)
+  for step, probabilities in tried.write(number):
+    writer.chart(step, _name_policy(plan.net.space.space, probabilities))
   return {'batches': number, **batches.identity()}
 
 
-def _conclude(cfg, home, net, cost, state, source, clip) -> dict:
+def _name_policy(space: Space, probabilities: np.ndarray) -> dict[str, float]:
+  """Every choice's probability, and the share of its entropy that each decision has left."""
+  left = report.share_entropy(space.sizes, probabilities)
+  charts = {f'entropy/{d.path}': float(left[n]) for n, d in enumerate(space.decisions)}
+  for n, (decision, names) in enumerate(
+    zip(space.decisions, report.name_choices(space), strict=True)
+  ):
+    for name, value in zip(names, probabilities[n], strict=False):
+      charts[f'probability/{decision.path}/{name}'] = float(value)
+  return charts
+
+
+def _conclude(cfg, home, plan, state, source, clip) -> dict:
   """Judges the found network and writes found.json and the report."""
-  space, settings = net.space.space, jax.tree.map(lambda x: x.item(), state.settings)
+  net, space = plan.net, plan.net.space.space
+  settings = jax.tree.map(lambda x: x.item(), state.settings)
   policy = oneshot.make_policy(space, settings)
   chosen = np.asarray(policy.most_probable(state.policy))
-  reward = functools.partial(_reward, cfg, settings)
+  reward = lambda accuracy, choices: plan.objective(accuracy, choices, settings)  # noqa: E731
   limits = dict(cfg['finalists'])
   with _open_views(cfg, source, clip) as batches:
     once = max(1, len(source) // (cfg['policy_batch_size'] // cfg['candidates']))
     few = itertools.islice(batches, min(limits.pop('batches', 16), once))
-    judge = finalists.make_judge(net, jax.device_get(state.params), cost, reward, few)
+    judge = finalists.make_judge(net, jax.device_get(state.params), reward, few)
   near, control = parts.call(
     finalists.compare,
     limits,
     judge=judge,
     space=space,
-    cost=cost,
+    cost=plan.objective.cost,
     chosen=chosen,
     probabilities=np.asarray(policy.probabilities(state.policy)),
   )
-  found = _make_found(cfg, home, net, chosen, near, settings)
+  found = _make_found(cfg, home, plan, chosen, near, settings)
   replace_file(home / FOUND, json.dumps(found, indent=2) + '\n')
   tried, probabilities = samples.read_samples(home / 'samples', int(state.step))
   target = settings['target']
@@ -302,17 +372,13 @@ def _conclude(cfg, home, net, cost, state, source, clip) -> dict:
     found=found,
     neighbours=near,
     control=control,
-    target_macs=target,
+    cost=plan.aim,
+    target=target,
     beta=settings['beta'],
     slope=report.estimate_slope(tried, target),
   )
   report.write_report(home / REPORT, findings)
   return found
-
-
-def _reward(cfg, settings, accuracy, macs):
-  judge = REWARDS[cfg['search'].get('reward', 'absolute')]
-  return judge(accuracy, macs / settings['target'], settings['beta'])
 
 
 def _open_views(cfg, source, clip):
@@ -333,21 +399,18 @@ def _open_views(cfg, source, clip):
   )
 
 
-def _make_found(cfg, home, net, chosen, near, settings) -> dict:
+def _make_found(cfg, home, plan, chosen, near, settings) -> dict:
   """The found network: how to build it, what it costs, how to train it."""
-  counts = {}
-  for kind in ('macs', 'params', 'state_bytes'):
-    table = space_of.make_cost_table(net.space, kind, num_classes=net.num_classes)
-    counts[kind] = int(table.count(chosen))
+  space = plan.net.space
   mine = next(row for row in near if not row['changed'])
   return {
     'family': 'movinet',
-    'spec': to_json(net.space.decode(chosen)),
-    'choices': net.space.space.describe(chosen),
-    'cost': counts,
+    'spec': to_json(space.decode(chosen)),
+    'choices': space.space.describe(chosen),
+    'cost': {name: int(table.count(chosen)) for name, table in plan.costs.items()},
     'accuracy': mine['accuracy'],
     'reward': mine['reward'],
-    'target_macs': settings['target'],
+    'target': {'cost': plan.aim, 'value': settings['target']},
     'train': _make_command(cfg, home),
   }
 

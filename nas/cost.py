@@ -16,6 +16,14 @@ import numpy as np
 # JAX has no int64 by default, and a clip's multiply-adds overflow int32: two limbs.
 LIMB = 1 << 20
 
+# Costs by the names that configs and files have for them, and as people say them.
+TITLES = {
+  'macs': 'multiply-adds',
+  'params': 'parameters',
+  'state_bytes': 'stream state',
+  'latency_ns': 'latency',
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Term:

@@ -46,7 +46,7 @@ def compare(
   everyone = np.stack([space.canonical(chosen), *near, *drawn])
   accuracy, reward = judge(everyone)
   rows = [
-    {'accuracy': float(a), 'reward': float(r), 'macs': int(c)}
+    {'accuracy': float(a), 'reward': float(r), 'cost': int(c)}
     for a, r, c in zip(accuracy, reward, cost.count(everyone), strict=True)
   ]
   before = space.describe(chosen)
@@ -88,11 +88,11 @@ def draw_in_band(space, cost, rng, centre: int, band: float, count: int):
   return list(found.values())
 
 
-def make_judge(supernet, params, cost: CostTable, reward: Callable, batches: Iterable):
+def make_judge(supernet, params, reward: Callable, batches: Iterable):
   """Makes choices [K, D] -> (accuracies [K], rewards [K]) on the same clips for all.
 
   Args:
-    reward: (accuracies, costs) -> rewards.
+    reward: (accuracies [K], choices [K, D]) -> rewards [K].
     batches: clips; those with a padded or failed one are left out, unless all have one,
       for norms take the statistics of a batch.
   """
@@ -110,6 +110,6 @@ def make_judge(supernet, params, cost: CostTable, reward: Callable, batches: Ite
   def judge(everyone):
     right = [[count(params, choices, c) for c in clips] for choices in everyone]
     accuracy = np.sum(jax.device_get(right), axis=1) / videos
-    return accuracy, np.asarray(reward(accuracy, cost.count(everyone)))
+    return accuracy, np.asarray(reward(accuracy, everyone))
 
   return judge

@@ -23,11 +23,11 @@ import optax
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from movinet_jax.names import check_name, find
+from movinet_jax.names import check_name
 from movinet_jax.train import optimizers, steps
 from movinet_jax.train.metrics import count_correct
-from nas.algorithms.reinforce import REWARDS, Reinforce
-from nas.cost import CostTable
+from nas.algorithms.reinforce import Reinforce
+from nas.objective import Objective
 
 SHARED, SPLIT = PartitionSpec(), PartitionSpec('data')
 
@@ -135,13 +135,11 @@ def make_state(supernet, settings: Mapping[str, jax.Array], optimizer: Mapping =
 
 def make_search_step(
   supernet,
-  cost: CostTable,
+  objective: Objective,
   loss: Callable,
   mesh,
   *,
   candidates: int,
-  memory: CostTable | None = None,
-  reward: str = 'absolute',
   optimizer: Mapping = {},
   subclips: int = 1,
   boundary: str = 'exact',
@@ -151,14 +149,10 @@ def make_search_step(
   Args:
     supernet: `apply(params, video, choices, stream) -> (logits [B, N], stream)` and
       `space.space`, whose decisions its choices are.
-    cost: of its networks; `settings['target']` is in the same unit.
+    objective: what candidates are rewarded for.
     loss: (logits, label, mask [B]) -> masked mean.
     mesh: devices; their number divides `candidates`.
     candidates: R, architectures a step over all devices.
-    memory: a second cost, such as bytes of stream state, which settings['memory_beta']
-      presses below settings['memory_target'] (supplement A.3: it bears on the temporal
-      widths of kernels).
-    reward: name of the reward, see reinforce.REWARDS.
     optimizer: keyword arguments of optimizers.make_chain.
     subclips, boundary: run clips in parts through stream buffers, see train/steps.py.
 
@@ -168,14 +162,13 @@ def make_search_step(
     are scalars, and in `samples` what the R candidates were and got.
 
   Raises:
-    ValueError: counts that do not divide; an unknown reward.
+    ValueError: counts that do not divide.
   """
   devices = mesh.devices.size
   if candidates < 1 or candidates % devices:
     raise ValueError(
       f'{candidates} candidates cannot be shared by {devices} devices: take a multiple'
     )
-  judge = find(REWARDS, reward, 'reward')
   learn = _make_learn(supernet, loss, mesh, subclips, boundary)
   score = _make_score(supernet, mesh, subclips)
 
@@ -195,18 +188,14 @@ def make_search_step(
     params = optax.apply_updates(state.params, updates)
 
     accuracy = score(params, choices, _deal(batch['valid'], candidates))
-    costs = jax.vmap(cost.value)(choices)
-    rewards = judge(accuracy, costs / settings['target'], settings['beta'])
-    if memory is not None:
-      over = jax.vmap(memory.value)(choices) / settings['memory_target'] - 1
-      rewards += settings['memory_beta'] * jnp.maximum(over, 0)
+    rewards = objective(accuracy, choices, settings)
     learnt = policy.update(state.policy, proposals, rewards)
 
     norm = optax.tree.norm(grads)
     metrics = {
       'loss': values.mean(),
       'accuracy': accuracy.mean(),
-      'cost_ratio': costs.mean() / settings['target'],
+      'cost_ratio': objective.ratio(choices, settings).mean(),
       'grad_norm': norm,
       'learning_rate': tx.schedule(state.step),
       'finite': jnp.isfinite(jnp.array([norm, values.sum(), rewards.sum()])).all(),

@@ -59,13 +59,13 @@ class SampleWriter:
     """Keeps the samples of a step on the devices: nobody waits for them."""
     self._rows.append((step, samples))
 
-  def write(self, step: int):
-    """Writes what was added, whole or not at all."""
+  def write(self, step: int) -> list[tuple[int, np.ndarray]]:
+    """Writes what was added, whole or not at all; returns the policies kept and their steps."""
     rows, self._rows = jax.device_get(self._rows), []
-    if not rows or jax.process_index():
-      return
-    choices = np.concatenate([s['choices'] for _, s in rows])
     kept = [(n, s['probabilities']) for n, s in rows if n % self._every == 0]
+    if not rows or jax.process_index():
+      return kept
+    choices = np.concatenate([s['choices'] for _, s in rows])
     part = {
       'steps': np.repeat([n for n, _ in rows], len(rows[0][1]['reward'])),
       'choices': choices.astype(np.int8 if choices.max(initial=0) < 128 else np.int16),
@@ -82,6 +82,7 @@ class SampleWriter:
       file.flush()
       os.fsync(file.fileno())
     partial.replace(path)
+    return kept
 
 
 def read_samples(folder: Path, last: int):

@@ -147,11 +147,15 @@ class Space:
     """What was chosen for each open decision, by path."""
     choices = self.check(choices)
     opened = self.is_open(choices)
-    found = {}
-    for n, node in enumerate(_list_nodes(self.tree)):
-      if opened[n]:
-        found[self.decisions[n].path] = _outline(node.choices[choices[n]])
-    return found
+    return {
+      self.decisions[n].path: self.values[n][choices[n]] for n in np.flatnonzero(opened)
+    }
+
+  @functools.cached_property
+  def values(self) -> tuple[tuple, ...]:
+    """What each choice of each decision is, without the decisions inside it."""
+    nodes = _list_nodes(self.tree)
+    return tuple(tuple(map(_outline, node.choices)) for node in nodes)
 
   def encode(self, chosen: Mapping[str, int]) -> np.ndarray:
     """A canonical vector of choice numbers by path; decisions that are not named are 0."""

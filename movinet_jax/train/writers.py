@@ -43,6 +43,11 @@ class Writer:
       text = '  '.join(f'{name} {value:.5g}' for name, value in values.items())
       tqdm.write(f'step {step}  {text}', file=sys.stdout)
 
+  def chart(self, step: int, scalars: dict[str, float]):
+    """Scalars for TensorBoard alone: those too many for a line that a person reads."""
+    if self._summary is not None:
+      self._summary.write_scalars(step, scalars)
+
   def flush(self):
     if self._summary is not None:
       self._summary.flush()

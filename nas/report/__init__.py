@@ -5,7 +5,7 @@ reader's light or dark mode. It is made of plain data, and what a search has not
 measured (yet) is said to be missing.
 """
 
-from nas.report.decisions import count_trained
+from nas.report.decisions import count_trained, name_choices, share_entropy
 from nas.report.findings import Findings, estimate_slope
 from nas.report.page import make_page, write_report
 from nas.report.tradeoff import pareto_front
@@ -15,6 +15,8 @@ __all__ = [
   'count_trained',
   'estimate_slope',
   'make_page',
+  'name_choices',
   'pareto_front',
+  'share_entropy',
   'write_report',
 ]

@@ -77,8 +77,19 @@ def _round(**places) -> dict[str, str]:
   return {name: f'{value:.1f}' for name, value in places.items()}
 
 
-def grid(x: Axis, y: Axis, x_name: str, right: Callable | None = None) -> Html:
-  """Lines and numbers behind a chart; `right` turns y into what a second axis says."""
+def grid(
+  x: Axis,
+  y: Axis,
+  x_name: str,
+  right: Callable | None = None,
+  below: Callable = format_amount,
+) -> Html:
+  """Lines and numbers behind a chart.
+
+  Args:
+    right: turns y into what a second axis says.
+    below: writes x.
+  """
   parts = []
   for value in y.ticks():
     at = y(value)
@@ -89,7 +100,7 @@ def grid(x: Axis, y: Axis, x_name: str, right: Callable | None = None) -> Html:
   for value in x.ticks():
     at = x(value)
     parts.append(line(at, y.start, at, y.start + 4, 'grid'))
-    parts.append(text(at, y.start + 17, format_amount(value), anchor='middle'))
+    parts.append(text(at, y.start + 17, below(value), anchor='middle'))
   middle = (x.start + x.end) / 2
   return join([*parts, text(middle, y.start + 34, x_name, 'name', 'middle')])
 

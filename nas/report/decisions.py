@@ -45,6 +45,15 @@ def share_entropy(sizes: Sequence[int], table: np.ndarray) -> np.ndarray:
   return np.divide(entropy, most, out=np.zeros_like(entropy), where=most > 0)
 
 
+def name_choices(space: Space) -> list[list[str]]:
+  """For each decision what its choices are called."""
+  return [
+    # What may be left out is named by that, not by all that is in it.
+    ['kept' if None in row and isinstance(v, dict) else format_choice(v) for v in row]
+    for row in space.values
+  ]
+
+
 def list_groups(space: Space) -> dict[str, list[int]]:
   """Part of the network -> its decisions' numbers."""
   groups = {}
@@ -108,43 +117,22 @@ def make_decisions(findings: Findings) -> Html:
 
 def _gather_choices(findings: Findings) -> Choices:
   space, samples, policy = findings.space, findings.samples, findings.probabilities
-  values = _list_values(space)
-  labels = [
-    # What may be left out is named by that, not by all that is in it.
-    ['kept' if None in row and isinstance(v, dict) else format_choice(v) for v in row]
-    for row in values
-  ]
   if policy is not None:
     policy = _take_moments(*map(np.asarray, policy)) if len(policy[0]) else None
   trained = None
   if samples is not None and len(samples):
     trained = count_trained(space, samples.choices) / len(samples)
-  chosen = _find_chosen(space, values, (findings.found or {}).get('choices', {}))
-  return Choices(space, labels, policy, trained, chosen)
+  chosen = _find_chosen(space, (findings.found or {}).get('choices', {}))
+  return Choices(space, name_choices(space), policy, trained, chosen)
 
 
-def _list_values(space: Space) -> list[list]:
-  """What each choice of each decision is, in plain JSON."""
-  values = []
-  for n, decision in enumerate(space.decisions):
-    vector = np.zeros(len(space), np.int32)
-    for parent, wanted in decision.needs:
-      vector[parent] = wanted
-    values.append([])
-    for i in range(decision.choices):
-      vector[n] = i
-      value = space.describe(vector)[decision.path]
-      values[-1].append(json.loads(json.dumps(value)))
-  return values
-
-
-def _find_chosen(space: Space, values: list[list], found: Mapping) -> dict[int, int]:
+def _find_chosen(space: Space, found: Mapping) -> dict[int, int]:
   """Number of a decision -> the found choice, of those that matter in it."""
   known = {d.path: n for n, d in enumerate(space.decisions)}
   chosen = {}
   for path, value in found.items():
     # As text, for in Python 1 == 1.0 == True.
-    texts = [json.dumps(v) for v in values[known[path]]] if path in known else []
+    texts = [json.dumps(v) for v in space.values[known[path]]] if path in known else []
     if json.dumps(value) not in texts:
       raise ValueError(
         f'found choices are of another space: {path} is {json.dumps(value)}, the space '

@@ -7,6 +7,7 @@ from numbers import Real
 
 import numpy as np
 
+from nas.cost import TITLES
 from nas.samples import Samples
 from nas.space import Space
 
@@ -26,9 +27,10 @@ class Findings:
     found: family, spec, choices {path: value}, cost {'macs': …, 'params': …, …}, and
       accuracy and reward if they were measured.
     neighbours: of the found network, best reward first: changed {path: value} (empty
-      for the found network itself), accuracy, reward, macs.
-    control: random networks of the found one's cost band: accuracy, reward, macs.
-    target_macs: the cost aimed at.
+      for the found network itself), accuracy, reward, cost.
+    control: random networks of the found one's cost band: accuracy, reward, cost.
+    cost: which cost was searched for, a name of nas.cost.TITLES: that of samples and rows.
+    target: what was aimed at.
     beta: of the reward, accuracy + beta * |cost / target - 1|.
     slope: accuracy gained per unit of cost / target near the target: `estimate_slope`.
   """
@@ -42,7 +44,8 @@ class Findings:
   found: Mapping | None = None
   neighbours: Sequence[Mapping] = ()
   control: Sequence[Mapping] = ()
-  target_macs: float | None = None
+  cost: str = 'macs'
+  target: float | None = None
   beta: float | None = None
   slope: float | None = None
 
@@ -70,8 +73,12 @@ class Findings:
     return known and abs(self.beta) < self.slope
 
   @property
-  def found_macs(self) -> int | None:
-    return (self.found or {}).get('cost', {}).get('macs')
+  def found_cost(self) -> int | None:
+    return (self.found or {}).get('cost', {}).get(self.cost)
+
+  @property
+  def cost_title(self) -> str:
+    return TITLES[self.cost]
 
   def found_value(self, key: str) -> float | None:
     """The found network's accuracy or reward, or its own among its neighbours."""

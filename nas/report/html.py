@@ -86,7 +86,24 @@ def format_bytes(value) -> str:
   for size, unit in ((2**30, 'GiB'), (2**20, 'MiB'), (2**10, 'KiB')):
     if value >= size:
       return f'{value / size:.3g} {unit}'
-  return f'{value} B'
+  return f'{value:.3g} B'
+
+
+def format_secs(value) -> str:
+  """Seconds: 1.2 s, 48.3 ms, 920 µs."""
+  for size, unit in ((1, 's'), (1e-3, 'ms')):
+    if value >= size:
+      return f'{value / size:.3g} {unit}'
+  return f'{value / 1e-6:.3g} µs'
+
+
+def format_cost(name: str, value) -> str:
+  """A cost by its name in nas.cost.TITLES."""
+  if not is_finite(value):
+    return '–'
+  if name == 'latency_ns':
+    return format_secs(value / 1e9)
+  return format_bytes(value) if name == 'state_bytes' else format_amount(value)
 
 
 def format_percent(share: float) -> str:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from nas.cost import TITLES
 from nas.report.charts import line_chart
 from nas.report.decisions import list_groups, make_decisions, share_entropy
 from nas.report.findings import Findings, list_series, list_values
 from nas.report.html import (
   Html,
   format_amount,
-  format_bytes,
+  format_cost,
   format_number,
   format_percent,
   join,
@@ -117,7 +118,7 @@ def _list_tiles(findings: Findings) -> list[tuple[str, str, str]]:
   if (accuracy := findings.found_value('accuracy')) is not None:
     tiles.append(('Accuracy', format_number(accuracy), 'with the shared weights'))
   costs = (findings.found or {}).get('cost', {})
-  tiles += [_make_cost_tile(*cost, findings.target_macs) for cost in costs.items()]
+  tiles += [_make_cost_tile(findings, *cost) for cost in costs.items()]
   control = list_values(findings.control, 'accuracy')
   if len(control):
     spread = f'± {control.std(ddof=1):.3f} ' if len(control) > 1 else ''
@@ -133,15 +134,12 @@ def _list_tiles(findings: Findings) -> list[tuple[str, str, str]]:
   return tiles
 
 
-def _make_cost_tile(name: str, value, target: float | None) -> tuple[str, str, str]:
-  if name == 'macs':
-    more = f'{value / target:.2f} × target {format_amount(target)}' if target else ''
-    return 'Multiply-adds', format_amount(value), more
-  if name == 'params':
-    return 'Parameters', format_amount(value), ''
-  if name.endswith('_bytes'):
-    return _make_title(name.removesuffix('_bytes')), format_bytes(value), ''
-  return _make_title(name), format_amount(value), ''
+def _make_cost_tile(findings: Findings, name: str, value) -> tuple[str, str, str]:
+  target, more = findings.target, ''
+  if target and name == findings.cost:
+    more = f'{value / target:.2f} × target {format_cost(name, target)}'
+  title = TITLES.get(name, _make_title(name)).capitalize()
+  return title, format_cost(name, value), more
 
 
 def _make_title(name: str) -> str:
@@ -151,7 +149,7 @@ def _make_title(name: str) -> str:
 def _judge_beta(findings: Findings) -> Html:
   """What β does at the target: holds it, does not (a warning), or is not known to."""
   slope, beta = findings.slope, findings.beta
-  if beta is None or findings.target_macs is None:
+  if beta is None or findings.target is None:
     return missing('The search had no cost target.')
   minus = f'{beta:g}'.replace('-', '−')
   ratio = list_values(findings.rows, 'cost_ratio')
@@ -180,7 +178,7 @@ def _judge_beta(findings: Findings) -> Html:
 
 
 def _make_progress(findings: Findings) -> Html:
-  target, start = findings.target_macs, _find_policy_start(findings)
+  target, start = findings.target, _find_policy_start(findings)
 
   def draw(name, *keys, **options):
     lines = {_make_title(k): list_series(findings.rows, k) for k in keys}
@@ -193,7 +191,10 @@ def _make_progress(findings: Findings) -> Html:
   charts = [
     draw('Reward', 'reward', 'baseline'),
     draw('Accuracy on held-out batches', 'accuracy'),
-    draw_cost('Cost ratio and multiply-adds', right=lambda r: format_amount(r * target))
+    draw_cost(
+      f'Cost ratio and {findings.cost_title}',
+      right=lambda ratio: format_cost(findings.cost, ratio * target),
+    )
     if target
     else draw_cost('Cost ratio'),
     draw('Loss of the shared weights', 'loss'),

@@ -1,5 +1,6 @@
 """Accuracy against cost: of what was sampled, of random networks, of neighbours."""
 
+import functools
 import math
 from collections.abc import Mapping
 
@@ -11,8 +12,8 @@ from nas.report.html import (
   Html,
   figure,
   fold,
-  format_amount,
   format_choice,
+  format_cost,
   format_number,
   join,
   key,
@@ -23,7 +24,7 @@ from nas.report.html import (
 )
 
 MOST_POINTS = 5_000  # drawn of the samples, besides the front
-MEASURES = {'accuracy': 'Accuracy', 'reward': 'Reward', 'macs': 'Multiply-adds'}
+MEASURES = ('accuracy', 'reward', 'cost')
 
 
 def pareto_front(cost, accuracy) -> np.ndarray:
@@ -57,21 +58,23 @@ def make_tradeoff(findings: Findings) -> Html:
   if not len(front):
     return missing('No sampled network has a finite accuracy.')
   drawn = _subsample(np.flatnonzero(np.isfinite(accuracy)), front)
-  found, own = findings.found_macs, findings.found_value('accuracy')
+  found, own = findings.found_cost, findings.found_value('accuracy')
   control = _list_measured(findings.control)
-  macs = [row['macs'] for row in control] + _given(found, findings.target_macs)
+  costs = [row['cost'] for row in control] + _given(found, findings.target)
   heights = [row['accuracy'] for row in control] + _given(own)
-  x = make_axis([cost[drawn], macs], 56, 944)
+  x = make_axis([cost[drawn], costs], 56, 944)
   y = make_axis([accuracy[drawn], heights], 400, 14)
   parts = [
-    grid(x, y, 'multiply-adds'),
+    grid(
+      x, y, findings.cost_title, below=functools.partial(format_cost, findings.cost)
+    ),
     *_draw_points(x(cost), y(accuracy), drawn),
     *_draw_front(x(cost[front]), y(accuracy[front]), x.end),
-    *[_draw_diamond(x(row['macs']), y(row['accuracy'])) for row in control],
+    *[_draw_diamond(x(row['cost']), y(row['accuracy'])) for row in control],
     *_draw_target(findings, x, y),
     *_draw_found(findings, x, y),
   ]
-  name = 'Accuracy against multiply-adds'
+  name = f'Accuracy against {findings.cost_title}'
   few = f'{len(drawn):,} of {len(samples):,}' if len(drawn) < len(samples) else 'All'
   return figure(
     name,
@@ -123,9 +126,9 @@ def _draw_diamond(x, y) -> Html:
 
 
 def _draw_target(findings: Findings, x: Axis, y: Axis) -> list[Html]:
-  if findings.target_macs is None:
+  if findings.target is None:
     return []
-  at = x(findings.target_macs)
+  at = x(findings.target)
   return [
     line(at, y.start, at, y.end, 'level'),
     text(at + 5, y.end + 10, 'target', 'mark'),
@@ -135,9 +138,9 @@ def _draw_target(findings: Findings, x: Axis, y: Axis) -> list[Html]:
 def _draw_found(findings: Findings, x: Axis, y: Axis) -> list[Html]:
   """A star, or a line where its accuracy is not known."""
   own = findings.found_value('accuracy')
-  if findings.found_macs is None:
+  if findings.found_cost is None:
     return []
-  at = x(findings.found_macs)
+  at = x(findings.found_cost)
   if own is None:
     return [line(at, y.start, at, y.end, 'line found')]
   angles, radii = np.arange(10) * math.pi / 5, np.array([11, 4.6] * 5)
@@ -152,33 +155,37 @@ def make_control(findings: Findings) -> Html:
     return missing('No random networks of the same cost have been measured.')
   accuracy = list_values(rows, 'accuracy')
   own = findings.found_value('accuracy')
-  summary = [
-    ['Mean', *_format_measures({k: _mean(rows, k) for k in MEASURES})],
-    ['Standard deviation', *_format_measures({k: _spread(rows, k) for k in MEASURES})],
-    ['Best of them', *_format_measures(max(rows, key=lambda row: row['accuracy']))],
-    [tag('b', 'Found network'), *_format_measures(_measure_found(findings))],
-  ]
-  each = [[i + 1, *_format_measures(row)] for i, row in enumerate(rows)]
+  measured = {
+    'Mean': {k: _mean(rows, k) for k in MEASURES},
+    'Standard deviation': {k: _spread(rows, k) for k in MEASURES},
+    'Best of them': max(rows, key=lambda row: row['accuracy']),
+    tag('b', 'Found network'): _measure_found(findings),
+  }
+  summary = [[k, *_format_measures(findings, row)] for k, row in measured.items()]
+  each = [[i + 1, *_format_measures(findings, row)] for i, row in enumerate(rows)]
+  names = _name_measures(findings)
   return join(
     [
-      note(_compare_control(rows, own)),
+      note(_compare_control(findings, rows, own)),
       _draw_strip(accuracy, own),
-      table(('', *MEASURES.values()), summary),
-      fold('Each of them', table(('Number', *MEASURES.values()), each)),
+      table(('', *names), summary),
+      fold('Each of them', table(('Number', *names), each)),
     ]
   )
 
 
-def _format_measures(row: Mapping) -> list[str]:
-  return [
-    (format_amount if key == 'macs' else format_number)(row.get(key))
-    for key in MEASURES
-  ]
+def _name_measures(findings: Findings) -> tuple[str, ...]:
+  return 'Accuracy', 'Reward', findings.cost_title.capitalize()
+
+
+def _format_measures(findings: Findings, row: Mapping) -> list[str]:
+  numbers = [format_number(row.get(key)) for key in ('accuracy', 'reward')]
+  return [*numbers, format_cost(findings.cost, row.get('cost'))]
 
 
 def _measure_found(findings: Findings) -> dict:
   values = {key: findings.found_value(key) for key in ('accuracy', 'reward')}
-  return {**values, 'macs': findings.found_macs}
+  return {**values, 'cost': findings.found_cost}
 
 
 def _mean(rows, key) -> float:
@@ -191,11 +198,12 @@ def _spread(rows, key) -> float:
   return values.std(ddof=1) if len(values) > 1 else math.nan
 
 
-def _compare_control(rows, own: float | None) -> str:
-  accuracy, macs = list_values(rows, 'accuracy'), list_values(rows, 'macs')
+def _compare_control(findings: Findings, rows, own: float | None) -> str:
+  accuracy, cost = list_values(rows, 'accuracy'), list_values(rows, 'cost')
+  low, high = (format_cost(findings.cost, end) for end in (cost.min(), cost.max()))
   text = (
-    f'{len(rows)} networks drawn at random with {format_amount(macs.min())} to '
-    f'{format_amount(macs.max())} multiply-adds, measured like the found one.'
+    f'{len(rows)} networks drawn at random with {low} to {high} {findings.cost_title}, measured '
+    'like the found one.'
   )
   if own is None:
     return text
@@ -236,10 +244,10 @@ def make_neighbours(findings: Findings) -> Html:
       better += row['reward'] > own
       gain = f'{row["reward"] - own:+.3f}'.replace('-', '−')
     what = what or tag('b', 'the found network')
-    rows.append([i + 1, what, *_format_measures(row), gain])
+    rows.append([i + 1, what, *_format_measures(findings, row), gain])
   said = note(
     'Networks with one decision changed, with the shared weights, best reward first. '
     f'{better} of these have a higher reward than the found network.'
   )
-  names = ('Rank', 'Changed', *MEASURES.values(), 'Against the found')
+  names = ('Rank', 'Changed', *_name_measures(findings), 'Against the found')
   return join([said, table(names, rows, texts=2)])

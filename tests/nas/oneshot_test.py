@@ -11,7 +11,7 @@ import pytest
 
 from movinet_jax.train import losses, mesh, optimizers, steps
 from nas import oneshot
-from nas.algorithms.reinforce import absolute_reward
+from nas.objective import Objective, absolute_reward
 from nas.spaces import movinet
 from nas.supernet import Supernet
 from tests.train import toy
@@ -57,7 +57,7 @@ def make_step(candidates=8, **options):
   net = make_net(**({'causal': True} if options.get('subclips') else {}))
   step = oneshot.make_search_step(
     net,
-    make_cost(net),
+    Objective(make_cost(net)),
     LOSS,
     mesh.make_mesh(),
     candidates=candidates,
@@ -204,8 +204,9 @@ def test_clips_run_in_parts(boundary):
 def test_memory_presses_on_temporal_kernels():
   net = make_net(causal=True)
   cost, memory = make_cost(net), make_cost(net, 'state_bytes')
+  objective = Objective(cost, memory=memory)
   step = oneshot.make_search_step(
-    net, cost, LOSS, mesh.make_mesh(), candidates=8, memory=memory, optimizer=OPTIMIZER
+    net, objective, LOSS, mesh.make_mesh(), candidates=8, optimizer=OPTIMIZER
   )
   settings = make_settings(net, memory_target=1000.0, memory_beta=-0.5)
   state = oneshot.make_state(net, settings, OPTIMIZER)
@@ -238,8 +239,9 @@ def test_settings_that_make_no_sense(given, message):
 
 def test_counts_that_do_not_divide():
   net = make_net()
+  objective = Objective(make_cost(net))
   with pytest.raises(ValueError, match='0 candidates cannot be shared'):
-    oneshot.make_search_step(net, make_cost(net), LOSS, mesh.make_mesh(), candidates=0)
+    oneshot.make_search_step(net, objective, LOSS, mesh.make_mesh(), candidates=0)
   _, step = make_step()
   state = oneshot.make_state(net, make_settings(net), OPTIMIZER)
   with pytest.raises(ValueError, match='9 clips cannot be dealt to 8 candidates'):

@@ -19,6 +19,7 @@ from movinet_jax.train import losses, mesh, steps
 from movinet_jax.train.metrics import count_correct
 from nas import oneshot
 from nas.cost import CostTable
+from nas.objective import Objective
 from nas.spaces import movinet
 from nas.supernet import Supernet
 
@@ -80,11 +81,10 @@ def make_task(name: str) -> Task:
   place = mesh.make_mesh(jax.devices()[:1])
   step = oneshot.make_search_step(
     net,
-    cost,
+    Objective(cost, memory=memory if name == 'stream' else None),
     losses.make_loss('softmax', label_smoothing=0.1),
     place,
     candidates=CANDIDATES,
-    memory=memory if name == 'stream' else None,
     optimizer=OPTIMIZER,
   )
   everyone = np.stack(list(space.space.enumerate()))

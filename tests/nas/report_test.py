@@ -77,12 +77,12 @@ def make_findings() -> report.Findings:
     found=make_found(space, goal, cost),
     neighbours=make_neighbours(space, goal, rng),
     control=[
-      {'accuracy': a, 'reward': a - 0.01, 'macs': int(m)}
+      {'accuracy': a, 'reward': a - 0.01, 'cost': int(m)}
       for a, m in zip(
         rng.normal(0.6, 0.03, 24), rng.uniform(0.97, 1.03, 24) * cost, strict=True
       )
     ],
-    target_macs=TARGET_MACS,
+    target=TARGET_MACS,
     beta=-0.1,
     slope=report.estimate_slope(samples, TARGET_MACS),
   )
@@ -164,7 +164,7 @@ def make_neighbours(space, goal, rng) -> list[dict]:
     )
     assert changed[path] != open_now[path]
   for row in found:
-    row['macs'] = int(count_macs(space, np.array([row['choices']]))[0])
+    row['cost'] = int(count_macs(space, np.array([row['choices']]))[0])
   return sorted(found, key=lambda row: -row['reward'])
 
 
@@ -372,7 +372,7 @@ def test_what_would_be_markup_is_text():
     space=Space({nasty: OneOf((nasty, 2))}),
     rows=[{'step': 1, 'reward': 0.1}],
     found={'family': nasty, 'spec': {nasty: nasty}, 'choices': {nasty: nasty}},
-    neighbours=[{'changed': {nasty: nasty}, 'accuracy': 0.1, 'reward': 0.1, 'macs': 1}],
+    neighbours=[{'changed': {nasty: nasty}, 'accuracy': 0.1, 'reward': 0.1, 'cost': 1}],
   )
   found = Page(report.make_page(findings))
   assert 'x' not in found.ids()
@@ -392,7 +392,7 @@ def test_what_would_be_markup_is_text():
     ({'neighbours': ()}, 'neighbours have not been measured'),
     ({'found': None}, 'No network has been found'),
     ({'slope': None}, 'is not known'),
-    ({'target_macs': None}, 'no cost target'),
+    ({'target': None}, 'no cost target'),
   ],
 )
 def test_what_is_missing_is_said(page, missing, said):

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas.algorithms.reinforce import Reinforce, absolute_reward
+from nas.algorithms.reinforce import Reinforce
+from nas.objective import absolute_reward
 from nas.space import OneOf, Space
 
 PROBLEMS = 16

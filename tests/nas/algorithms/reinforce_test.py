@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas.algorithms.reinforce import REWARDS, Proposal, Reinforce
+from nas.algorithms.reinforce import Proposal, Reinforce
 from nas.space import OneOf, Space
 
 FLAT = Space({'op': OneOf((1, 3, 5)), 'width': OneOf((8, 16), 'filters')})
@@ -361,25 +361,3 @@ def test_one_reward_for_each_candidate():
   for rewards in (jnp.float32(1), jnp.ones(3), jnp.ones((4, 1))):
     with pytest.raises(ValueError, match='one reward for each'):
       algorithm.update(state, proposals, rewards)
-
-
-@pytest.mark.parametrize(
-  ('name', 'ratio', 'wanted'),
-  [
-    ('absolute', 1.5, 0.8 - 0.05),
-    ('absolute', 0.5, 0.8 - 0.05),
-    ('mnas', 2.0, 0.8 / 2**0.1),
-    ('mnas', 0.5, 0.8 * 2**0.1),
-    ('mnas_hard', 2.0, 0.8 / 2**0.1),
-    ('mnas_hard', 0.5, 0.8),
-  ],
-)
-def test_rewards(name, ratio, wanted):
-  np.testing.assert_allclose(REWARDS[name](0.8, ratio, -0.1), wanted, rtol=1e-6)
-  assert REWARDS[name](0.8, 1.0, -0.1) == pytest.approx(0.8)
-
-
-@pytest.mark.parametrize('name', REWARDS)
-def test_rewards_of_cost_are_refused(name):
-  with pytest.raises(ValueError, match=r'beta is 0.1, wanted 0 or less'):
-    REWARDS[name](0.8, 1.0, 0.1)

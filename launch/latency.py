@@ -1,0 +1,87 @@
+"""Measures what a search with latency as its cost needs: every part that a network could have.
+
+  movinet latency --config=configs/search/movinet.py:a2-stream --out=runs/latency.jsonl
+  movinet search --config=configs/search/movinet.py:a2-stream --workdir=runs/search \\
+      --config.search.cost=latency_ns --config.search.latency=runs/latency.jsonl \\
+      --config.search.target=5e6
+
+Times are nanoseconds of one call on the device at hand, without what it costs to start a
+program: of one frame for networks that stream, else of the space's native clip. The same
+command goes on after a stop. At the end a few networks are measured whole, beside the sums
+of their parts.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tqdm
+
+from launch import config as configs
+from launch import parts
+from launch.arguments import at_least_1, make_parser
+from movinet_jax import models
+from nas import runtime
+from nas.spaces import movinet as space_of
+
+
+def main(argv: Sequence[str]) -> int:
+  arguments, cfg = configs.parse(_make_parser(), argv)
+  cfg = cfg.to_dict()
+  space = parts.call(space_of.make_space, cfg['space'])
+  bench = space_of.Bench(
+    space,
+    arguments.num_classes,
+    arguments.batch,
+    arguments.frames or (1 if space.base.causal else space.base.frames),
+    models.find_dtype(arguments.dtype or cfg['supernet'].get('dtype', 'float32')),
+  )
+  times = measure_parts(bench, Path(arguments.out))
+  print_check(bench, times, arguments.check)
+  print(f'wrote {arguments.out}; search with\n')
+  print(f'  --config.search.cost=latency_ns --config.search.latency={arguments.out}')
+  return 0
+
+
+def measure_parts(bench: space_of.Bench, path: Path) -> dict:
+  """Measures the parts that a file does not have yet: times by part."""
+  file = runtime.TimesFile(path, bench.about())
+  needed = space_of.list_parts(bench.space)
+  absent = [part for part in needed if str(part) not in file.times]
+  if len(absent) < len(needed):
+    print(f'{len(needed) - len(absent)} of {len(needed)} parts are measured already')
+  for part in tqdm.tqdm(absent, desc='Measuring', unit='part', disable=None):
+    file.add(str(part), runtime.measure_ns(*bench.make_part(part)))
+  return space_of.find_times(bench.space, file.times)
+
+
+def print_check(bench: space_of.Bench, times: dict, count: int):
+  """Measures random networks whole, beside the sums of their parts."""
+  if not count:
+    return
+  table = space_of.make_cost_table(bench.space, 'latency_ns', times=times)
+  rng = np.random.default_rng(0)
+  drawn = [bench.space.space.sample(rng) for _ in range(count)]
+  ratios = []
+  print(f'\n{"network":>8} {"parts":>12} {"whole":>12} {"whole/parts":>12}')
+  for i, choices in enumerate(drawn):
+    whole, summed = (
+      runtime.measure_ns(*bench.make_network(choices)),
+      table.count(choices),
+    )
+    ratios.append(whole / summed)
+    print(f'{i:8} {summed / 1e6:9.3f} ms {whole / 1e6:9.3f} ms {ratios[-1]:12.2f}')
+  print(f'{"mean":>8} {"":>12} {"":>12} {np.mean(ratios):12.2f}\n')
+
+
+def _make_parser():
+  parser = make_parser('latency', __doc__)
+  parser.add_argument('--out', required=True, help='file of times; it may be there')
+  parser.add_argument('--batch', type=at_least_1, default=1, help='clips at a time')
+  parser.add_argument('--frames', type=at_least_1, help='of each call; see above')
+  parser.add_argument('--num-classes', type=at_least_1, default=600)
+  parser.add_argument('--dtype', help="float32 or bfloat16; default: the config's")
+  parser.add_argument(
+    '--check', type=int, default=5, help='networks measured whole at the end'
+  )
+  return parser

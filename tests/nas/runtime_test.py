@@ -1,0 +1,66 @@
+"""Times grow with work, do not contain the start of programs, and survive in a file."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nas import runtime
+
+
+def multiply(carry):
+  matrix, x = carry
+  return matrix, jnp.tanh(matrix @ x)
+
+
+def test_times_grow_with_the_work():
+  times = [
+    runtime.measure_ns(multiply, (jnp.ones((n, n)), jnp.ones((n, 64))))
+    for n in (64, 512)
+  ]
+  # 64 times the work. A start, tens of microseconds, would hide that.
+  assert 8 < times[1] / times[0] < 1000
+
+
+def test_what_does_not_change_is_computed_every_time():
+  """Nothing of a step may be lifted out of the loop that repeats it."""
+
+  def step(carry):
+    matrix, x, _ = carry
+    return matrix, x, jnp.tanh(matrix @ x)
+
+  start = jnp.ones((256, 256)), jnp.ones((256, 256)), jnp.zeros((256, 256))
+  alone = runtime.measure_ns(step, start)
+
+  # The same product, but each depends on the one before.
+  changing = runtime.measure_ns(lambda c: (c[0], jnp.tanh(c[0] @ c[1]), c[2]), start)
+  assert alone > changing / 4
+
+
+def test_a_file_goes_on_after_a_torn_line(tmp_path):
+  path = tmp_path / 'sub' / 'times.jsonl'
+  about = {'device': 'cpu', 'size': [1, 2]}
+  runtime.TimesFile(path, about).add('a', 5)
+  with path.open('a') as file:
+    file.write('{"part": "b", "n')
+  again = runtime.TimesFile(path, about)
+  assert again.times == {'a': 5}
+  again.add('b', 7)
+  assert runtime.read_times(path) == (about, {'a': 5, 'b': 7})
+
+
+def test_files_of_something_else_are_refused(tmp_path):
+  path = tmp_path / 'times.jsonl'
+  runtime.TimesFile(path, {'device': 'a', 'batch': 1})
+  with pytest.raises(ValueError, match="another device: 'a', now 'b'"):
+    runtime.TimesFile(path, {'device': 'b', 'batch': 1})
+  path.write_text(json.dumps({'version': 9, 'about': {}}))
+  with pytest.raises(ValueError, match='version 9, this code reads 1'):
+    runtime.read_times(path)
+  path.write_bytes(np.random.default_rng(0).bytes(100).replace(b'\n', b' '))
+  with pytest.raises(ValueError, match='no file of measured times'):
+    runtime.read_times(path)
+  path.write_text('')
+  with pytest.raises(ValueError, match='no file of measured times'):
+    runtime.read_times(path)
