@@ -1,15 +1,22 @@
 """The one-shot search beside training one network: time, memory, compilation.
 
 python benchmarks/search.py                  the quickstart's space; four minutes
-python benchmarks/search.py step             only the named parts: step, buffers
-python benchmarks/search.py a2               the space of A2, its largest network; twenty
+python benchmarks/search.py gradients whole  only the named parts; buffers is another
+python benchmarks/search.py a2 [PART …]      the space of A2; half an hour
 python benchmarks/search.py tpu v5e:4x4      what the compiler says of the whole search
                                              step on TPUs that are not here (pip install
-                                             libtpu); quick or a2 may follow
+                                             libtpu)
+python benchmarks/search.py a2 tpu v5e:4x4   the same for A2's space; an hour
 """
 
+import itertools
 import json
+import math
+import os
+import re
 import sys
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from launch.main import use_huge_pages
 
@@ -18,12 +25,15 @@ if __name__ == '__main__':
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
 from timing import compile_program, describe_machine, time_in_turns
 
 import movinet_jax as mj
 from configs.search import movinet as a2_config
 from configs.search import quickstart
-from movinet_jax.train import losses, mesh, steps
+from movinet_jax.train import losses, mesh, optimizers, steps
+from movinet_jax.train.state import make_state
 from nas import oneshot
 from nas.objective import Objective
 from nas.spaces import movinet
@@ -31,6 +41,27 @@ from nas.supernet import Supernet, extract
 
 LOSS = losses.make_loss('softmax', label_smoothing=0.1)
 OPTIMIZER = {'name': 'sgd', 'momentum': 0.9}
+
+
+class Case(NamedTuple):
+  """A space to search and what a device gets of a batch: clips of (frames, size)."""
+
+  options: Mapping
+  classes: int
+  clips: int
+  shape: tuple[int, int]
+
+  def space(self):
+    return movinet.make_space(**self.options)
+
+  def batch(self, devices: int = 1):
+    return make_batch(self.clips * devices, *self.shape, self.classes)
+
+
+CASES = {
+  'quick': Case(quickstart.get_config().space.to_dict(), 4, 8, (12, 32)),
+  'a2': Case(a2_config.get_config('a2').space.to_dict(), 600, 2, (8, 112)),
+}
 
 
 def make_batch(count, frames, size, classes) -> dict:
@@ -42,29 +73,18 @@ def make_batch(count, frames, size, classes) -> dict:
   }
 
 
-def step() -> dict:
+def gradients(case: Case) -> dict:
   """Gradients of the supernet on the largest network against those of it alone."""
-  space = movinet.make_space(**quickstart.get_config().space.to_dict())
-  return compare_largest(space, make_batch(8, 12, 32, 4), classes=4)
-
-
-def a2() -> dict:
-  """The same for A2's space, on 8 frames of 112²."""
-  space = movinet.make_space(**a2_config.get_config('a2').space.to_dict())
-  return compare_largest(space, make_batch(2, 8, 112, 600), classes=600)
-
-
-def compare_largest(space, batch, classes) -> dict:
-  net = Supernet(space, classes)
+  space, batch = case.space(), case.batch()
+  net = Supernet(space, case.classes)
   params = jax.jit(net.init)(jax.random.key(0))
-  choices = jnp.asarray(space.largest())
-  rng_choices = jnp.asarray(_find_average(space))
+  largest, average = jnp.asarray(space.largest()), jnp.asarray(_find_average(space))
 
   def shared(params, choices, batch):
     forward = oneshot.make_forward(net, choices)
     return steps.make_gradients(forward, LOSS)(params, {}, batch, None)[0]
 
-  model = mj.create('movinet', classes, spec=space.decode(space.largest()))
+  model = mj.create('movinet', case.classes, spec=space.decode(space.largest()))
   variables = extract(net, params, space.largest())
 
   def alone(variables, batch):
@@ -78,40 +98,84 @@ def compare_largest(space, batch, classes) -> dict:
     return jax.grad(objective)(variables['params'])
 
   one, one_secs = compile_program(alone, variables, batch)
-  many, many_secs = compile_program(shared, params, choices, batch)
+  many, many_secs = compile_program(shared, params, largest, batch)
   calls = {
     'alone': lambda: one(variables, batch),
-    'shared': lambda: many(params, choices, batch),
-    'shared_on_average_network': lambda: many(params, rng_choices, batch),
+    'shared': lambda: many(params, largest, batch),
+    'shared_on_average_network': lambda: many(params, average, batch),
   }
-  times = time_in_turns(calls, rounds=25)
+  return _compare(calls, {'alone': (one, one_secs), 'shared': (many, many_secs)})
+
+
+def whole(case: Case) -> dict:
+  """A step of the search with one candidate against a training step of the largest network.
+
+  Both learn from a batch, and give answers for another as large: the search for its policy,
+  training for nothing.
+  """
+  space, batch = case.space(), case.batch()
+  both, place = {**batch, 'valid': batch}, mesh.make_mesh(jax.devices()[:1])
+  cost = movinet.make_cost_table(space, num_classes=case.classes)
+  net = Supernet(space, case.classes)
+  options = {'candidates': 1, 'optimizer': OPTIMIZER}
+  search = oneshot.make_search_step(net, Objective(cost), LOSS, place, **options)
+  settings = oneshot.make_settings(space.space, target=cost.bounds[1] / 2)
+  state = oneshot.make_state(net, settings, OPTIMIZER)
+  model = mj.create('movinet', case.classes, spec=space.decode(space.largest()))
+  tx = optimizers.make_optimizer(
+    batch_size=case.clips, total_steps=100, warmup_steps=0, **OPTIMIZER
+  )
+  learn = steps.make_train_step(model, tx, LOSS, seed=0)
+  answer = steps.make_eval_step(model)
+
+  def train(state, batch):
+    state, metrics = learn(state, batch)
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    return state, metrics, answer(variables, batch['valid']['video'])
+
+  start = make_state(mj.init(model, jax.random.key(0), (1, 1, 32, 32, 3)), tx)
+  one, one_secs = compile_program(train, start, both)
+  many, many_secs = compile_program(search, state, both)
+  states = itertools.cycle(
+    # Other steps draw other networks.
+    [state.replace(step=jnp.int32(step)) for step in range(1000, 1020)]
+  )
+  calls = {
+    'alone': lambda: one(start, both),
+    'shared': lambda: many(next(states), both),
+  }
+  return _compare(calls, {'alone': (one, one_secs), 'shared': (many, many_secs)})
+
+
+def _compare(calls, programs) -> dict:
+  times = time_in_turns(calls, rounds=25, budget_secs=60)
   temp = {
     name: program.memory_analysis().temp_size_in_bytes / 1e6
-    for name, program in (('alone', one), ('shared', many))
+    for name, (program, _) in programs.items()
   }
   return {
     **{f'{name}_ms': round(ms, 1) for name, ms in times.items()},
     'time_ratio': round(times['shared'] / times['alone'], 2),
     **{f'{name}_temporary_mb': round(mb, 1) for name, mb in temp.items()},
     'memory_ratio': round(temp['shared'] / temp['alone'], 2),
-    'alone_compile_secs': round(one_secs, 1),
-    'shared_compile_secs': round(many_secs, 1),
+    **{f'{name}_compile_secs': round(secs, 1) for name, (_, secs) in programs.items()},
   }
 
 
 def _find_average(space):
   """Of 200 random networks, that whose cost is nearest to their mean."""
-  import numpy as np
-
   rng = np.random.default_rng(0)
   drawn = np.stack([space.space.sample(rng) for _ in range(200)])
   costs = movinet.make_cost_table(space).count(drawn)
   return drawn[np.argmin(np.abs(costs - costs.mean()))]
 
 
-def buffers() -> dict:
-  """Supplement A.3, Table 1: memory of clips whole, and in halves through buffers."""
-  options = quickstart.get_config().space.to_dict()
+def buffers(case: Case) -> dict:
+  """Supplement A.3, Table 1: memory of clips whole, and in halves through buffers.
+
+  Of the quickstart's space, whatever the case, for networks have to be streams.
+  """
+  options = dict(CASES['quick'].options)
   options |= {'kernels': ((1, 3, 3), (3, 3, 3)), 'depth': 2}
   net = Supernet(movinet.make_space(**options), 4)
   params = jax.eval_shape(net.init, jax.random.key(0))
@@ -139,59 +203,76 @@ def buffers() -> dict:
   return {**result, **ratios}
 
 
-def estimate(topology: str, which: str = 'quick') -> dict:
+def estimate(case: Case, topology: str) -> dict:
   """Compiles the whole search step for TPUs that are not here, one candidate each."""
-  import os
-
-  from jax.experimental import topologies
-
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')  # Nobody need be asked what is here.
   devices = topologies.get_topology_desc(platform='tpu', topology_name=topology).devices
-  place = mesh.make_mesh(devices)
-  config, dtype = quickstart.get_config(), jnp.float32
-  if which == 'a2':
-    config, dtype = a2_config.get_config('a2'), jnp.bfloat16
-  space = movinet.make_space(**config.space.to_dict())
-  classes, clips = (600, (4, 8, 112)) if which == 'a2' else (4, (8, 12, 32))
-  net, cost = Supernet(space, classes, dtype=dtype), movinet.make_cost_table(space)
+  place, space = mesh.make_mesh(devices), case.space()
+  net = Supernet(space, case.classes, dtype=jnp.bfloat16)
+  cost = movinet.make_cost_table(space, num_classes=case.classes)
   options = {'candidates': len(devices), 'optimizer': OPTIMIZER}
   step = oneshot.make_search_step(net, Objective(cost), LOSS, place, **options)
   settings = oneshot.make_settings(space.space, target=cost.bounds[1] / 2)
   state = jax.eval_shape(lambda: oneshot.make_state(net, settings, OPTIMIZER))
-  batch = jax.eval_shape(
-    lambda: make_batch(clips[0] * len(devices), *clips[1:], classes)
+  batch = jax.eval_shape(lambda: case.batch(len(devices)))
+  state, batch = (
+    jax.tree.map(
+      lambda x, s=sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree
+    )
+    for tree, sharding in (
+      (state, mesh.replicated(place)),
+      ({**batch, 'valid': batch}, mesh.split(place)),
+    )
   )
-  put = lambda tree, sharding: jax.tree.map(  # noqa: E731
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-  )
-  batch = put({**batch, 'valid': batch}, mesh.split(place))
-  program, secs = compile_program(step, put(state, mesh.replicated(place)), batch)
-  memory, text = program.memory_analysis(), program.as_text()
+  program, secs = compile_program(step, state, batch)
+  memory, reduced = program.memory_analysis(), _count_reduced(program.as_text())
   return {
-    'space': which,
     'topology': topology,
     'compile_secs': round(secs),
     'temporary_mb_a_device': round(memory.temp_size_in_bytes / 1e6, 1),
     'arguments_mb_a_device': round(memory.argument_size_in_bytes / 1e6, 1),
-    'all_reduces': text.count(' all-reduce(') + text.count(' all-reduce-start('),
-    'gradient_mb': round(
-      sum(x.size * 4 for x in jax.tree.leaves(state.params)) / 1e6, 2
+    'code_mb': round(memory.generated_code_size_in_bytes / 1e6, 1),
+    'all_reduces': len(reduced),
+    'all_reduce_mb': round(sum(reduced) / 1e6, 2),
+    'weights_mb': round(
+      sum(4 * x.size for x in jax.tree.leaves(state.params)) / 1e6, 2
     ),
   }
 
 
-PARTS = {'step': step, 'buffers': buffers, 'a2': a2}
+def _count_reduced(text: str) -> list[int]:
+  """Bytes of what each all-reduce of a program reduces."""
+  lines = re.findall(r'= ([^"\n]*?) all-reduce(?:-start)?\(', text)
+  arrays = r'(f32|bf16|s32|u32|pred)\[([\d,]*)\]'
+  return [
+    sum(
+      {'bf16': 2, 'pred': 1}.get(kind, 4)
+      * math.prod(map(int, filter(None, dims.split(','))))
+      for kind, dims in re.findall(arrays, line)
+    )
+    for line in lines
+  ]
+
+
+PARTS = {'gradients': gradients, 'whole': whole, 'buffers': buffers}
 
 
 def main(names):
+  which = 'quick'
+  if names and names[0] in CASES:
+    which, *names = names
+  case = CASES[which]
   if names[:1] == ['tpu']:
-    print(json.dumps({'benchmark': 'search_tpu', **estimate(*names[1:])}))
+    if len(names) != 2:
+      raise SystemExit('say for which TPUs, such as: tpu v5e:4x4')
+    row = {'benchmark': 'search_tpu', 'space': which, **estimate(case, names[1])}
+    print(json.dumps(row))
     return
-  for name in names or ('step', 'buffers'):
+  for name in names or PARTS:
     if name not in PARTS:
-      raise SystemExit(f'no part {name!r}; there are {", ".join(PARTS)}')
-    row = {'benchmark': f'search_{name}', **PARTS[name](), **describe_machine()}
-    print(json.dumps(row), flush=True)
+      raise SystemExit(f'no part {name!r}; there are {", ".join(PARTS)}, tpu')
+    row = {'benchmark': f'search_{name}', 'space': which, **PARTS[name](case)}
+    print(json.dumps({**row, **describe_machine()}), flush=True)
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import launch
 
-_NOT_VERBS = {'main', 'arguments', 'config', 'parts'}
+_NOT_VERBS = {'main', 'arguments', 'config', 'parts', 'plan', 'outcome'}
 
 
 def list_verbs() -> dict[str, str]:

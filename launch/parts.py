@@ -45,7 +45,7 @@ def check_config(
   Args:
     needed: keys that there must be, such as 'loop.total_steps'.
     late: what the sections may say whose functions are called late.
-    sizes: keys that are numbers of clips.
+    sizes: keys that are counts.
 
   Raises:
     ValueError: for the first thing that is wrong.
@@ -58,12 +58,21 @@ def check_config(
       here = here[name]
   for key in sizes:
     if type(config[key]) is not int or config[key] < 1:
-      raise ValueError(
-        f'{key} is {config[key]!r}; wanted a whole number of clips, 1 or more'
-      )
+      raise ValueError(f'{key} is {config[key]!r}; wanted a whole number, 1 or more')
   for section, known in late.items():
     for key in config[section]:
       check_name(key, known, f'key of {section}')
+
+
+def check_loss(name: str, source: data.Source):
+  """Raises a ValueError for a loss of videos with another number of labels."""
+  wanted = 'sigmoid' if source.multi_label else 'softmax'
+  if name != wanted:
+    several = 'several labels' if source.multi_label else 'one label'
+    raise ValueError(
+      f'videos of this data have {several}, for which loss.name is {wanted!r}; '
+      f'got {name!r}'
+    )
 
 
 def claim(cfg: Mapping, folder: Path, free: Collection[str]) -> bool:

@@ -125,13 +125,7 @@ def train(cfg: dict, folder: str):
 
 def _check_fit(cfg, source, evaluated):
   """Finds before the first step what would only fail at the first evaluation."""
-  loss, wanted = cfg['loss']['name'], 'sigmoid' if source.multi_label else 'softmax'
-  if loss != wanted:
-    several = 'several labels' if source.multi_label else 'one label'
-    raise ValueError(
-      f'videos of this data have {several}, for which loss.name is {wanted!r}; '
-      f'got {loss!r}'
-    )
+  parts.check_loss(cfg['loss']['name'], source)
   best = cfg['checkpoints'].get('best_metric')
   if best and evaluated is not None:
     known = evaluation.list_metrics(len(source.labels), source.multi_label)

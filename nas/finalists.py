@@ -5,6 +5,8 @@ good each would be trained alone, only training tells. Random networks of equal 
 control that a search has to beat (Yu et al., 2019; Li and Talwalkar, 2019).
 """
 
+import dataclasses
+import numbers
 from collections.abc import Callable, Iterable
 
 import jax
@@ -16,6 +18,41 @@ from nas.cost import CostTable
 from nas.space import Space
 
 _TRIES = 200_000  # random networks looked at for those of equal cost
+_ABSENT = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """How much is compared.
+
+  Attributes:
+    neighbours: networks that differ in one decision, the most probable ones.
+    control: random networks.
+    band: their cost differs from the found one's by at most this share.
+    batches: batches of clips that all are run on, at most.
+    top: finalists that are written as files of their own, best reward first.
+
+  Raises:
+    ValueError: a number out of its range.
+  """
+
+  neighbours: int = 16
+  control: int = 16
+  band: float = 0.05
+  batches: int = 16
+  top: int = 5
+
+  def __post_init__(self):
+    for name, least in (('neighbours', 0), ('control', 0), ('batches', 1), ('top', 0)):
+      value = getattr(self, name)
+      if type(value) is not int or value < least:
+        raise ValueError(
+          f'{name} of finalists is {value!r}, wanted a whole number, {least} or more'
+        )
+    if not isinstance(self.band, numbers.Real) or not 0 <= self.band < 1:
+      raise ValueError(
+        f'band of finalists is {self.band!r}, wanted a share of the cost in [0, 1)'
+      )
 
 
 def compare(
@@ -24,68 +61,97 @@ def compare(
   cost: CostTable,
   chosen: np.ndarray,
   probabilities: np.ndarray,
+  limits: Limits,
   *,
-  neighbours: int = 16,
-  control: int = 16,
-  band: float = 0.05,
   seed: int = 0,
 ) -> tuple[list[dict], list[dict]]:
   """Rows of the found network and its neighbours, best reward first, and of the control.
+
+  A row is a network's choices [D], accuracy, reward and cost; a neighbour's says what is
+  changed in it, by path.
 
   Args:
     judge: choices [K, D] -> (accuracies [K], rewards [K]).
     chosen: [D], the found network.
     probabilities: [D, N] of the policy.
-    neighbours: how many networks that differ in one decision, the most probable ones.
-    control: how many random networks.
-    band: their cost differs from the found one's by at most this share.
   """
-  near = list_neighbours(space, chosen, probabilities, neighbours)
-  rng = np.random.default_rng(seed)
-  drawn = draw_in_band(space, cost, rng, int(cost.count(chosen)), band, control)
-  everyone = np.stack([space.canonical(chosen), *near, *drawn])
+  chosen = space.canonical(chosen)
+  near = list_neighbours(space, chosen, probabilities, limits.neighbours)
+  rng, centre = np.random.default_rng(seed), int(cost.count(chosen))
+  drawn = draw_in_band(space, cost, rng, centre, limits.band, limits.control, chosen)
+  everyone = np.stack([chosen, *near, *drawn])
   accuracy, reward = judge(everyone)
   rows = [
-    {'accuracy': float(a), 'reward': float(r), 'cost': int(c)}
-    for a, r, c in zip(accuracy, reward, cost.count(everyone), strict=True)
+    {'choices': choices, 'accuracy': float(a), 'reward': float(r), 'cost': int(c)}
+    for choices, a, r, c in zip(
+      everyone, accuracy, reward, cost.count(everyone), strict=True
+    )
   ]
   before = space.describe(chosen)
-  for row, choices in zip(rows, everyone[: 1 + len(near)], strict=False):
-    after = space.describe(choices)
-    row['changed'] = {k: v for k, v in after.items() if before.get(k, _NOTHING) != v}
+  for row in rows[: 1 + len(near)]:
+    after = space.describe(row['choices'])
+    row['changed'] = {k: v for k, v in after.items() if before.get(k, _ABSENT) != v}
   near_rows = sorted(rows[: 1 + len(near)], key=lambda row: -row['reward'])
   return near_rows, rows[1 + len(near) :]
 
 
-_NOTHING = object()
-
-
 def list_neighbours(space, chosen, probabilities, count: int) -> list[np.ndarray]:
-  """Networks that differ from one in a single open decision, the most probable first."""
-  chosen = space.canonical(chosen)
+  """Networks that differ from one in a single open decision, the most probable first.
+
+  What such a change opens is decided as the policy would: its most probable choices.
+  """
   opened, found = space.is_open(chosen), []
+  likely = np.where(opened, chosen, probabilities.argmax(-1))
   for n, size in enumerate(space.sizes):
     for choice in range(size) if opened[n] else ():
       if choice != chosen[n]:
-        other = chosen.copy()
+        other = likely.copy()
         other[n] = choice
         odds = np.log(probabilities[n, choice]) - np.log(probabilities[n, chosen[n]])
         found.append((-odds, n, choice, space.canonical(other)))
   return [other for *_, other in sorted(found, key=lambda f: f[:3])[:count]]
 
 
-def draw_in_band(space, cost, rng, centre: int, band: float, count: int):
-  """Up to `count` distinct uniform networks whose cost is within a share of `centre`."""
-  found = {}
-  for _ in range(_TRIES // 1000):
-    drawn = rng.integers(space.sizes, size=(1000, len(space)))
-    near = np.abs(cost.count(drawn) - centre) <= band * centre
-    for choices in drawn[near]:
+def draw_in_band(space, cost, rng, centre: int, band: float, count: int, besides):
+  """Up to `count` distinct random networks whose cost is within a share of `centre`.
+
+  Uniform ones, as long as enough of them have such a cost; then by random walks, each from
+  a network of its own, that go towards the band and stay inside it.
+
+  Args:
+    besides: [D], a network not to draw.
+  """
+  limit, found = band * centre, {}
+  besides = space.canonical(besides).tobytes()
+
+  def keep(drawn):
+    for choices in drawn[np.abs(cost.count(drawn) - centre) <= limit]:
       canonical = space.canonical(choices)
-      found.setdefault(canonical.tobytes(), canonical)
-      if len(found) == count:
-        return list(found.values())
+      if canonical.tobytes() != besides and len(found) < count:
+        found.setdefault(canonical.tobytes(), canonical)
+
+  for _ in range(_TRIES // 1000):
+    if len(found) == count:
+      break
+    keep(rng.integers(space.sizes, size=(1000, len(space))))
+  if len(found) < count:
+    keep(_walk_into_band(space, cost, rng, centre, limit, 2 * count))
   return list(found.values())
+
+
+def _walk_into_band(space, cost, rng, centre, limit, count) -> np.ndarray:
+  """Ends of walks [count, D]: uniform over the band, the more steps the nearer."""
+  walkers = rng.integers(space.sizes, size=(count, len(space)))
+  away, rows = np.abs(cost.count(walkers) - centre), np.arange(count)
+  for _ in range(20 * len(space)):
+    moved = walkers.copy()
+    for _ in range(2):  # of which one may make up for the other
+      decisions = rng.integers(len(space), size=count)
+      moved[rows, decisions] = rng.integers(space.sizes[decisions])
+    distance = np.abs(cost.count(moved) - centre)
+    taken = distance <= np.maximum(away, limit)
+    walkers[taken], away[taken] = moved[taken], distance[taken]
+  return walkers
 
 
 def make_judge(supernet, params, reward: Callable, batches: Iterable):

@@ -7,6 +7,7 @@ tried anew: nothing is missing and nothing is there twice.
 
 import dataclasses
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,7 +63,9 @@ class SampleWriter:
   def write(self, step: int) -> list[tuple[int, np.ndarray]]:
     """Writes what was added, whole or not at all; returns the policies kept and their steps."""
     rows, self._rows = jax.device_get(self._rows), []
-    kept = [(n, s['probabilities']) for n, s in rows if n % self._every == 0]
+    kept = [
+      (n, s['probabilities']) for n, s in rows if self._every and n % self._every == 0
+    ]
     if not rows or jax.process_index():
       return kept
     choices = np.concatenate([s['choices'] for _, s in rows])
@@ -89,12 +92,18 @@ def read_samples(folder: Path, last: int):
   """Reads the parts up to a step: (Samples, (steps [S], probabilities [S, D, N])).
 
   None for what there is none of.
+
+  Raises:
+    ValueError: a part is damaged.
   """
   files = [f for f in sorted(folder.glob('*.npz')) if int(f.stem) <= last]
   parts = []
   for file in files:
-    with np.load(file) as arrays:
-      parts.append(dict(arrays))
+    try:
+      with np.load(file) as arrays:
+        parts.append(dict(arrays))
+    except (ValueError, zipfile.BadZipFile) as error:
+      raise ValueError(f'{file} is damaged: {error}') from error
   if not parts:
     return None, None
   joined = {

@@ -14,7 +14,6 @@ import dataclasses
 import difflib
 import functools
 import hashlib
-import itertools
 import json
 import math
 import operator
@@ -270,11 +269,19 @@ def _enumerate(node) -> Iterator[tuple[int, ...]]:
       for inside in _enumerate(child):
         yield (i, *before, *inside, *after)
   elif isinstance(node, (Mapping, tuple)):
-    parts = [list(_enumerate(child)) for _, child in _children(node)]
-    for combined in itertools.product(*parts):
-      yield sum(combined, ())
+    yield from _enumerate_all([child for _, child in _children(node)])
   else:
     yield ()
+
+
+def _enumerate_all(nodes) -> Iterator[tuple[int, ...]]:
+  """The same for several nodes side by side, without a list of any."""
+  if not nodes:
+    yield ()
+    return
+  for first in _enumerate(nodes[0]):
+    for rest in _enumerate_all(nodes[1:]):
+      yield first + rest
 
 
 def _decode(node, numbers):

@@ -122,7 +122,7 @@ class Supernet:
 
   def count_hidden(self, expand: int) -> int:
     """Channels inside a squeeze-excitation."""
-    return movinet.round_to_8(0.25 * self.squeezes * expand)
+    return movinet.count_hidden(self.space.base.se, expand)
 
   # Running one network.
 

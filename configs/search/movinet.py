@@ -13,7 +13,8 @@ From the supplement: 90 epochs, multiply-adds as the cost, the absolute reward, 
 part of the training split, φ = 0 for A2. Targets are what it prints as GFLOPs of each
 network. Inferred: whole φ for the others (their heads' widths grow like that), the share
 held out, batch sizes, 16 frames a clip (A.3 searches A0 so), and TuNAS's defaults for all
-that the supplement does not say, its rates scaled from batches of 4,096.
+that the supplement does not say, its rates scaled from batches of 4,096. Of the released
+networks few layers lie in the spaces of whole φ but A2's: see docs/search.md.
 """
 
 import ml_collections
@@ -51,8 +52,10 @@ def get_config(variant: str = 'a2') -> ml_collections.ConfigDict:
       conv='2plus1d',
       se_kind='2plus3d',
       causal=True,
+      positions=name in ('a3', 'a4', 'a5'),
       activation='hard_swish',
       gate='hard_sigmoid',
+      head_activation='hard_swish' if name in ('a1', 'a4') else 'swish',
     )
   cfg.supernet = {'dtype': 'bfloat16', 'remat': True}
   directory = 'data/k600/kinetics/600/1.0.0'  # what `movinet build-data` wrote

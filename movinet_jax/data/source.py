@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import numbers
 import os
 from collections.abc import Sequence
 
@@ -99,6 +100,10 @@ def split_source(
   Raises:
     SourceError: one of them would be empty.
   """
+  if not isinstance(share, numbers.Real) or not 0 < share < 1:
+    raise SourceError(
+      f'the share held out is {share!r}: both parts need some, so a number between 0 and 1'
+    )
   count = round(share * len(source))
   if not 0 < count < len(source):
     raise SourceError(

@@ -6,6 +6,7 @@ import importlib
 import json
 import pathlib
 import pkgutil
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -109,7 +110,7 @@ def load_spec(path, family: str):
   """Reads an architecture of a family.
 
   Raises:
-    ValueError: the file is not a spec, or is one of another family.
+    ValueError: there is no such file, it is not a spec, or is one of another family.
   """
   found, spec = read_spec(path)
   if found != family:
@@ -121,14 +122,29 @@ def read_spec(path):
   """Reads an architecture: (family, its Spec).
 
   Raises:
-    ValueError: the file is not a spec.
+    ValueError: there is no such file, or it is not a spec; says what such a file is.
   """
   try:
-    data = json.loads(pathlib.Path(path).read_text())
-    family, spec = data['family'], data['spec']
-  except (ValueError, KeyError, TypeError) as e:  # text, JSON or table it is not
-    raise ValueError(f'{path} is not an architecture file: {e!r}') from e
-  try:
-    return family, from_json(find(families(), family, 'family').Spec, spec)
-  except (ValueError, TypeError) as e:
-    raise ValueError(f'{path}: {e}') from e
+    return _parse_spec(pathlib.Path(path).read_text())
+  except OSError as e:
+    wrong = f'{path} cannot be read: {e.strerror}'
+  except ValueError as e:  # of the text's encoding and of JSON too
+    wrong = f'{path} is not an architecture file: {e}'
+  raise ValueError(
+    f'{wrong}; such a file is the found.json of a search, or JSON of the form '
+    '{"family": "movinet", "spec": {…}}'
+  )
+
+
+def _parse_spec(text):
+  data = json.loads(text)
+  if not isinstance(data, dict):
+    raise ValueError(f'it holds {reprlib.repr(data)}, wanted a table')
+  for key, kind in (('family', str), ('spec', dict)):
+    if key not in data:
+      raise ValueError(f'it has no {key!r}, but {reprlib.repr(list(data))}')
+    if not isinstance(data[key], kind):
+      wanted = 'a name' if kind is str else 'a table'
+      raise ValueError(f'its {key!r} is {reprlib.repr(data[key])}, wanted {wanted}')
+  family = data['family']
+  return family, from_json(find(families(), family, 'family').Spec, data['spec'])

@@ -78,9 +78,12 @@ class Spec:
     check_name(self.se, layers.SE_KINDS, 'squeeze-excite')
     for name in (self.activation, self.gate, self.head_activation):
       ops.get_activation(name)
-    check_at_least_1(
-      **{k: getattr(self, k) for k in ('stem', 'project', 'head', 'frames')}
-    )
+    sizes = ('stem', 'project', 'head', 'frames', 'resolution', 'frame_stride')
+    check_at_least_1(**{name: getattr(self, name) for name in sizes})
+    if self.positions and (not self.causal or self.se == '2d'):
+      raise ValueError(
+        "positions are of a stream's past: they need causal=True, and se '3d' or '2plus3d'"
+      )
     if not self.blocks or not all(block.layers for block in self.blocks):
       raise ValueError('a MoViNet needs at least one block, each with a layer')
 
@@ -343,9 +346,8 @@ class Bottleneck(nn.Module):
     return parts
 
   def _squeeze_excite(self):
-    ratio = 0.5 if self.spec.se == '2plus3d' else 0.25
     return layers.SqueezeExcite(
-      hidden=round_to_8(ratio * self.layer.expand),
+      hidden=count_hidden(self.spec.se, self.layer.expand),
       kind=self.spec.se,
       causal=self.spec.causal,
       positions=self.spec.positions,
@@ -495,6 +497,11 @@ def round_to_8(value: float) -> int:
   """
   rounded = max(8, int(value + 4) // 8 * 8)
   return rounded + 8 if rounded < 0.9 * value else rounded
+
+
+def count_hidden(se: str, expand: int) -> int:
+  """Channels inside a squeeze-excitation of so many; twice as many where it sees both."""
+  return round_to_8((0.5 if se == '2plus3d' else 0.25) * expand)
 
 
 def _check_input(spec: Spec, x: jax.Array, state) -> None:

@@ -213,15 +213,20 @@ def load_variables(
 
   Returns:
     ({'params', 'batch_stats'}, meta), host arrays.
+
+  Raises:
+    FileNotFoundError: if there is no such checkpoint.
+    ValueError: if it is not of a trained network, but of a search.
   """
   step = find_step(directory, which, metric, mode)
   path = Path(os.path.abspath(directory)) / str(step) / 'state'
+  shapes = _read_shapes(path)
+  _check_trained(shapes, path.parent)
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   with ocp.StandardCheckpointer() as reader:
     # Saved on whatever devices there were; read on this machine's first one.
     wanted = jax.tree.map(
-      lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here),
-      _read_shapes(path),
+      lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), shapes
     )
     tree = reader.restore(path, wanted)
   source = tree['ema'] if ema else tree
@@ -310,6 +315,18 @@ def _from_tree(like, tree):
   flat = traverse_util.flatten_dict(template, keep_empty_nodes=True)
   flat.update(traverse_util.flatten_dict(tree))
   return serialization.from_state_dict(like, traverse_util.unflatten_dict(flat))
+
+
+def _check_trained(saved, path):
+  # All TrainStates have averages. The params of a search are weights that all of its
+  # networks share, so they are no network's, averaged or not.
+  if 'ema' in saved:
+    return
+  raise ValueError(
+    f'The checkpoint {path} holds no trained network (it has: '
+    f'{", ".join(sorted(saved))}). If it is of a search, train the network that the '
+    'search found first: movinet train --spec=FOLDER_OF_THE_SEARCH/found.json'
+  )
 
 
 def _describe(arrays, name):

@@ -193,11 +193,19 @@ def make_gradients(forward, loss, *, subclips: int = 1, boundary: str = 'exact')
 
   Args are those of `make_run` and of `make_train_step`.
   """
-  check_name(boundary, ('exact', 'truncated'), 'boundary')
+  check_subclips(subclips, boundary)
   run = make_run(forward, subclips=subclips)
   if subclips > 1 and boundary == 'truncated':
     return functools.partial(_truncated_gradients, forward, loss, subclips)
   return functools.partial(_clip_gradients, loss, run)
+
+
+def check_subclips(subclips: int, boundary: str, frames: int | None = None):
+  """Raises a ValueError for sub-clips that cannot be, also of clips of so many frames."""
+  _check_counts(subclips=subclips)
+  check_name(boundary, ('exact', 'truncated'), 'boundary')
+  if frames is not None:
+    _count_frames(frames, subclips)
 
 
 def _clip_gradients(loss, run, params, stats, batch, key):
@@ -215,7 +223,7 @@ def _run_whole(forward, params, stats, video, key):
 
 
 def _run_subclips(subclips, forward, params, stats, video, key):
-  frames = _subclip_frames(video, subclips)
+  frames = _count_frames(video.shape[1], subclips)
   carry = _start(forward, params, stats, video[:, :frames], key)
 
   @functools.partial(jax.checkpoint, prevent_cse=False)
@@ -229,7 +237,7 @@ def _run_subclips(subclips, forward, params, stats, video, key):
 
 def _truncated_gradients(forward, loss, subclips, params, stats, batch, key):
   video = batch['video']
-  frames = _subclip_frames(video, subclips)
+  frames = _count_frames(video.shape[1], subclips)
   start = _start(forward, params, stats, video[:, :frames], key)
 
   def body(carry, index):
@@ -250,11 +258,11 @@ def _truncated_gradients(forward, loss, subclips, params, stats, batch, key):
   return jax.tree.map(lambda g: g / subclips, total), stats, value / subclips, logits
 
 
-def _subclip_frames(video, subclips):
-  frames, left = divmod(video.shape[1], subclips)
+def _count_frames(whole: int, subclips: int) -> int:
+  frames, left = divmod(whole, subclips)
   if left or not frames:
     raise ValueError(
-      f'A clip of {video.shape[1]} frames cannot be run as {subclips} sub-clips of '
+      f'A clip of {whole} frames cannot be run as {subclips} sub-clips of '
       'equal length; choose a number of sub-clips that divides it.'
     )
   return frames

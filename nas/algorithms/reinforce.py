@@ -101,7 +101,7 @@ class Reinforce:
   def __post_init__(self):
     if not len(self.space):
       raise ValueError('the space has no decisions: there is nothing to search')
-    for name, (fits, wanted) in _RANGES.items():
+    for name, (fits, wanted) in RANGES.items():
       value = getattr(self, name)
       if isinstance(value, jax.Array):
         continue  # perhaps traced: its value is not known here
@@ -191,14 +191,14 @@ class Reinforce:
 
   def rate(self, step) -> jax.Array:
     """Of the update that follows `step` others."""
-    begin = self._count_steps(self.delay)
+    begin = self.count_steps(self.delay)
     progress = (step - begin) / jnp.maximum(self.total_steps - begin, 1)
     grown = self.learning_rate * self.growth ** jnp.clip(progress, 0, 1)
     return jnp.where(step < begin, 0.0, grown)
 
   def warmup(self, step, fraction) -> jax.Array:
     """The probability that a warm-up over a fraction of the steps decides."""
-    end = self._count_steps(fraction)
+    end = self.count_steps(fraction)
     return jnp.where(step < end, 1 - step / jnp.maximum(end, 1), 0.0)
 
   def log_prob(self, state: State, choices: jax.Array) -> jax.Array:
@@ -251,7 +251,7 @@ class Reinforce:
       reward_weight=momentum * state.reward_weight + (1 - momentum),
     )
 
-  def _count_steps(self, fraction):
+  def count_steps(self, fraction):
     return jnp.round(jnp.asarray(fraction, jnp.float32) * self.total_steps)
 
   def _scores(self, logits):
@@ -288,7 +288,7 @@ _POSITIVE = (lambda value: 0 < value < math.inf, 'more than 0')
 _FRACTION = (lambda value: 0 <= value <= 1, 'a fraction of the steps, from 0 to 1')
 _DECAY = (lambda value: 0 <= value < 1, 'at least 0 and less than 1')
 # What a hyperparameter may be, and how that is said.
-_RANGES = {
+RANGES = {
   'learning_rate': _POSITIVE,
   'total_steps': (
     lambda value: 1 <= value < math.inf and value % 1 == 0,

@@ -2,49 +2,83 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from nas.report.html import Html, figure, format_amount, join, key, tag
+from nas.report.html import (
+  COUNTS,
+  PLAIN,
+  Html,
+  Units,
+  figure,
+  join,
+  key,
+  pick_unit,
+  tag,
+)
 
 COLOURS = 8  # in style.css; a ninth line has the first one's again
+# Of a letter of the size that numbers have, in a font as wide as any that is usual.
+LETTER_WIDTH = 7.8
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-  """Values from `low` to `high`, drawn from `start` to `end`."""
+  """Values from `low` to `high`, drawn from `start` to `end`, written in `units`."""
 
   low: float
   high: float
   start: float
   end: float
+  units: Units = PLAIN
 
   def __call__(self, values):
     share = (np.asarray(values, float) - self.low) / (self.high - self.low)
     return self.start + share * (self.end - self.start)
 
-  def ticks(self) -> list[float]:
-    """Round values, four to eight of them."""
-    span = self.high - self.low
-    step = 10 ** math.floor(math.log10(span / 4))
-    step *= max(m for m in (1, 2, 2.5, 5) if span / (m * step) >= 4)
-    first = math.ceil(self.low / step - 1e-9)
-    last = math.floor(self.high / step + 1e-9)
-    return [i * step for i in range(first, last + 1)]
+  def ticks(self) -> list[tuple[float, str]]:
+    """Four to eight values that are round in their unit, and how they are written.
+
+    All in one unit and with the digits that their step has: equal steps look equal.
+    """
+    size, name = pick_unit(self.units, max(abs(self.low), abs(self.high)))
+    low, high = self.low / size, self.high / size
+    power = math.floor(math.log10((high - low) / 4))
+    times = max(m for m in (1, 2, 2.5, 5) if (high - low) / (m * 10**power) >= 4)
+    digits = max(0, -power + (times == 2.5))
+    step = times * 10**power
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [
+      (i * step * size, f'{i * step:.{digits}f}{name}'.replace('-', '−'))
+      for i in range(first, last + 1)
+    ]
+
+  def widest(self) -> float:
+    """How wide the widest of its numbers is."""
+    return LETTER_WIDTH * max(len(said) for _, said in self.ticks())
 
 
-def make_axis(values, start: float, end: float, pad: float = 0.05) -> Axis:
+def make_axis(
+  values, start: float, end: float, pad: float = 0.05, units: Units = PLAIN
+) -> Axis:
   """An axis on which all arrays of values fit, with a share of room at both ends."""
   values = np.concatenate([np.ravel(np.asarray(v, float)) for v in values])
   low, high = float(values.min()), float(values.max())
   room = pad * (high - low) or (0 if high > low else 0.05 * abs(high) or 1.0)
-  return Axis(low - room, high + room, start, end)
+  return Axis(low - room, high + room, start, end, units)
 
 
-def svg(width, height, name: str, *inside, class_: str = 'chart') -> Html:
-  box = f'0 0 {width} {height}'
-  return tag('svg', *inside, viewBox=box, role='img', aria_label=name, class_=class_)
+def fit_width(x: Axis, y: Axis, width: float, right: Axis | None = None) -> Axis:
+  """x, as long as the numbers beside and below a chart leave room for."""
+  before = y.widest() + 8
+  after = max(x.widest() / 2, right.widest() + 10 if right else 0)
+  return dataclasses.replace(x, start=max(52, before), end=width - after - 4)
+
+
+def svg(width, height, name: str, *inside, class_='chart', style=None) -> Html:
+  named = {'viewBox': f'0 0 {width} {height}', 'role': 'img', 'aria_label': name}
+  return tag('svg', *inside, **named, class_=class_, style=style)
 
 
 def colour(i: int) -> str:
@@ -77,30 +111,25 @@ def _round(**places) -> dict[str, str]:
   return {name: f'{value:.1f}' for name, value in places.items()}
 
 
-def grid(
-  x: Axis,
-  y: Axis,
-  x_name: str,
-  right: Callable | None = None,
-  below: Callable = format_amount,
-) -> Html:
+def grid(x: Axis, y: Axis, x_name: str, right: Axis | None = None) -> Html:
   """Lines and numbers behind a chart.
 
   Args:
-    right: turns y into what a second axis says.
-    below: writes x.
+    right: a second axis for the heights of y.
   """
   parts = []
-  for value in y.ticks():
+  for value, said in y.ticks():
     at = y(value)
     parts.append(line(x.start, at, x.end, at, 'grid'))
-    parts.append(text(x.start - 6, at + 4, f'{value:.4g}', anchor='end'))
-    if right:
-      parts.append(text(x.end + 6, at + 4, right(value)))
-  for value in x.ticks():
+    parts.append(text(x.start - 6, at + 4, said, anchor='end'))
+  for value, said in right.ticks() if right else ():
+    at = right(value)
+    parts.append(line(x.end, at, x.end + 4, at, 'grid'))
+    parts.append(text(x.end + 8, at + 4, said))
+  for value, said in x.ticks():
     at = x(value)
     parts.append(line(at, y.start, at, y.start + 4, 'grid'))
-    parts.append(text(at, y.start + 17, below(value), anchor='middle'))
+    parts.append(text(at, y.start + 17, said, anchor='middle'))
   middle = (x.start + x.end) / 2
   return join([*parts, text(middle, y.start + 34, x_name, 'name', 'middle')])
 
@@ -111,16 +140,16 @@ def line_chart(
   *,
   start_step: float | None = None,
   level: tuple[float, str] | None = None,
-  right: Callable | None = None,
+  right: tuple[float, Units] | None = None,
   bounds: tuple[float, ...] = (),
 ) -> Html | None:
   """Values over steps, or None where there are none.
 
   Args:
     lines: name -> steps, values.
-    start_step: where the policy began to learn.
+    start_step: after which the policy learns.
     level: a value to compare with, and its name.
-    right: see `grid`.
+    right: what a second axis has for a value of 1, and its units.
     bounds: values that the chart shows in any case.
   """
   lines = {k: v for k, v in lines.items() if len(v[0])}
@@ -128,8 +157,12 @@ def line_chart(
     return None
   thin = [_thin(*series) for series in lines.values()]
   levels = [level[0]] if level else []
-  x = make_axis([t[0] for t in thin], 52, 428 if right else 472, pad=0)
   y = make_axis([*(t[2:] for t in thin), levels, bounds], 196, 12)
+  if right:
+    scale, units = right
+    right = Axis(y.low * scale, y.high * scale, y.start, y.end, units)
+  x = make_axis([t[0] for t in thin], 0, 480, pad=0, units=COUNTS)
+  x = fit_width(x, y, 480, right)
   parts = [grid(x, y, 'step', right)]
   for i, (steps, _) in enumerate(lines.values()):
     parts += _draw_series(
@@ -139,7 +172,7 @@ def line_chart(
     at = y(level[0])
     parts.append(line(x.start, at, x.end, at, 'level'))
     parts.append(text(x.start + 4, at - 5, level[1], 'mark'))
-  if start_step is not None and x.low < start_step < x.high:
+  if start_step is not None and x.low <= start_step <= x.high:
     parts.append(line(x(start_step), y.start, x(start_step), y.end, 'moment'))
   keys = [key(colour(i), k) for i, k in enumerate(lines)] if len(lines) > 1 else []
   return figure(name, svg(480, 236, name, *parts), *keys)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nas.report.charts import Axis, colour, svg, text
+from nas.report.charts import LETTER_WIDTH, Axis, colour, svg, text
 from nas.report.findings import Findings
 from nas.report.html import (
   Html,
@@ -43,6 +43,17 @@ def share_entropy(sizes: Sequence[int], table: np.ndarray) -> np.ndarray:
   entropy = -np.sum(inside * np.log(inside), axis=-1)
   most = np.log(np.asarray(sizes, float))
   return np.divide(entropy, most, out=np.zeros_like(entropy), where=most > 0)
+
+
+def mean_entropy(sizes: Sequence[int], table: np.ndarray) -> np.ndarray | None:
+  """[...] means of `share_entropy` over what has two choices or more; None if nothing.
+
+  What has one choice has no entropy to lose, and would make a policy look surer.
+  """
+  free = np.asarray(sizes) > 1
+  if not free.any():
+    return None
+  return share_entropy(sizes, table)[..., free].mean(axis=-1)
 
 
 def name_choices(space: Space) -> list[list[str]]:
@@ -122,12 +133,16 @@ def _gather_choices(findings: Findings) -> Choices:
   trained = None
   if samples is not None and len(samples):
     trained = count_trained(space, samples.choices) / len(samples)
-  chosen = _find_chosen(space, (findings.found or {}).get('choices', {}))
+  chosen = find_chosen(space, (findings.found or {}).get('choices', {}))
   return Choices(space, name_choices(space), policy, trained, chosen)
 
 
-def _find_chosen(space: Space, found: Mapping) -> dict[int, int]:
-  """Number of a decision -> the found choice, of those that matter in it."""
+def find_chosen(space: Space, found: Mapping) -> dict[int, int]:
+  """Number of a decision -> its choice, of values by path.
+
+  Raises:
+    ValueError: they are of another space.
+  """
   known = {d.path: n for n, d in enumerate(space.decisions)}
   chosen = {}
   for path, value in found.items():
@@ -135,11 +150,42 @@ def _find_chosen(space: Space, found: Mapping) -> dict[int, int]:
     texts = [json.dumps(v) for v in space.values[known[path]]] if path in known else []
     if json.dumps(value) not in texts:
       raise ValueError(
-        f'found choices are of another space: {path} is {json.dumps(value)}, the space '
-        f'has {" or ".join(texts) or "no such decision"}'
+        f'choices of another space: {path} is {json.dumps(value)}, the space has '
+        f'{" or ".join(texts) or "no such decision"}'
       )
     chosen[known[path]] = texts.index(json.dumps(value))
   return chosen
+
+
+def describe_changes(space: Space, changed: Mapping) -> str:
+  """Choices by path, each said once: those that a choice opens, within it.
+
+  Raises:
+    ValueError: they are of another space.
+  """
+  chosen = find_chosen(space, changed)
+  paths = {space.decisions[n].path: n for n in chosen}
+
+  def say(n: int) -> str:
+    row, choice = space.values[n], chosen[n]
+    said = format_choice(fill(row[choice], f'{space.decisions[n].path}:{choice}'))
+    if None in row and isinstance(row[choice], Mapping):
+      return f'kept ({said})' if said else 'kept'
+    return said
+
+  def fill(value, path: str):
+    """A choice, with what was chosen in it."""
+    if path in paths:
+      return say(paths[path])
+    if isinstance(value, Mapping):
+      return {key: fill(part, f'{path}/{key}') for key, part in value.items()}
+    if isinstance(value, tuple):
+      return tuple(fill(part, f'{path}/{i}') for i, part in enumerate(value))
+    return value
+
+  inside = {n for n in chosen if any(m in chosen for m, _ in space.decisions[n].needs)}
+  tops = sorted(chosen.keys() - inside)
+  return ', '.join(f'{space.decisions[n].path} → {say(n)}' for n in tops)
 
 
 def _take_moments(steps, table, most: int = 60):
@@ -163,8 +209,9 @@ def _list_least_trained(choices: Choices) -> Html:
 def _draw_entropies(choices: Choices) -> Html:
   if choices.policy is None:
     return missing('The policy has not been logged yet.')
+  names = [_name_decision(d.path) for d in choices.space.decisions]
   maps = [
-    _draw_entropy_map(choices.space, group or 'Others', members, *choices.policy)
+    _draw_entropy_map(choices, names, group or 'Others', members)
     for group, members in list_groups(choices.space).items()
   ]
   scale = tag('p', key('h0', 'decided'), key('h7', 'undecided'))
@@ -172,27 +219,33 @@ def _draw_entropies(choices: Choices) -> Html:
   return join([title, scale, tag('div', *maps, class_='charts')])
 
 
-def _draw_entropy_map(space, group, members, steps, table) -> Html:
+def _draw_entropy_map(choices: Choices, names, group: str, members) -> Html:
   """A row for each decision, darker the less it is decided, over the moments."""
-  shares = share_entropy(space.sizes[members], table[:, members])
+  steps, table = choices.policy
+  shares = share_entropy(choices.space.sizes[members], table[:, members])
   levels = np.clip((shares * 8).astype(int), 0, 7)
-  left, tall, wide = 128, 12, 340 / len(steps)
-  height = tall * len(members)
+  # Room for the names of all groups, so that all are drawn to one scale.
+  left = 8 + LETTER_WIDTH * max(map(len, names))
+  tall, wide = 18, 340 / len(steps)
+  width, height = round(left + 348), tall * len(members)
   cells = {}
   for row in range(len(members)):
     # Neighbours of one level are one rectangle.
     edges = np.flatnonzero(np.diff(levels[:, row])) + 1
     for first, last in zip([0, *edges], [*edges, len(steps)], strict=True):
-      x, width = left + first * wide, (last - first) * wide
-      shape = f'M{x:.1f},{row * tall}h{width:.1f}v{tall - 1}h-{width:.1f}Z'
+      x, long = left + first * wide, (last - first) * wide
+      shape = f'M{x:.1f},{row * tall}h{long:.1f}v{tall - 4}h-{long:.1f}Z'
       cells.setdefault(int(levels[first, row]), []).append(shape)
   parts = [tag('path', d=''.join(v), class_=f'h{k}') for k, v in sorted(cells.items())]
   for row, n in enumerate(members):
-    name = _name_decision(space.decisions[n].path)
-    parts.append(text(left - 6, row * tall + 9, name, 'small', 'end'))
-  parts.append(text(left, height + 14, f'step {steps[0]:g}'))
-  parts.append(text(472, height + 14, f'{steps[-1]:g}', anchor='end'))
-  return figure(group, svg(480, height + 20, f'Entropy of {group}', *parts))
+    parts.append(text(left - 6, row * tall + 11, names[n], anchor='end'))
+  parts.append(text(left, height + 12, f'step {steps[0]:,.0f}'))
+  parts.append(text(left + 340, height + 12, f'{steps[-1]:,.0f}', anchor='end'))
+  # Narrower, it scrolls: names that shrink are not legible.
+  options = {'class_': 'chart', 'style': f'min-width:{width}px'}
+  return figure(
+    group, svg(width, height + 18, f'Entropy of {group}', *parts, **options)
+  )
 
 
 def _draw_decision(choices: Choices, n: int) -> Html:

@@ -21,7 +21,7 @@ class Findings:
     command: the exact command that trains the result.
     space: what was searched.
     rows: a mapping for each log step: step, and any of reward, baseline, accuracy,
-      loss, cost_ratio, entropy, rl_rate.
+      loss, cost_ratio, entropy.
     samples: what was run.
     probabilities: ([S] steps, [S, D, most choices]) of the policy, padded with 0.
     found: family, spec, choices {path: value}, cost {'macs': …, 'params': …, …}, and
@@ -33,6 +33,7 @@ class Findings:
     target: what was aimed at.
     beta: of the reward, accuracy + beta * |cost / target - 1|.
     slope: accuracy gained per unit of cost / target near the target: `estimate_slope`.
+    policy_start: the step after which the policy's rate is above 0.
   """
 
   title: str
@@ -48,6 +49,7 @@ class Findings:
   target: float | None = None
   beta: float | None = None
   slope: float | None = None
+  policy_start: int | None = None
 
   def __post_init__(self):
     decisions = len(self.space)

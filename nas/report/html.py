@@ -9,6 +9,13 @@ from collections.abc import Mapping, Sequence
 
 from nas.report.findings import is_finite
 
+# Sizes and names of units, greatest first.
+Units = Sequence[tuple[float, str]]
+PLAIN: Units = ((1, ''),)
+COUNTS: Units = ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k'), (1, ''))
+BYTES: Units = ((2**30, ' GiB'), (2**20, ' MiB'), (2**10, ' KiB'), (1, ' B'))
+NANOSECS: Units = ((1e9, ' s'), (1e6, ' ms'), (1e3, ' µs'))
+
 
 class Html(str):
   """Text that is HTML."""
@@ -72,45 +79,35 @@ def format_number(value) -> str:
   return f'{value:.3f}' if is_finite(value) else '–'
 
 
-def format_amount(value) -> str:
-  """A count with its thousands: 1.25G, 480M, 12k."""
+def cost_units(name: str) -> Units:
+  """Of a cost by its name in nas.cost.TITLES."""
+  return {'latency_ns': NANOSECS, 'state_bytes': BYTES}.get(name, COUNTS)
+
+
+def pick_unit(units: Units, value: float) -> tuple[float, str]:
+  """The greatest unit that a value has at least one of, else the smallest."""
+  return next((unit for unit in units if abs(value) >= unit[0]), units[-1])
+
+
+def format_amount(value, units: Units = COUNTS) -> str:
+  """Three digits in the unit that fits: 1.25G, 480M, 12k."""
   if not is_finite(value):
     return '–'
-  for size, unit in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
-    if abs(value) >= size:
-      return f'{value / size:.3g}{unit}'
-  return f'{value:.3g}'
-
-
-def format_bytes(value) -> str:
-  for size, unit in ((2**30, 'GiB'), (2**20, 'MiB'), (2**10, 'KiB')):
-    if value >= size:
-      return f'{value / size:.3g} {unit}'
-  return f'{value:.3g} B'
-
-
-def format_secs(value) -> str:
-  """Seconds: 1.2 s, 48.3 ms, 920 µs."""
-  for size, unit in ((1, 's'), (1e-3, 'ms')):
-    if value >= size:
-      return f'{value / size:.3g} {unit}'
-  return f'{value / 1e-6:.3g} µs'
+  size, name = pick_unit(units, float(f'{value:.3g}'))  # 999,999 is 1M, not 1000k
+  return f'{float(f"{value / size:.3g}"):g}{name}'
 
 
 def format_cost(name: str, value) -> str:
-  """A cost by its name in nas.cost.TITLES."""
-  if not is_finite(value):
-    return '–'
-  if name == 'latency_ns':
-    return format_secs(value / 1e9)
-  return format_bytes(value) if name == 'state_bytes' else format_amount(value)
+  """A cost by its name in nas.cost.TITLES: 480M, 183 KiB, 48.3 ms."""
+  return format_amount(value, cost_units(name))
 
 
 def format_percent(share: float) -> str:
   if 0 < share < 0.01:
     return '<1 %'
-  # Rounded down at the top: what is not certain is not 100 %.
-  return f'{math.floor(share * 100) if share > 0.99 else round(share * 100)} %'
+  # Rounded down at the top: what is not certain, to what float32 tells, is not 100 %.
+  top = math.floor(share * 100 + 1e-4)
+  return f'{top if share > 0.99 else round(share * 100)} %'
 
 
 def format_choice(value) -> str:

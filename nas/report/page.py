@@ -10,10 +10,11 @@ import numpy as np
 
 from nas.cost import TITLES
 from nas.report.charts import line_chart
-from nas.report.decisions import list_groups, make_decisions, share_entropy
+from nas.report.decisions import list_groups, make_decisions, mean_entropy
 from nas.report.findings import Findings, list_series, list_values
 from nas.report.html import (
   Html,
+  cost_units,
   format_amount,
   format_cost,
   format_number,
@@ -51,7 +52,7 @@ def write_report(path, findings: Findings):
   """Writes the page, whole or not at all.
 
   Raises:
-    ValueError: the found choices are not of the space.
+    ValueError: choices of the found network or its neighbours are not of the space.
   """
   text = make_page(findings)
   path = Path(path)
@@ -64,7 +65,7 @@ def write_report(path, findings: Findings):
 
 
 def make_page(findings: Findings) -> str:
-  """The page's text. Raises a ValueError where found choices are not of the space."""
+  """The page's text. Raises a ValueError where choices are not of the space."""
   sections = {
     'Network': make_network(findings),
     'Search': _make_progress(findings),
@@ -125,9 +126,9 @@ def _list_tiles(findings: Findings) -> list[tuple[str, str, str]]:
     more = f'{spread}accuracy of {len(control)} networks'
     tiles.append(('Random control', format_number(control.mean()), more))
   if findings.probabilities is not None and len(findings.probabilities[0]):
-    last = np.asarray(findings.probabilities[1][-1])
-    left = float(share_entropy(findings.space.sizes, last).mean())
-    tiles.append(('Entropy left', format_percent(left), 'of the most possible'))
+    left = mean_entropy(findings.space.sizes, np.asarray(findings.probabilities[1][-1]))
+    if left is not None:
+      tiles.append(('Entropy left', format_percent(left), 'of the most possible'))
   if findings.samples is not None and len(findings.samples):
     more = f'in {format_amount(np.max(findings.samples.steps))} steps'
     tiles.append(('Networks run', format_amount(len(findings.samples)), more))
@@ -163,8 +164,9 @@ def _judge_beta(findings: Findings) -> Html:
       f'not tell. So β = {minus} may or may not be strong enough to hold it.{reached}'
     )
   if not findings.target_is_missed:
+    change = f'{slope:+.3f}'.replace('-', '−')
     return note(
-      f'β = {minus} holds the target: near it, accuracy changes by {slope:.3f} per '
+      f'β = {minus} holds the target: near it, accuracy changes by {change} per '
       f'unit of cost ratio, no more than |β|, so exceeding it does not pay.{reached}'
     )
   text = (
@@ -178,7 +180,7 @@ def _judge_beta(findings: Findings) -> Html:
 
 
 def _make_progress(findings: Findings) -> Html:
-  target, start = findings.target, _find_policy_start(findings)
+  target, start = findings.target, findings.policy_start
 
   def draw(name, *keys, **options):
     lines = {_make_title(k): list_series(findings.rows, k) for k in keys}
@@ -193,7 +195,7 @@ def _make_progress(findings: Findings) -> Html:
     draw('Accuracy on held-out batches', 'accuracy'),
     draw_cost(
       f'Cost ratio and {findings.cost_title}',
-      right=lambda ratio: format_cost(findings.cost, ratio * target),
+      right=(target, cost_units(findings.cost)),
     )
     if target
     else draw_cost('Cost ratio'),
@@ -206,24 +208,19 @@ def _make_progress(findings: Findings) -> Html:
     return missing('No step has been logged yet.')
   parts = [tag('div', *charts, class_='charts')]
   if start is not None:
-    said = f'The upright line is step {start:g}, from which on the policy learns.'
-    parts.append(note(said))
+    said = f'The policy learns after step {start:,}'
+    line = ', the upright line' if any('class="moment"' in c for c in charts) else ''
+    parts.append(note(f'{said}{line}.'))
   return join(parts)
 
 
-def _find_policy_start(findings: Findings) -> float | None:
-  steps, rates = list_series(findings.rows, 'rl_rate')
-  learning = np.flatnonzero(rates > 0)
-  return float(steps[learning[0]]) if learning.size else None
-
-
 def _list_left(findings: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """Part of the network -> steps, mean entropy left of its decisions."""
+  """Part of the network with something to decide -> steps, mean entropy left."""
   if findings.probabilities is None:
     return {}
   steps, table = map(np.asarray, findings.probabilities)
-  shares = share_entropy(findings.space.sizes, table)
-  return {
-    group or 'others': (steps.astype(float), shares[:, members].mean(axis=1))
+  left = {
+    group or 'others': mean_entropy(findings.space.sizes[members], table[:, members])
     for group, members in list_groups(findings.space).items()
   }
+  return {k: (steps.astype(float), v) for k, v in left.items() if v is not None}

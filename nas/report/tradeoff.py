@@ -1,18 +1,28 @@
 """Accuracy against cost: of what was sampled, of random networks, of neighbours."""
 
-import functools
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
-from nas.report.charts import Axis, dot, grid, line, make_axis, path, svg, text
+from nas.report.charts import (
+  Axis,
+  dot,
+  fit_width,
+  grid,
+  line,
+  make_axis,
+  path,
+  svg,
+  text,
+)
+from nas.report.decisions import describe_changes
 from nas.report.findings import Findings, is_finite, list_values
 from nas.report.html import (
   Html,
+  cost_units,
   figure,
   fold,
-  format_choice,
   format_cost,
   format_number,
   join,
@@ -62,12 +72,11 @@ def make_tradeoff(findings: Findings) -> Html:
   control = _list_measured(findings.control)
   costs = [row['cost'] for row in control] + _given(found, findings.target)
   heights = [row['accuracy'] for row in control] + _given(own)
-  x = make_axis([cost[drawn], costs], 56, 944)
+  x = make_axis([cost[drawn], costs], 0, 960, units=cost_units(findings.cost))
   y = make_axis([accuracy[drawn], heights], 400, 14)
+  x = fit_width(x, y, 960)
   parts = [
-    grid(
-      x, y, findings.cost_title, below=functools.partial(format_cost, findings.cost)
-    ),
+    grid(x, y, findings.cost_title),
     *_draw_points(x(cost), y(accuracy), drawn),
     *_draw_front(x(cost[front]), y(accuracy[front]), x.end),
     *[_draw_diamond(x(row['cost']), y(row['accuracy'])) for row in control],
@@ -215,19 +224,36 @@ def _compare_control(findings: Findings, rows, own: float | None) -> str:
 
 
 def _draw_strip(accuracy: np.ndarray, own: float | None) -> Html:
-  """Accuracies side by side on one line, with the found network's."""
-  x = make_axis([accuracy, _given(own)], 20, 940)
-  parts = [line(x.start, 34, x.end, 34, 'grid')]
-  for value in x.ticks():
-    parts.append(line(x(value), 34, x(value), 39, 'grid'))
-    parts.append(text(x(value), 54, f'{value:.4g}', anchor='middle'))
-  parts += [_draw_diamond(x(value), 22) for value in accuracy]
+  """Accuracies side by side, equal ones stacked, with the found network's."""
+  x = make_axis([accuracy, _given(own)], 30, 930)
+  places = np.sort(x(accuracy))
+  levels = _stack(places)
+  rise = min(12, 240 / (1 + max(levels)))
+  foot = 34 + rise * max(levels)
+  parts = [line(x.start, foot, x.end, foot, 'grid')]
+  for value, said in x.ticks():
+    parts.append(line(x(value), foot, x(value), foot + 5, 'grid'))
+    parts.append(text(x(value), foot + 20, said, anchor='middle'))
+  if own is not None:
+    parts.append(line(x(own), 4, x(own), foot, 'line found'))
+  for at, level in zip(places, levels, strict=True):
+    parts.append(_draw_diamond(at, foot - 12 - rise * level))
   keys = [key('control', 'random control')]
   if own is not None:
-    parts.append(line(x(own), 4, x(own), 34, 'line found'))
     keys.append(key('found', 'found'))
   name = 'Accuracy of the random control and of the found network'
-  return figure('Accuracy', svg(960, 60, name, *parts, class_='chart wide'), *keys)
+  drawn = svg(960, round(foot + 26), name, *parts, class_='chart wide')
+  return figure('Accuracy', drawn, *keys)
+
+
+def _stack(places, wide: float = 10) -> list[int]:
+  """For ascending places the lowest level where nothing drawn before is in the way."""
+  levels, ends = [], []
+  for place in places:
+    level = next((i for i, end in enumerate(ends) if end <= place), len(ends))
+    ends[level : level + 1] = [place + wide]
+    levels.append(level)
+  return levels
 
 
 def make_neighbours(findings: Findings) -> Html:
@@ -238,7 +264,7 @@ def make_neighbours(findings: Findings) -> Html:
   rows, better = [], 0
   for i, row in enumerate(findings.neighbours):
     changed = row.get('changed') or {}
-    what = ', '.join(f'{path} → {format_choice(v)}' for path, v in changed.items())
+    what = describe_changes(findings.space, changed)
     gain = ''
     if changed and own is not None and is_finite(row.get('reward')):
       better += row['reward'] > own

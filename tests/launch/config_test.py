@@ -1,19 +1,20 @@
 """Every shipped config loads and builds; overrides are checked."""
 
+import dataclasses
 import inspect
 import pathlib
 
 import jax.numpy as jnp
 import pytest
-from flax.traverse_util import flatten_dict
 
 from configs.movinet import kinetics600
 from configs.search import movinet as search_movinet
-from launch import config, parts, search, train
+from launch import config, parts, plan, train
 from launch.arguments import make_parser
 from movinet_jax import data, models
+from movinet_jax.models.movinet import VARIANTS as VARIANTS_OF
 from movinet_jax.train import checkpoint, loop, losses, optimizers, steps
-from nas import finalists
+from nas.spaces.movinet import make_space
 
 SHIPPED = sorted(str(p) for p in pathlib.Path('configs').rglob('*.py'))
 SHIPPED = [path for path in SHIPPED if not path.endswith('__init__.py')]
@@ -43,30 +44,35 @@ def test_every_section_is_the_arguments_of_its_callable(file):
 SEARCHES = [
   *('configs/search/quickstart.py', 'configs/search/study.py:17'),
   *(f'configs/search/movinet.py:{name}' for name in search_movinet.TABLE),
-  'configs/search/movinet.py:a2-stream',
+  *('configs/search/movinet.py:a2-stream', 'configs/search/movinet.py:a5-stream'),
 ]
 
 
 @pytest.mark.parametrize('file', SEARCHES)
 def test_every_section_of_a_search_is_the_arguments_of_its_callable(file):
   cfg = config.load(file).to_dict()
-  assert set(search.NEEDED) <= set(flatten_dict(cfg, sep='.')) | set(cfg) | {
-    *('data.train', 'clip')
-  }
-  plan = search.make_plan(cfg, 600)
-  assert plan.cost.bounds[0] < cfg['search']['target'] < plan.cost.bounds[1]
-  parts.call(data.TrainClip, cfg['clip'])
+  parts.check_config({**plan.DEFAULTS, **cfg}, plan.NEEDED, plan.LATE, plan.SIZES)
+  plan.make_plan({**plan.DEFAULTS, **cfg}, 600)
   trained = config.load(cfg['train_with']).to_dict()
   assert trained['model']['name'].partition('/')[0] == 'movinet'
   for section, function in {
     'loader': data.make_batches,
     'loop': loop.run,
     'checkpoints': checkpoint.Checkpointer,
-    'finalists': finalists.compare,
   }.items():
-    known = set(inspect.signature(function).parameters)
-    late = set(search.LATE.get(section, ()))
-    assert set(cfg[section]) - {'batches'} | late <= known
+    assert set(plan.LATE[section]) <= set(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize('name', search_movinet.TABLE)
+def test_a_search_of_streams_has_the_released_streams_form(name):
+  cfg = config.load(f'configs/search/movinet.py:{name}-stream').to_dict()
+  space, released = make_space(**cfg['space']), VARIANTS_OF[f'{name}-stream']
+  own = ('stem', 'blocks', 'project')
+  for field in dataclasses.fields(released):
+    if field.name not in own:
+      assert getattr(space.base, field.name) == getattr(released, field.name), (
+        field.name
+      )
 
 
 def test_a_study_has_every_run():

@@ -2,6 +2,8 @@
 
 import json
 import random
+import shlex
+import shutil
 import signal
 import time
 
@@ -11,6 +13,7 @@ import pytest
 
 from launch import parts, search
 from movinet_jax.train import checkpoint
+from nas.space import Space
 
 CONFIG = """
 from configs.search import quickstart
@@ -71,7 +74,15 @@ def test_what_a_search_leaves(searched):
   found = json.loads((searched / 'found.json').read_text())
   assert found['family'] == 'movinet'
   assert found['cost']['macs'] > 0
-  assert 'small' not in (searched / 'report.html').read_text()[:200]
+  assert found['target'] == {'cost': 'macs', 'value': 4e5}
+  space = Space.from_json(json.loads((searched / 'space.json').read_text()))
+  assert set(found['choices']) <= {d.path for d in space.decisions}
+  finalists = sorted((searched / 'finalists').glob('*.json'))
+  assert [f.name for f in finalists] == ['01.json', '02.json', '03.json', '04.json']
+  networks = [json.loads(f.read_text()) for f in finalists]
+  rewards = [network['reward'] for network in networks]
+  assert rewards == sorted(rewards, reverse=True)
+  assert [n['spec'] for n in networks if not n['changed']] == [found['spec']]
   samples = read_samples(searched)
   assert list(samples) == ['00000004.npz', '00000008.npz', '00000012.npz']
   steps = np.concatenate([part['steps'] for part in samples.values()])
@@ -81,22 +92,49 @@ def test_what_a_search_leaves(searched):
   assert {'reward', 'accuracy', 'cost_ratio', 'entropy', 'baseline'} <= set(rows[0])
 
 
-def test_what_was_found_trains(searched, run_movinet, train_command, tmp_path):
-  command = [*train_command(tmp_path), f'--spec={searched / "found.json"}']
-  small = [c for c in command if 'spec' not in c or c.startswith('--spec')]
-  code, output = run_movinet([*small, '--config.loop.total_steps=2'])
+@pytest.mark.slow
+@pytest.mark.parametrize('which', ['found.json', 'finalists/01.json'])
+def test_what_was_found_trains_by_the_command_that_is_printed(
+  which, searched, run_movinet, tmp_path
+):
+  found = json.loads((searched / which).read_text())
+  program, *command = shlex.split(found['train'])
+  assert program == 'movinet'
+  small = ['--config.loop.total_steps=2', '--config.optimizer.warmup_steps=0']
+  code, output = run_movinet([*command, f'--workdir={tmp_path}', *small])
   assert code == 0, output
   config = json.loads((tmp_path / 'config.json').read_text())
-  found = json.loads((searched / 'found.json').read_text())
   assert config['model']['spec'] == found['spec']
-  assert found['train'].startswith('movinet train --config=configs/movinet/')
+
+
+def test_policies_are_charted(searched):
+  """Every choice of every decision, and its entropy, where TensorBoard finds them."""
+  from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+  events = EventAccumulator(str(searched / 'tensorboard'))
+  events.Reload()
+  names = events.Tags()['tensors']
+  space = Space.from_json(json.loads((searched / 'space.json').read_text()))
+  for decision in space.decisions:
+    assert f'entropy/{decision.path}' in names
+    mine = [n for n in names if n.startswith(f'probability/{decision.path}/')]
+    assert len([n for n in mine if n.count('/') == decision.path.count('/') + 2]) == (
+      decision.choices
+    )
+  steps = [e.step for e in events.Tensors('probability/blocks/0/layers/0/kernel/1×3×3')]
+  assert steps == [3, 6, 9, 12]
 
 
 def test_a_finished_search_is_concluded_again(searched, search_command, capsys):
+  """Also after a kill that has torn a line of what was logged."""
   before = (searched / 'found.json').read_text()
   (searched / 'found.json').unlink()
+  page = (searched / 'report.html').read_text()
+  lines = (searched / 'metrics.jsonl').read_text()
+  (searched / 'metrics.jsonl').write_text(lines[:100] + '\n' + lines)
   assert search.main(search_command(searched)[1:]) == 0
   assert (searched / 'found.json').read_text() == before
+  assert (searched / 'report.html').read_text() == page
   assert 'multiply-adds' in capsys.readouterr().out
 
 
@@ -136,21 +174,54 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(
 @pytest.mark.parametrize(
   ('changed', 'message'),
   [
-    ({'search.target': 1e12}, 'but networks of this space have'),
-    ({'space.multipliers': '(1.0, 1.2)'}, 'rounds two choices into one'),
-    ({'space.width': 3}, "unknown argument of a space 'width'"),
+    (
+      {'search.target': 1e12},
+      'search.target is 1e[+]12 macs, but networks of this space',
+    ),
+    ({'search.target': None}, 'target is None'),
+    ({'search.beta': 0.1}, 'beta is 0.1, wanted 0 or less'),
+    ({'search.policy_rate': -1.0}, 'policy_rate is -1.0, wanted more than 0'),
+    ({'search.learning_rate': -1.0}, 'learning_rate is -1.0, wanted 0 or more'),
+    ({'search.seed': 5}, 'search.seed is not a key: seed says it'),
     ({'search.betta': 1}, "did you mean 'beta'"),
     ({'search.reward': 'abs'}, "unknown reward 'abs'"),
+    ({'search.cost': 'mac'}, "unknown cost 'mac'; did you mean 'macs'"),
+    ({'search.cost': 'latency_ns'}, 'needs search.latency'),
+    ({'search.latency': 'no.jsonl'}, 'no.jsonl'),
+    ({'search.subclips': 3}, '4 frames cannot be run as 3 sub-clips'),
+    ({'search.subclips': 0}, 'subclips is 0'),
+    (
+      {'search.subclips': 2, 'space.causal': False, 'space.conv': '3d'},
+      'whole clips only',
+    ),
+    ({'search.boundary': 'foo'}, "unknown boundary 'foo'"),
+    ({'search.memory_beta': -0.1}, 'needs search.memory_target, bytes of stream state'),
+    (
+      {'search.memory_beta': -0.1, 'search.memory_target': 1e12},
+      'search.memory_target is 1e[+]12 state_bytes',
+    ),
+    ({'seed': 2**31}, 'seed is 2147483648, wanted a whole number'),
+    ({'space.multipliers': '(1.0, 1.2)'}, 'rounds two choices into one'),
+    ({'space.width': 3}, "unknown argument of a space 'width'"),
     ({'candidates': 3}, 'batch_size is 4, which 3 candidates cannot share'),
+    ({'candidates': 0}, 'candidates is 0; wanted a whole number, 1 or more'),
     ({'policy_share': 1.0}, 'both parts need some'),
+    ({'policy_share': None}, 'the share held out is None'),
     ({'loader.seed': 1}, "unknown key of loader 'seed'"),
+    ({'checkpoints.best_metric': 'top1'}, "unknown key of checkpoints 'best_metric'"),
+    ({'optimizer.name': 'sdg'}, "unknown optimizer 'sdg'"),
+    ({'optimizer.weight_decay': 0.1}, "takes no 'weight_decay' of a config"),
+    ({'loss.name': 'sigmoid'}, "loss.name is 'softmax'"),
+    ({'finalists.foo': 1}, "Limits takes no 'foo' of a config"),
+    ({'finalists.batches': 0}, 'batches of finalists is 0'),
+    ({'train_with': 'configs/no.py'}, "no config file 'configs/no.py'"),
   ],
 )
 def test_mistakes_are_found_before_anything_is_compiled(
   changed, message, search_command, tmp_path
 ):
   _, *arguments = search_command(tmp_path / 'run', **changed)
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises((ValueError, OSError), match=message):
     search.main(arguments)
   assert not (tmp_path / 'run').exists()
 
@@ -159,3 +230,40 @@ def test_another_config_is_refused(searched, search_command):
   _, *arguments = search_command(searched, seed=5)
   with pytest.raises(ValueError, match='seed: was 0, now 5'):
     search.main(arguments)
+
+
+def test_the_end_of_a_search_may_change(searched, search_command):
+  """What is only read then: more finalists, another recipe."""
+  changed = {'finalists.top': 2, 'train_with': 'configs/movinet/folder.py'}
+  assert search.main(search_command(searched, **changed)[1:]) == 0
+  assert 'folder.py' in json.loads((searched / 'found.json').read_text())['train']
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (
+      lambda space: {**space, 'version': 2},
+      'version 2, this code reads 1; begin another',
+    ),
+    (lambda space: {**space, 'tree': []}, 'of 0 decisions, the config says'),
+  ],
+)
+def test_a_workdir_of_another_space_is_refused(
+  change, message, searched, search_command, tmp_path
+):
+  space = json.loads((searched / 'space.json').read_text())
+  (tmp_path / 'space.json').write_text(json.dumps(change(space)))
+  _, *arguments = search_command(tmp_path)
+  with pytest.raises(ValueError, match=message):
+    search.main(arguments)
+  assert [path.name for path in tmp_path.iterdir()] == ['space.json']
+
+
+def test_damaged_samples_are_named(searched, search_command, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(searched, copy)
+  part = copy / 'samples' / '00000008.npz'
+  part.write_bytes(part.read_bytes()[:200])
+  with pytest.raises(ValueError, match=r'00000008\.npz is damaged'):
+    search.main(search_command(copy)[1:])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 import movinet_jax as mj
 from movinet_jax import models
 from movinet_jax.models.movinet import VARIANTS, Block, Layer, Spec
+from movinet_jax.spec import to_json
 
 TINY = Spec(stem=4, blocks=(Block(4, 2, (Layer((3, 3, 3), 8),)),), project=8, head=8)
 
@@ -78,28 +80,88 @@ def test_spec_as_object_mapping_and_file(tmp_path):
   assert mj.create('movinet', spec=path, causal=True).spec.causal
 
 
+KIND = r'; such a file is the found\.json of a search, or JSON of the form {"family": '
+TINY_JSON = to_json(TINY)
+
+
+def _write(family='movinet', **changes):
+  return json.dumps({'family': family, 'spec': {**TINY_JSON, **changes}})
+
+
+def refuse(path, message):
+  """Checks the answer of all who read a file: a line that names it and what is wanted."""
+  for read in (models.read_spec, lambda path: mj.create('movinet', spec=path)):
+    with pytest.raises(ValueError, match=message) as caught:
+      read(path)
+    assert re.match(re.escape(str(path)), str(caught.value))
+    assert re.search(KIND, str(caught.value))
+    assert '\n' not in str(caught.value)
+
+
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    ('{', 'not an architecture file'),
-    ('[]', 'not an architecture file'),
-    ('\udcff', 'not an architecture file'),
-    ('{"family": "movinet"}', "not an architecture file.*'spec'"),
-    ('{"family": "x3d", "spec": {}}', r"found\.json: unknown family 'x3d'"),
-    ('{"family": "movinet", "spec": {"steam": 8}}', r"found\.json: .*mean 'stem'"),
-    ('{"family": "movinet", "spec": 5}', r'found\.json: '),
+    ('', 'Expecting value'),
+    ('{', 'Expecting property name'),
+    ('stem: 8', 'Expecting value'),
+    ('\udcff', "can't decode"),
+    ('[]', r'it holds \[\], wanted a table'),
+    ('null', 'it holds None, wanted a table'),
+    ('"movinet"', "it holds 'movinet', wanted a table"),
+    ('{}', r"it has no 'family', but \[\]"),
+    ('{"family": "movinet"}', r"it has no 'spec', but \['family'\]"),
+    ('{"spec": {}}', r"it has no 'family', but \['spec'\]"),
+    (json.dumps(TINY_JSON), r"it has no 'family', but \['version', 'stem', 'blocks',"),
+    (
+      '{"family": ["movinet"], "spec": {}}',
+      r"'family' is \['movinet'\], wanted a name",
+    ),
+    ('{"family": null, "spec": {}}', "its 'family' is None, wanted a name"),
+    ('{"family": "movinet", "spec": 5}', "its 'spec' is 5, wanted a table"),
+    ('{"family": "movinet", "spec": null}', "its 'spec' is None, wanted a table"),
+    (
+      '{"family": "movinet", "spec": [["stem", 8]]}',
+      "its 'spec' is .*, wanted a table",
+    ),
+    (_write('x3d'), r"unknown family 'x3d' \(choices: ensemble, movinet\)"),
+    (_write('movinets'), "unknown family 'movinets'; did you mean 'movinet'"),
+    (
+      '{"family": "movinet", "spec": {"steam": 8}}',
+      "field 'steam'; did you mean 'stem'",
+    ),
+    ('{"family": "movinet", "spec": {"stem": 8}}', "Spec lacks the field 'blocks'"),
+    (_write(version=2), 'this spec has version 2, this code reads 1'),
+    (_write(stem='8'), "Spec.stem should be int, got '8'"),
+    (_write(stem=8.5), 'Spec.stem should be int, got 8.5'),
+    (_write(stem=0), 'stem is at least 1, got 0'),
+    (_write(blocks=3), 'Spec.blocks should be a list, got 3'),
+    (_write(blocks=[]), 'needs at least one block'),
+    (_write(blocks=[3]), r'Spec.blocks\[0\] should be a table, got 3'),
+    (_write(causal=None), 'Spec.causal should be bool, got None'),
+    (_write(activation='swich'), "unknown activation 'swich'; did you mean 'swish'"),
   ],
 )
 def test_files_that_are_no_specs(tmp_path, text, message):
   path = tmp_path / 'found.json'
   path.write_text(text, errors='surrogateescape')
-  with pytest.raises(ValueError, match=message):
-    mj.create('movinet', spec=path)
+  refuse(path, rf'found\.json is not an architecture file: .*{message}')
 
 
-def test_missing_spec_files():
-  with pytest.raises(FileNotFoundError):
-    mj.create('movinet', spec='nowhere.json')
+def test_files_that_cannot_be_read(tmp_path):
+  refuse('nowhere.json', '^nowhere.json cannot be read: No such file or directory;')
+  refuse(tmp_path, 'cannot be read: Is a directory;')
+  refuse(tmp_path / ('x' * 300), 'cannot be read: File name too long;')
+
+
+def test_the_found_json_of_a_search_is_one(tmp_path):
+  """It says more than the network."""
+  path = tmp_path / 'found.json'
+  path.write_text(
+    json.dumps({**json.loads(_write()), 'cost': {'macs': 3}, 'choices': []})
+  )
+  assert models.read_spec(path) == ('movinet', TINY)
+  with pytest.raises(ValueError, match="spec of 'movinet', not of 'ensemble'"):
+    models.load_spec(path, 'ensemble')
 
 
 def test_parameters_do_not_depend_on_the_clip():

@@ -1,6 +1,7 @@
 """Neighbours differ in one decision; the control costs what the found network costs."""
 
 import numpy as np
+import pytest
 
 from nas import finalists
 from nas.cost import CostTable, Term
@@ -31,13 +32,58 @@ def test_neighbours_are_the_most_probable_single_changes():
 
 def test_the_control_is_in_the_band_and_distinct():
   rng = np.random.default_rng(0)
-  drawn = finalists.draw_in_band(SPACE, COST, rng, 21, 0.05, 100)
+  found = SPACE.encode({'a': 1, 'b': 0})  # costs 20 itself
+  drawn = finalists.draw_in_band(SPACE, COST, rng, 21, 0.05, 100, found)
   costs = COST.count(np.stack(drawn))
   assert set(costs.tolist()) == {20, 21, 22}
   every = list(SPACE.enumerate())
-  wanted = [c for c in every if 20 <= COST.count(c) <= 22]
+  wanted = [c for c in every if 20 <= COST.count(c) <= 22 and (c != found).any()]
   assert len(drawn) == len(wanted) == len({d.tobytes() for d in drawn})
-  assert finalists.draw_in_band(SPACE, COST, rng, 10**6, 0.01, 5) == []
+  assert finalists.draw_in_band(SPACE, COST, rng, 10**6, 0.01, 5, found) == []
+
+
+def test_a_band_that_random_networks_miss_is_walked_into():
+  space = Space([OneOf(tuple(range(10))) for _ in range(40)])
+  cost = CostTable([Term((n,), np.arange(10)) for n in range(40)])
+  rng = np.random.default_rng(0)
+  tried = cost.count(rng.integers(0, 10, (100_000, 40)))
+  assert tried.min() > 63  # a sum of 40 digits is 180 on average
+  found = np.zeros(40, np.int32)
+  drawn = np.stack(finalists.draw_in_band(space, cost, rng, 60, 0.05, 64, found))
+  assert len(drawn) == 64
+  assert np.abs(cost.count(drawn) - 60).max() <= 3
+  # No place differs from another: digits are as small in all of them.
+  means = drawn.mean(0)
+  assert means.max() - means.min() < 2
+  assert means.mean() == np.mean(cost.count(drawn)) / 40
+
+
+def test_what_a_change_opens_is_what_the_policy_would_take():
+  probabilities = np.array(
+    [[0.5, 0.3, 0.2, 0], [0.9, 0.1, 0, 0], [0.2, 0.8, 0, 0], [0.1, 0.2, 0.65, 0.05]]
+  )
+  near = finalists.list_neighbours(SPACE, np.array([0, 0, 0, 2]), probabilities, 100)
+  opened = [list(n) for n in near if n[1] == 1]
+  assert opened == [[0, 1, 1, 2]]
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    (
+      {'neighbours': -1},
+      'neighbours of finalists is -1, wanted a whole number, 0 or more',
+    ),
+    ({'control': 1.5}, 'control of finalists is 1.5'),
+    ({'batches': 0}, 'batches of finalists is 0, wanted a whole number, 1 or more'),
+    ({'top': True}, 'top of finalists is True'),
+    ({'band': -1.0}, 'band of finalists is -1.0, wanted a share'),
+    ({'band': None}, 'band of finalists is None'),
+  ],
+)
+def test_limits_that_make_no_sense(given, message):
+  with pytest.raises(ValueError, match=message):
+    finalists.Limits(**given)
 
 
 def test_rows_tell_what_was_changed():
@@ -45,8 +91,9 @@ def test_rows_tell_what_was_changed():
     accuracy = everyone[:, 0] / 10
     return accuracy, accuracy - everyone[:, 3] / 100
 
+  limits = finalists.Limits(neighbours=4, control=3)
   near, control = finalists.compare(
-    judge, SPACE, COST, np.array([1, 0, 0, 0]), PROBABILITIES, neighbours=4, control=3
+    judge, SPACE, COST, np.array([1, 0, 0, 0]), PROBABILITIES, limits
   )
   assert len(near) == 5
   assert [row['reward'] for row in near] == sorted(

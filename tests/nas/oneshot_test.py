@@ -1,5 +1,6 @@
 """The search step: the same on any layout of devices, one program for a study."""
 
+import dataclasses
 import functools
 import re
 import sys
@@ -7,6 +8,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from movinet_jax.train import losses, mesh, optimizers, steps
@@ -78,19 +80,21 @@ def run(step, state, count=3):
 
 
 def test_a_step_by_hand():
-  """Each candidate alone, with weights cut out of the supernet."""
+  """Each candidate alone, then the optimizer, then each on held-out clips.
+
+  Of the second step: in the first the rate of the weights is 0.
+  """
   net, step = make_step()
   settings = make_settings(net, weight_decay=0.01)
-  before = oneshot.make_state(net, settings, OPTIMIZER)
-  # ReZero scales of 0 would hide all branches.
-  params = jax.tree_util.tree_map_with_path(
-    lambda path, x: x + 0.5 if path[-2].key == 'rezero' else x, before.params
-  )
-  before = before.replace(params=params)
+  before = make_lively_state(net, settings)
+  params = jax.device_get(before.params)
+  before, first = step(before, make_batch(0))
   start = jax.device_get(before)
-  batch = make_batch(0)
+  jax.tree.map(np.testing.assert_array_equal, start.params, params)
+  batch = make_batch(1)
   after, metrics = step(before, batch)
   choices = np.asarray(metrics['samples']['choices'])
+  assert (choices != np.asarray(first['samples']['choices'])).any()
 
   @jax.jit
   @jax.value_and_grad
@@ -112,16 +116,100 @@ def test_a_step_by_hand():
   mean = jax.tree.map(lambda *g: sum(g) / 8, *grads)
   norm = np.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(mean)))
   np.testing.assert_allclose(metrics['grad_norm'], norm, rtol=1e-4)
+  # A step of eight on a cosine; there is no momentum yet.
+  rate = 0.1 * 0.5 * (1 + np.cos(np.pi / 8))
+  assert metrics['learning_rate'] == pytest.approx(rate)
+  for new, old, gradient in zip(
+    *map(jax.tree.leaves, (after.params, start.params, mean)), strict=True
+  ):
+    wanted = old - rate * gradient / max(norm, 1)
+    np.testing.assert_allclose(new, wanted, atol=1e-5 * rate + 1e-6)
   # The reward is that of the new weights on held-out clips, and of the exact cost.
-  held_out, apply = batch['valid'], jax.jit(net.apply)
-  for row in range(8):
-    video = held_out['video'][3 * row : 3 * row + 3]
-    logits, _ = apply(after.params, steps.to_float(video), choices[row])
-    right = np.argmax(logits, -1) == held_out['label'][3 * row : 3 * row + 3]
-    assert metrics['samples']['accuracy'][row] == pytest.approx(right.mean())
   ratio = make_cost(net).count(choices) / float(settings['target'])
+  wanted = [score_alone(net, after.params, batch, choices, row) for row in range(8)]
+  np.testing.assert_allclose(metrics['samples']['accuracy'], wanted, rtol=1e-6)
   wanted = absolute_reward(metrics['samples']['accuracy'], ratio, -0.1)
   np.testing.assert_allclose(metrics['samples']['reward'], wanted, rtol=1e-5)
+
+
+def make_lively_state(net, settings):
+  """With ReZero scales of 0 all branches would be hidden, and logits nearly a bias."""
+  state = oneshot.make_state(net, settings, OPTIMIZER)
+
+  def change(path, x):
+    if path[-2].key == 'rezero':
+      return x + 0.5
+    return 30 * x if [key.key for key in path] == ['classifier', 'kernel'] else x
+
+  return state.replace(params=jax.tree_util.tree_map_with_path(change, state.params))
+
+
+def score_alone(net, params, batch, choices, row, parts=1) -> float:
+  """Accuracy of a candidate on its three held-out clips, run in so many parts."""
+  held_out, state = batch['valid'], None
+  rows = slice(3 * row, 3 * row + 3)
+  for part in np.split(held_out['video'][rows], parts, axis=1):
+    logits, state = make_apply(net)(params, steps.to_float(part), choices[row], state)
+  return np.mean(np.argmax(logits, -1) == held_out['label'][rows])
+
+
+@functools.cache
+def make_apply(net):
+  return jax.jit(net.apply)
+
+
+def test_candidates_are_scored_with_the_new_weights():
+  """Far from the old ones: a rate that turns all of their answers around."""
+  net, step = make_step()
+  state = oneshot.make_state(net, make_settings(net, learning_rate=50.0), OPTIMIZER)
+  state, _ = step(state, make_batch(0))
+  old = jax.device_get(state.params)
+  batch = make_batch(1)
+  state, metrics = step(state, batch)
+  samples = jax.device_get(metrics['samples'])
+  new, stale = (
+    [score_alone(net, params, batch, samples['choices'], row) for row in range(8)]
+    for params in (state.params, old)
+  )
+  assert new != stale
+  np.testing.assert_allclose(samples['accuracy'], new, rtol=1e-6)
+
+
+def test_schedules_are_those_of_the_settings():
+  net, step = make_step()
+  given = {'total_steps': 40, 'warmup': 0.1, 'policy_rate': 0.02, 'policy_growth': 3.0}
+  given |= {'policy_delay': 0.05, 'filters_warmup': 0.05, 'ops_warmup': 0.025}
+  _, found = run(
+    step, oneshot.make_state(net, make_settings(net, **given), OPTIMIZER), 6
+  )
+  cosine = 0.1 * 0.5 * (1 + np.cos(np.pi * np.arange(6) / 40))
+  wanted = {
+    'learning_rate': cosine * np.minimum(np.arange(6) / 4, 1),
+    'rl_rate': [0, 0, *(0.02 * 3.0 ** (np.arange(4) / 38))],
+    'filters_warmup': [1, 0.5, 0, 0, 0, 0],
+    'ops_warmup': [1, 0, 0, 0, 0, 0],
+  }
+  for name, values in wanted.items():
+    np.testing.assert_allclose([m[name] for m in found], values, rtol=1e-5, atol=1e-8)
+
+
+def test_every_setting_of_the_policy_reaches_it():
+  net = make_net()
+  given = {
+    **{'policy_rate': 0.3, 'policy_growth': 2.0, 'policy_delay': 0.6},
+    **{'filters_warmup': 0.5, 'ops_warmup': 0.4, 'second_moment': 0.9, 'epsilon': 0.1},
+    **{'baseline_momentum': 0.8, 'entropy': 0.7, 'temperature': 2.0, 'total_steps': 7},
+  }
+  settings = make_settings(net, **given)
+  policy = oneshot.make_policy(net.space.space, settings)
+  wanted = {
+    **{'learning_rate': 0.3, 'growth': 2.0, 'delay': 0.6, 'filters_warmup': 0.5},
+    **{'ops_warmup': 0.4, 'second_moment': 0.9, 'epsilon': 0.1, 'total_steps': 7},
+    **{'baseline_momentum': 0.8, 'entropy': 0.7, 'temperature': 2.0},
+  }
+  for field in dataclasses.fields(policy):
+    if field.name not in ('space', '_'):
+      assert getattr(policy, field.name) == pytest.approx(wanted[field.name])
 
 
 def test_one_program_serves_a_study():
@@ -158,7 +246,8 @@ def test_layouts_of_devices_agree(tmp_path):
       a, b = runs[1][name], runs[devices][name]
       assert np.linalg.norm(a - b) < 1e-6 * np.linalg.norm(a)
     assert runs[devices]['collectives_in_branches'] == 0
-    assert 0 < runs[devices]['collectives'] <= 8
+    assert 2 <= runs[devices]['collectives'] <= 8  # weights' and the policy's
+    assert runs[devices]['planted_in_branches'] > 0
 
 
 def find_collectives(text: str) -> tuple[int, int]:
@@ -166,9 +255,9 @@ def find_collectives(text: str) -> tuple[int, int]:
   bodies = dict(
     re.findall(r'^(?:ENTRY )?%?([\w.\-]+) [^\n]*\{\n(.*?)^\}', text, re.M | re.S)
   )
-  pattern = (
-    r'= \S+ (?:all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)'
-  )
+  # What is reduced together has a type of several parts, with blanks between them.
+  kinds = 'all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter'
+  pattern = rf'= [^"\n]*? (?:{kinds})(?:-start)?\('
   branches = set(re.findall(r'branch_computations=\{([^}]*)\}', text))
   waiting = [n.strip(' %') for group in branches for n in group.split(',')]
   waiting += re.findall(r'(?:true|false)_computation=%?([\w.\-]+)', text)
@@ -182,23 +271,70 @@ def find_collectives(text: str) -> tuple[int, int]:
   return sum(counts.values()), sum(counts[name] for name in inside)
 
 
-def test_the_reader_of_programs_finds_what_it_looks_for():
-  """A mean inside a branch, planted."""
-  text = (
-    '%inner (p: f32[]) -> f32[] {\n  ROOT %r = f32[] all-reduce(%p)\n}\n\n'
-    '%branch (p: f32[]) -> f32[] {\n  ROOT %c = f32[] call(%p), to_apply=%inner\n}\n\n'
-    'ENTRY %main (p: f32[]) -> f32[] {\n  %a = f32[] all-reduce(%p)\n'
-    '  ROOT %x = f32[] conditional(%p), branch_computations={%branch, %branch}\n}\n'
+def plant_collective():
+  """The program of a mean of several arrays inside a branch, on all devices."""
+  place = mesh.make_mesh()
+
+  def body(choice, tree):
+    mean = functools.partial(jax.lax.pmean, axis_name='data')
+    return jax.lax.cond(choice[0] > 0, mean, lambda tree: tree, tree)
+
+  run = jax.shard_map(
+    body,
+    mesh=place,
+    in_specs=oneshot.SPLIT,
+    out_specs=oneshot.SPLIT,
+    check_vma=False,  # which would refuse it
   )
-  assert find_collectives(text) == (2, 1)
+  tree = {'a': jnp.ones((8, 16)), 'b': jnp.ones(8)}
+  return jax.jit(run).lower(jnp.zeros(8), tree).compile().as_text()
 
 
 @pytest.mark.parametrize('boundary', ['truncated', 'exact'])
 def test_clips_run_in_parts(boundary):
+  """Loss, gradients and scores are those of halves through buffers, not of the whole."""
   net, step = make_step(subclips=2, boundary=boundary)
-  state = oneshot.make_state(net, make_settings(net), OPTIMIZER)
-  _, found = run(step, state)
-  assert all(metrics['finite'] for metrics in found)
+  # A rate at which the weights go so far that answers depend on how a clip is run.
+  settings = make_settings(net, weight_decay=0.0, learning_rate=20.0)
+  state, _ = step(make_lively_state(net, settings), make_batch(0))
+  start, batch = jax.device_get(state), make_batch(1)
+  after, metrics = step(state, batch)
+  choices = np.asarray(metrics['samples']['choices'])
+  norms = {}
+  for given in (boundary, 'exact' if boundary == 'truncated' else 'truncated', None):
+    values, mean = learn_by_hand(net, start.params, batch, choices, given)
+    norms[given] = float(optax.tree.norm(mean))
+    if given == boundary:
+      assert metrics['loss'] == pytest.approx(np.mean(values), rel=1e-5)
+  assert metrics['grad_norm'] == pytest.approx(norms.pop(boundary), rel=1e-4)
+  for other in norms.values():
+    assert metrics['grad_norm'] != pytest.approx(other, rel=1e-3)
+  wanted = [
+    score_alone(net, after.params, batch, choices, r, parts=2) for r in range(8)
+  ]
+  np.testing.assert_allclose(metrics['samples']['accuracy'], wanted, rtol=1e-6)
+
+
+def learn_by_hand(net, params, batch, choices, boundary):
+  """Losses and mean gradients of eight candidates, whole or in halves."""
+  options = {'subclips': 2, 'boundary': boundary} if boundary else {}
+
+  @jax.jit
+  def learn(params, choices, clips):
+    forward = oneshot.make_forward(net, choices)
+    found = steps.make_gradients(forward, LOSS, **options)(params, {}, clips, None)
+    return found[2], found[0]
+
+  rows = [
+    learn(
+      params,
+      choices[r],
+      {k: batch[k][2 * r : 2 * r + 2] for k in batch if k != 'valid'},
+    )
+    for r in range(8)
+  ]
+  values, grads = zip(*rows, strict=True)
+  return values, jax.tree.map(lambda *g: sum(g) / 8, *grads)
 
 
 def test_memory_presses_on_temporal_kernels():
@@ -227,6 +363,15 @@ def test_memory_presses_on_temporal_kernels():
   [
     ({'targt': 1}, "did you mean 'target'"),
     ({'target': 0}, 'target is 0'),
+    ({'policy_rate': -1.0}, 'policy_rate is -1.0, wanted more than 0'),
+    ({'policy_growth': 0}, 'policy_growth is 0'),
+    ({'policy_delay': 2}, 'policy_delay is 2, wanted a fraction'),
+    ({'learning_rate': -5}, 'learning_rate is -5'),
+    ({'weight_decay': -1}, 'weight_decay is -1'),
+    ({'memory_target': 0}, 'memory_target is 0'),
+    ({'seed': 1.5}, 'seed is 1.5'),
+    ({'seed': 2**31}, 'seed is 2147483648, wanted a whole number from 0'),
+    ({'beta': None}, 'beta is None'),
     ({'beta': 0.1}, 'beta is 0.1'),
     ({'warmup': 1.0}, 'warmup is 1.0'),
     ({'policy_delay': 0.1, 'filters_warmup': 0.25}, 'filters_warmup is 0.25'),
@@ -264,6 +409,7 @@ def main(path):
     policy=whole(state.policy),
     collectives=total,
     collectives_in_branches=inside,
+    planted_in_branches=find_collectives(plant_collective())[1],
   )
 
 

@@ -10,8 +10,18 @@ import subprocess
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nas import report
+from nas.report.charts import make_axis
+from nas.report.html import (
+  BYTES,
+  COUNTS,
+  NANOSECS,
+  PLAIN,
+  format_amount,
+  format_percent,
+)
 from nas.report.tradeoff import MOST_POINTS
 from nas.samples import Samples
 from nas.space import OneOf, Space
@@ -85,6 +95,7 @@ def make_findings() -> report.Findings:
     target=TARGET_MACS,
     beta=-0.1,
     slope=report.estimate_slope(samples, TARGET_MACS),
+    policy_start=STEPS // 4,
   )
 
 
@@ -116,7 +127,6 @@ def make_rows(log_steps, samples, table) -> list[dict]:
         'baseline': float(samples.reward[samples.steps <= step][-400:].mean()),
         'cost_ratio': float(samples.cost[here].mean() / TARGET_MACS),
         'entropy': float(-(inside * np.log(inside)).sum()),
-        'rl_rate': 0.0 if step <= STEPS / 4 else 0.005,
       }
     )
   return rows
@@ -148,12 +158,13 @@ def make_neighbours(space, goal, rng) -> list[dict]:
   found = [
     {'choices': goal.tolist(), 'changed': {}, 'accuracy': 0.668, 'reward': 0.661}
   ]
-  for n in np.flatnonzero(space.is_open(goal))[:9]:
+  for n in np.flatnonzero(space.is_open(goal))[:14]:
     other = goal.copy()
     other[n] = (goal[n] + 1) % space.sizes[n]
     path = space.decisions[n].path
     accuracy = 0.668 - float(rng.uniform(0, 0.03))
-    changed = {path: space.describe(other)[path]}
+    after = space.describe(other)
+    changed = {k: v for k, v in after.items() if k not in open_now or v != open_now[k]}
     found.append(
       {
         'choices': other.tolist(),
@@ -162,7 +173,7 @@ def make_neighbours(space, goal, rng) -> list[dict]:
         'reward': accuracy,
       }
     )
-    assert changed[path] != open_now[path]
+    assert changed.keys() - open_now.keys() or list(changed) == [path]
   for row in found:
     row['cost'] = int(count_macs(space, np.array([row['choices']]))[0])
   return sorted(found, key=lambda row: -row['reward'])
@@ -198,6 +209,23 @@ class Page(html.parser.HTMLParser):
 
   def ids(self):
     return [a['id'] for _, a in self.elements if 'id' in a]
+
+
+def find_svg(text, name) -> str:
+  """The drawing of that name."""
+  return re.search(rf'<svg [^>]*aria-label="{name}.*?</svg>', text, re.S)[0]
+
+
+def list_numbers(svg, anchor) -> list[str]:
+  """What is written on the axis whose numbers are anchored there."""
+  found = re.findall(r'<text ([^>]*)>([^<]*)</text>', svg)
+  wanted = f'class="tick" text-anchor="{anchor}"'
+  return [said for attributes, said in found if wanted in attributes]
+
+
+def change(**values) -> str:
+  """The page of the findings with some of them changed."""
+  return report.make_page(dataclasses.replace(make_findings(), **values))
 
 
 @pytest.fixture(scope='module')
@@ -283,7 +311,200 @@ def test_closed_decisions_are_not_trained():
   assert report.count_trained(space, vectors).tolist() == [[2, 3], [1, 1]]
 
 
+# Numbers.
+
+
+RANGES = (
+  (1.373, 1.384),
+  (0.0, 1.0),
+  (-0.2, 0.15),
+  (0.998e9, 1.016e9),
+  (3, 7),
+  (0, 1e7),
+)
+RANGES += ((180_000, 190_000), (1000, 1e6), (7.9e8, 1.01e9), (2**20 - 9, 2**20 + 9))
+
+
+@pytest.mark.parametrize('units', [PLAIN, COUNTS, BYTES, NANOSECS])
+@pytest.mark.parametrize('ends', RANGES)
+def test_an_axis_says_where_its_ticks_are(ends, units):
+  ticks = make_axis([np.array(ends)], 0, 100, units=units).ticks()
+  assert 4 <= len(ticks) <= 9
+  sizes = {name: size for size, name in units}
+  places, said = zip(*ticks, strict=True)
+  parts = [re.fullmatch(r'(−?)(\d+)(\.\d+)?(.*)', text).groups('') for text in said]
+  assert len({name for *_, name in parts}) == 1
+  assert len({len(rest) for _, _, rest, _ in parts}) == 1
+  for place, (minus, whole, rest, name) in zip(places, parts, strict=True):
+    value = float(f'{"-" if minus else ""}{whole}{rest}') * sizes[name]
+    assert value == pytest.approx(place, rel=1e-12, abs=1e-12)
+  assert np.ptp(np.diff(places)) < 1e-6 * np.diff(places)[0]
+
+
+@pytest.mark.parametrize(
+  ('cost', 'unit'), [('macs', 'G'), ('state_bytes', ' MiB'), ('latency_ns', ' s')]
+)
+def test_axes_of_the_page_have_equal_steps(cost, unit):
+  full = make_findings()
+  target = 1_000_000_000
+  near = target + full.samples.cost // 20
+  rows = [
+    {'step': i, 'loss': 1.373 + i / 4000, 'cost_ratio': 1 + i / 2000} for i in (0, 40)
+  ]
+  text = change(
+    rows=rows,
+    samples=dataclasses.replace(full.samples, cost=near),
+    cost=cost,
+    target=target,
+    control=(),
+  )
+  ratio = find_svg(text, 'Cost ratio')
+  axes = [
+    list_numbers(find_svg(text, 'Loss'), 'end'),
+    list_numbers(ratio, 'end'),
+    list_numbers(ratio, 'start'),  # the second axis
+    list_numbers(find_svg(text, 'Accuracy against'), 'middle'),
+  ]
+  units = [re.sub(r'[\d.]+', '', said[0]) for said in axes]
+  assert units[:3] == ['', '', unit]
+  assert units[3].endswith(unit[-1])
+  for said in axes:
+    values = np.array([float(re.match(r'[\d.]+', number)[0]) for number in said])
+    assert len(values) >= 4
+    assert np.diff(values) == pytest.approx(
+      np.full(len(values) - 1, np.ptp(values[:2]))
+    )
+    assert len({re.sub(r'\d+', '', number) for number in said}) == 1
+    assert len({len(number.partition('.')[2]) for number in said}) == 1
+
+
+def test_amounts_have_three_digits_and_the_unit_that_fits():
+  amounts = [format_amount(v) for v in (0, 7, 12_345, 999_400, 999_900, 1.25e9)]
+  assert amounts == ['0', '7', '12.3k', '999k', '1M', '1.25G']
+  sizes = [format_amount(v, BYTES) for v in (1000, 124_240, 2**20 - 1)]
+  assert sizes == ['1000 B', '121 KiB', '1 MiB']
+  times = [format_amount(v, NANOSECS) for v in (920, 48_300_000, 1.2e9)]
+  assert times == ['0.92 µs', '48.3 ms', '1.2 s']
+
+
+def test_only_what_is_certain_is_a_hundred_percent():
+  shares = (0, 0.004, 0.5, 0.994, 0.9999, 1 - 2**-23, 1, 1 + 2**-23)
+  said = ['0 %', '<1 %', '50 %', '99 %', '99 %', '100 %', '100 %', '100 %']
+  assert list(map(format_percent, shares)) == said
+
+
+@pytest.mark.parametrize('scale', [1e-9, 1e-3, 1, 1e6])
+def test_what_is_written_in_a_chart_is_inside_of_it(scale):
+  rows = [{**row, 'loss': row['loss'] * scale} for row in make_findings().rows]
+  text = change(rows=rows)
+  for svg in re.findall('<svg .*?</svg>', text, re.S):
+    width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
+    for x, anchor, said in re.findall(
+      r'<text x="([\d.]+)"[^>]*text-anchor="(\w+)">([^<]*)</text>', svg
+    ):
+      long = 7.6 * len(html.unescape(said))  # digits of DejaVu Sans, 12 px
+      left = float(x) - {'start': 0, 'middle': long / 2, 'end': long}[anchor]
+      assert left >= 0, (said, svg[:90])
+      assert left + long <= width, (said, svg[:90])
+
+
 # The page.
+
+
+def make_small(sizes, table, **values) -> str:
+  """The page of a space of widths in three parts, and what the policy came to."""
+  parts = [{'width': OneOf(tuple(range(size)))} for size in sizes]
+  steps = np.arange(1, len(table) + 1)
+  return report.make_page(
+    report.Findings(
+      'T', 'c', Space({'blocks': parts}), probabilities=(steps, table), **values
+    )
+  )
+
+
+def read_entropy_left(text):
+  found = re.search('<span>Entropy left</span><b>(.*?)</b>', text)
+  return found and found[1]
+
+
+def test_entropy_left_is_of_what_can_be_decided():
+  uniform = np.array([[[1, 0, 0], [1, 1, 0], [1, 1, 1]]], np.float32)
+  uniform /= uniform.sum(-1, keepdims=True)
+  text = make_small((1, 2, 3), np.repeat(uniform, 2, axis=0))
+  assert read_entropy_left(text) == '100 %'
+  name = 'Entropy left, by part, of the most possible'
+  keys = re.search(f'<b>{name}</b>(.*?)</figcaption>', text)[1]
+  assert re.findall('</i>(.*?)</span>', keys) == ['blocks/1', 'blocks/2']
+  assert len(re.findall('class="line c', find_svg(text, name))) == 2
+  half = uniform.copy()
+  half[0, 1] = [1, 0, 0]
+  assert read_entropy_left(make_small((1, 2, 3), half)) == '50 %'
+  alone = make_small((1, 1), np.ones((2, 2, 1)))
+  assert read_entropy_left(alone) is None
+  assert name not in alone
+
+
+def test_policy_starts_where_it_is_said_to():
+  rows = [
+    {'step': s, 'reward': s / 100, 'rl_rate': 0.1 * (s > 10)} for s in (10, 20, 40)
+  ]
+  text = change(rows=rows, probabilities=None, policy_start=13)
+  assert 'The policy learns after step 13, the upright line.' in text
+  svg = find_svg(text, 'Reward')
+  line = re.search(r'd="M([^"]*)" class="line c0"', svg)[1].split()
+  start, end = (float(point.split(',')[0]) for point in (line[0], line[-1]))
+  at = float(re.search(r'x1="([\d.]+)"[^>]*class="moment"', svg)[1])
+  assert (at - start) / (end - start) == pytest.approx(0.1, abs=0.001)
+  unknown = change(rows=rows, probabilities=None, policy_start=None)
+  assert 'class="moment"' not in unknown
+  assert 'policy learns' not in unknown
+  before = change(rows=rows, probabilities=None, policy_start=0)
+  assert 'The policy learns after step 0.' in before
+  assert 'class="moment"' not in before
+
+
+def test_changes_are_said_once():
+  layer = {'kernel': OneOf(KERNELS), 'expand': OneOf((24, 40)), 'se': True}
+  mix = OneOf(({'op': 'pool'}, {'op': 'conv', 'size': OneOf((3, 5))}))
+  space = Space(
+    {'layers': [OneOf((layer, None))] * 2, 'mix': mix, 'width': OneOf((1, 2))}
+  )
+  before = space.encode({'layers/0': 0, 'layers/1': 1, 'mix': 0})
+  changes = {
+    'layers/0 → left out': {'layers/0': 1, 'layers/1': 1},
+    'layers/0:0/kernel → 1×5×5': {'layers/0:0/kernel': 1, 'layers/1': 1},
+    'layers/1 → kept (kernel 3×3×3, expand 40, se yes)': {
+      **{'layers/1': 0, 'layers/1:0/kernel': 2, 'layers/1:0/expand': 1}
+    },
+    'mix → op conv, size 5': {'layers/1': 1, 'mix': 1, 'mix:1/size': 1},
+    'mix → op conv, size 3, width → 2': {'layers/1': 1, 'mix': 1, 'width': 1},
+  }
+  first, rows = space.describe(before), []
+  for chosen in changes.values():
+    after = space.describe(space.encode(chosen))
+    changed = {k: v for k, v in after.items() if k not in first or first[k] != v}
+    rows.append({'changed': changed, 'accuracy': 0.1, 'reward': 0.1, 'cost': 1})
+  # As they are and as a file has them.
+  for given in (rows, json.loads(json.dumps(rows))):
+    text = report.make_page(report.Findings('T', 'c', space, neighbours=given))
+    assert re.findall('<td>([^<]*→[^<]*)</td>', text) == list(changes)
+
+
+@pytest.mark.parametrize('counts', [(3, 6, 3, 4), (300, 1)])
+def test_equal_accuracies_of_the_control_are_stacked(counts):
+  accuracy = np.repeat(0.2 + 0.1 * np.arange(len(counts)), counts)
+  accuracy = np.random.default_rng(0).permutation(accuracy)
+  control = [{'accuracy': a, 'reward': a, 'cost': TARGET_MACS} for a in accuracy]
+  svg = find_svg(change(control=control), 'Accuracy of the random control')
+  diamonds = re.findall(r'd="M([\d.]+),([\d.]+)l5,5', svg)
+  assert len(set(diamonds)) == len(accuracy)
+  columns = [x for x, _ in diamonds]
+  assert [columns.count(x) for x in sorted(set(columns), key=float)] == list(counts)
+  height = float(re.search(r'viewBox="0 0 960 ([\d.]+)', svg)[1])
+  heights = [float(y) for _, y in diamonds]
+  assert 0 <= min(heights) <= max(heights) <= height <= 320
+  if len(counts) == 4:  # few enough to be apart
+    assert np.diff(sorted(set(heights))).min() >= 10
 
 
 def test_every_choice_of_the_space_appears(page):
@@ -461,6 +682,9 @@ def test_findings_of_another_space_are_refused():
   findings = report.Findings('T', 'c', other, found={'choices': {'a': 3}})
   with pytest.raises(ValueError, match='of another space: a is 3'):
     report.make_page(findings)
+  findings = report.Findings('T', 'c', other, neighbours=[{'changed': {'b': 1}}])
+  with pytest.raises(ValueError, match='another space: b is 1, the space has no such'):
+    report.make_page(findings)
   with pytest.raises(ValueError, match='arrays of one length'):
     dataclasses.replace(full.samples, cost=full.samples.cost[:-1])
 
@@ -487,7 +711,7 @@ BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
 FLAGS = (
   *('--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'),
   *('--no-first-run', '--disable-background-networking', '--disable-component-update'),
-  *('--disable-sync', '--disable-quic', '--virtual-time-budget=5000', '--dump-dom'),
+  *('--disable-sync', '--disable-quic', '--virtual-time-budget=5000'),
   *('--enable-logging=stderr', '--v=0'),
   # No name resolves, so a page that loads something cannot.
   '--host-resolver-rules=MAP * ~NOTFOUND',
@@ -501,20 +725,32 @@ const boxes = [...document.querySelectorAll('svg')].map(svg => {
   const drawn = marks.filter(m => { const b = m.getBBox(); return b.width + b.height; });
   return [svg.getAttribute('aria-label'), width, height, drawn.length];
 });
+const texts = [...document.querySelectorAll('svg text')].map(text => {
+  const svg = text.ownerSVGElement, inner = text.getBoundingClientRect();
+  const outer = svg.getBoundingClientRect();
+  const size = parseFloat(getComputedStyle(text).fontSize);
+  const scale = outer.width / svg.viewBox.baseVal.width;
+  const room = Math.min(inner.left - outer.left, outer.right - inner.right);
+  return [svg.getAttribute('aria-label'), text.textContent, room, size * scale];
+});
 const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
 document.body.replaceChildren();
-document.body.dataset.probe = JSON.stringify({boxes, wide});
+document.body.dataset.probe = JSON.stringify({boxes, texts, wide});
 </script></body>"""
 
 
-def open_in_browser(path, folder, width=1200):
-  """The page's DOM as Chromium leaves it, and the lines of its console."""
+def open_in_browser(path, folder, width=1200, *flags):
+  """The page's DOM as Chromium leaves it, and the lines of its console.
+
+  Args:
+    flags: what to do instead of writing the DOM.
+  """
   program = next((p for p in BROWSERS if shutil.which(p)), None)
   if program is None:
     pytest.skip(f'no browser: none of {", ".join(BROWSERS)} is on PATH')
   given = (f'--window-size={width},900', f'--user-data-dir={folder / "profile"}')
   run = subprocess.run(
-    [program, *FLAGS, *given, path.as_uri()],
+    [program, *FLAGS, *given, *(flags or ('--dump-dom',)), path.as_uri()],
     capture_output=True,
     text=True,
     timeout=120,
@@ -533,7 +769,7 @@ def test_opens_in_a_browser_without_an_error(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('width', [1200, 500])
+@pytest.mark.parametrize('width', [1280, 500])
 def test_charts_have_a_size_and_fit_the_window(tmp_path, width):
   text = report.make_page(make_findings())
   rule = "default-src 'none';"
@@ -556,6 +792,33 @@ def test_charts_have_a_size_and_fit_the_window(tmp_path, width):
     assert down > 20, name
     assert marks > 0, name
   assert found['wide'] <= 0
+  assert found['texts']
+  for name, said, room, size in found['texts']:
+    assert room >= 0, (name, said)
+    # All but the charts that shrink with the window.
+    assert size >= (11.5 if name.startswith('Entropy of blocks') else 8), (name, said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('dark', [False, True])
+def test_what_is_cut_has_a_shade_and_what_fits_has_none(tmp_path, dark):
+  style = re.search('<style>.*?</style>', change(), re.S)[0]
+  boxes = ''.join(
+    f'<div class="scroll"><div style="width:{width}px;height:40px"></div></div>'
+    for width in (1400, 100)
+  )
+  path, shot = tmp_path / 'boxes.html', tmp_path / 'boxes.png'
+  path.write_text(f'<!doctype html>{style}<body>{boxes}</body>', 'utf-8')
+  flags = [f'--screenshot={shot}', '--hide-scrollbars']
+  scheme = ['--blink-settings=preferredColorScheme=0'] if dark else []
+  open_in_browser(path, tmp_path, 700, *flags, *scheme)
+  pixels = np.asarray(Image.open(shot).convert('RGB')).astype(int)
+  paper = pixels[200, 300]
+  assert (paper.mean() < 60) == dark
+  away = np.abs(pixels - paper).max(axis=-1)
+  assert away[20, 698] > 40  # more to the right
+  assert away[:90, :640].max() <= 2
+  assert away[41:90].max() <= 2  # all of it is there
 
 
 @pytest.mark.slow

@@ -243,3 +243,11 @@ def test_bad_trees_are_refused(make, message):
 
 def test_lists_and_tuples_are_the_same():
   assert Space([OneOf([1, 2])]) == Space((OneOf((1, 2)),))
+
+
+def test_a_space_too_large_to_list_can_be_begun():
+  """Nothing of it is gathered before the first architecture comes."""
+  layer = OneOf(({'kernel': OneOf((1, 3, 5)), 'expand': OneOf((1, 2))}, None))
+  space = Space([layer] * 60)
+  first = list(itertools.islice(space.enumerate(), 3))
+  assert len({tuple(v) for v in first}) == 3

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import struct
 
 from movinet_jax.train import checkpoint
 from movinet_jax.train.checkpoint import Checkpointer
@@ -145,3 +146,31 @@ def test_absent_checkpoints_are_clear(tmp_path):
     with pytest.raises(ValueError, match="best_metric is 'top1'"):
       saver.add_metrics(4, {'top5': 0.1})
   assert json.loads((tmp_path / '4' / 'meta' / 'metadata').read_text())['step'] == 4
+
+
+@struct.dataclass
+class Search:
+  """What a search saves: shared weights and a policy, no averages."""
+
+  step: jax.Array
+  params: dict
+  opt_state: dict
+  policy: dict
+  settings: dict
+
+
+@pytest.mark.parametrize('ema', [True, False])
+def test_the_shared_weights_of_a_search_are_no_network(tmp_path, monkeypatch, ema):
+  one = jnp.ones(2)
+  parts = {'opt_state': {'m': one}, 'policy': {'z': one}, 'settings': {'beta': one}}
+  with Checkpointer(tmp_path) as saver:
+    saver.save(Search(jnp.int32(3), {'stem': one}, **parts), {'labels': ['a', 'b']})
+  # Known before the arrays, which may be large, are read.
+  monkeypatch.setattr(checkpoint.ocp, 'StandardCheckpointer', None)
+  with pytest.raises(ValueError, match='holds no trained network') as caught:
+    checkpoint.load_variables(tmp_path, ema=ema)
+  text = str(caught.value)
+  assert str(tmp_path / '3') in text
+  assert '(it has: opt_state, params, policy, settings, step)' in text
+  assert text.endswith('--spec=FOLDER_OF_THE_SEARCH/found.json')
+  assert '\n' not in text

@@ -10,7 +10,7 @@ from nas.spaces.movinet.space import (
   MovinetSpace,
   Place,
   make_space,
-  round_to_8,
+  round_half_up_to_8,
 )
 
 __all__ = [
@@ -26,5 +26,5 @@ __all__ = [
   'list_parts',
   'make_cost_table',
   'make_space',
-  'round_to_8',
+  'round_half_up_to_8',
 ]

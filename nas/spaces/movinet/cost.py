@@ -95,10 +95,8 @@ class _Count:
 
   def squeeze(self, expand: int) -> tuple[int, int]:
     """(inputs, hidden width) of a squeeze-excitation."""
-    both = self.base.se == '2plus3d'
-    return expand * (2 if both else 1), movinet.round_to_8(
-      (0.5 if both else 0.25) * expand
-    )
+    inputs = expand * (2 if self.base.se == '2plus3d' else 1)
+    return inputs, movinet.count_hidden(self.base.se, expand)
 
 
 class _Macs(_Count):

@@ -10,14 +10,15 @@ convolution, are read off the released networks: 25 of A2's 26 layers fit.
 
 import dataclasses
 import functools
+import inspect
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from movinet_jax.models import movinet
-from movinet_jax.names import check_name
 from nas.space import OneOf, Space
+from nas.spaces.movinet import arguments
 
 KERNELS = (
   (1, 3, 3),
@@ -288,42 +289,42 @@ def make_space(
   Raises:
     ValueError: an argument does not fit, or φ rounds two choices into one.
   """
-  if se not in (True, False, 'search'):
-    raise ValueError(f"se is True, False or 'search', got {se!r}")
-  if len(widths) != len(strides):
-    raise ValueError(f'{len(widths)} widths and {len(strides)} strides: one per block')
-  known = [field.name for field in dataclasses.fields(movinet.Spec)]
-  for name in fields:
-    check_name(name, known, 'argument of a space')
-  kernels = tuple(tuple(kernel) for kernel in kernels)
-  scale = WIDTH**phi
+  if type(se) is not bool and not (isinstance(se, str) and se == 'search'):
+    raise ValueError(
+      f"se is {se!r}; wanted True, False or 'search'. What it squeezes is se_kind"
+    )
+  if type(merge_equal) is not bool:
+    raise ValueError(f'merge_equal is {merge_equal!r}; wanted True or False')
+  fields = arguments.check_fields(fields, inspect.signature(make_space).parameters)
+  phi = arguments.check_phi(phi)
   make = functools.partial(_make_widths, phi=phi, merge_equal=merge_equal)
+  multipliers = arguments.check_multipliers('multipliers', multipliers)
+  stem_multipliers = arguments.check_multipliers('stem_multipliers', stem_multipliers)
+  expansions = arguments.check_multipliers('expansions', expansions)
+  kernels = arguments.check_kernels(kernels)
+  widths, strides = arguments.check_widths(widths, strides)
+  depth = _scale_depth(phi, depth, len(widths))
   blocks = []
   for i, (width, stride) in enumerate(zip(widths, strides, strict=True)):
-    base = round_to_8(width * scale)
-    blocks.append(
-      Block(
-        make(f'block {i}', base, multipliers),
-        make(f'expansions of block {i}', base, expansions),
-        kernels,
-        max(1, round(depth * DEPTH**phi)),
-        stride,
-      )
-    )
-  if clip is None:
-    clip = _scale_clip(phi, frames, resolution, frame_stride)
-  frames, resolution, frame_stride = clip
+    base = round_half_up_to_8(width * WIDTH**phi)
+    expands = make(f'expansions of block {i}', base, expansions)
+    features = make(f'block {i}', base, multipliers)
+    blocks.append(Block(features, expands, kernels, depth, stride))
+  scaled = _scale_clip(phi, frames, resolution, frame_stride)
+  frames, resolution, frame_stride = (
+    scaled if clip is None else arguments.check_clip(clip)
+  )
   base = movinet.Spec(
-    stem=round_to_8(stem * scale),
+    stem=round_half_up_to_8(arguments.check_whole('stem', stem) * WIDTH**phi),
     blocks=tuple(
       movinet.Block(b.widths[0], b.stride, (movinet.Layer(b.kernels[0], b.expands[0]),))
       for b in blocks
     ),
-    project=round_to_8(project * scale),
+    project=round_half_up_to_8(arguments.check_whole('project', project) * WIDTH**phi),
     frames=frames,
     resolution=resolution,
     frame_stride=frame_stride,
-    se=se_kind,
+    se=arguments.check_field('se', se_kind, 'se_kind'),
     **fields,
   )
   return MovinetSpace(
@@ -337,24 +338,35 @@ def make_space(
 
 def _scale_clip(phi, frames, resolution, frame_stride) -> tuple[int, int, int]:
   """A clip as long, of φ's frame rate and resolution; strides are whole frames."""
+  frames = arguments.check_whole('frames', frames)
+  resolution = arguments.check_whole('resolution', resolution)
+  frame_stride = arguments.check_whole('frame_stride', frame_stride)
   scaled = max(1, round(frame_stride / RATE**phi))
   count = max(1, round(frames * frame_stride / scaled))
-  return count, round_to_8(resolution * RESOLUTION**phi), scaled
+  return count, round_half_up_to_8(resolution * RESOLUTION**phi), scaled
+
+
+def _scale_depth(phi, depth, blocks: int) -> int:
+  scaled = max(1, round(arguments.check_whole('depth', depth) * DEPTH**phi))
+  if scaled * blocks > arguments.MOST_LAYERS:
+    raise ValueError(
+      f'depth is {depth}: with φ = {phi:g} that is {scaled:,} layers in each of {blocks} '
+      f'blocks; wanted at most {arguments.MOST_LAYERS:,} in all'
+    )
+  return scaled
 
 
 def _nearest(value: int, known: tuple[int, ...]) -> int:
   return min(known, key=lambda width: (abs(width - value), width))
 
 
-def round_to_8(value: float) -> int:
+def round_half_up_to_8(value: float) -> int:
   """The nearest multiple of 8, halves up, at least 8."""
   return max(8, math.floor(value / 8 + 0.5) * 8)
 
 
 def _make_widths(name, base, multipliers, *, phi, merge_equal) -> tuple[int, ...]:
-  found = [round_to_8(base * multiplier) for multiplier in multipliers]
-  if sorted(multipliers) != list(multipliers):
-    raise ValueError(f'multipliers of {name} must ascend, got {multipliers}')
+  found = [round_half_up_to_8(base * multiplier) for multiplier in multipliers]
   if len(set(found)) < len(found) and not merge_equal:
     raise ValueError(
       f'φ = {phi:g} rounds two choices into one: {name} has base width {base}, whose '

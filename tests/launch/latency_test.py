@@ -1,0 +1,91 @@
+"""`movinet latency` measures a space once, and a search takes its times."""
+
+import json
+
+import pytest
+
+from launch import latency, plan
+
+CONFIG = """
+from configs.search import quickstart
+
+
+def get_config():
+  cfg = quickstart.get_config()
+  cfg.space.update(
+    stem=8, widths=(8,), strides=(2,), depth=2, project=8, head=8, resolution=16,
+    kernels=((3, 1, 1),), expansions=(1.0, 2.0), multipliers=(1.0,),
+  )
+  cfg.search.target = 4e5
+  return cfg
+"""
+
+
+@pytest.fixture(scope='module')
+def measured(tmp_path_factory):
+  """(config, file of times)."""
+  folder = tmp_path_factory.mktemp('latency')
+  config, out = folder / 'small.py', folder / 'times.jsonl'
+  config.write_text(CONFIG)
+  options = ['--num-classes=4', '--check=1']
+  assert latency.main([f'--config={config}', f'--out={out}', *options]) == 0
+  return config, out
+
+
+def test_a_space_is_measured_once(measured, capsys):
+  config, out = measured
+  before = out.read_text()
+  assert len(before.splitlines()) == 1 + 6  # a head line; stem, head, layers
+  assert latency.main([f'--config={config}', f'--out={out}', '--num-classes=4', '--check=0']) == 0  # fmt: skip
+  assert out.read_text() == before
+  assert '6 of 6 parts are measured already' in capsys.readouterr().out
+
+
+def test_a_kill_loses_one_part_at_most(measured, tmp_path, capsys):
+  config, out = measured
+  lines = out.read_text().splitlines(keepends=True)
+  again = tmp_path / 'times.jsonl'
+  again.write_text(''.join(lines[:4]) + lines[4][:10])
+  assert latency.main([f'--config={config}', f'--out={again}', '--num-classes=4', '--check=0']) == 0  # fmt: skip
+  assert '3 of 6 parts are measured already' in capsys.readouterr().out
+
+
+def make_plan(config, num_classes=4, **given):
+  cfg = latency.configs.load(str(config)).to_dict()
+  cfg['search'].update(cost='latency_ns', **given)
+  return plan.make_plan({**plan.DEFAULTS, **cfg}, num_classes)
+
+
+def test_a_search_takes_the_times(measured):
+  config, out = measured
+  times = {row['part']: row['ns'] for row in map(json.loads, out.read_text().splitlines()[1:])}  # fmt: skip
+  most = sum(ns for part, ns in times.items() if not part.startswith('layer'))
+  most += max(ns for part, ns in times.items() if '/2' in part)
+  most += max(0, *(ns for part, ns in times.items() if '/1' in part))
+  found = make_plan(config, latency=str(out), target=most)
+  assert found.objective.cost.bounds[1] == most
+  assert found.aim == 'latency_ns'
+
+
+@pytest.mark.parametrize(
+  ('given', 'classes', 'message'),
+  [
+    ({'target': 1.0}, 4, 'search.target is 1 latency_ns, but networks of this space'),
+    ({}, 5, 'times of other networks: num_classes was 4, is now 5'),
+  ],
+)
+def test_times_that_do_not_fit(given, classes, message, measured):
+  config, out = measured
+  with pytest.raises(ValueError, match=message):
+    make_plan(config, classes, latency=str(out), **given)
+
+
+def test_another_device_s_file_is_left_alone(measured, tmp_path):
+  config, out = measured
+  head, *rest = out.read_text().splitlines(keepends=True)
+  other = tmp_path / 'times.jsonl'
+  other.write_text(head.replace('"device": "', '"device": "another ') + ''.join(rest))
+  before = other.read_text()
+  with pytest.raises(ValueError, match='times of another device'):
+    latency.main([f'--config={config}', f'--out={other}', '--num-classes=4'])
+  assert other.read_text() == before
