@@ -3,7 +3,7 @@
   movinet latency --config=configs/search/movinet.py:a2-stream --out=runs/latency.jsonl
   movinet search --config=configs/search/movinet.py:a2-stream --workdir=runs/search \\
       --config.search.cost=latency_ns --config.search.latency=runs/latency.jsonl \\
-      --config.search.target=5e6
+      --config.search.target=NANOSECONDS
 
 Times are nanoseconds of one call on the device at hand, without what it costs to start a
 program: of one frame for networks that stream, else of the space's native clip. The same

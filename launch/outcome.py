@@ -3,12 +3,14 @@
 import itertools
 import json
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from launch import config as configs
 from launch import parts
 from launch.plan import Plan
 from movinet_jax import data
@@ -42,15 +44,20 @@ def conclude(cfg: Mapping, home: Path, plan: Plan, state, source) -> dict:
   )
   mine = next(row for row in near if not row['changed'])
   common = {'target': {'cost': plan.aim, 'value': settings['target']}}
+  if plan.latency:
+    common['latency'] = plan.latency['about']
   train = {'train': _make_command(cfg, home / FOUND, home / 'trained')}
   found = {**_describe(plan, mine), **common, **train}
   _write(home / FOUND, found)
+  for old in (home / FINALISTS).glob('*.json'):  # of an earlier comparison
+    old.unlink()
   for rank, row in enumerate(near[: plan.limits.top], 1):
     path = home / FINALISTS / f'{rank:02d}.json'
     train = {'train': _make_command(cfg, path, home / f'trained-{rank:02d}')}
     changed = {'rank': rank, 'changed': row['changed']}
     _write(path, {**_describe(plan, row), **common, **changed, **train})
   tried, probabilities = samples.read_samples(home / 'samples', int(state.step))
+  _warn_of_samples(home, tried, int(state.step) * cfg['candidates'])
   rows = _read_rows(home, cfg['loop'].get('log_every', 100), int(state.step))
   findings = report.Findings(
     title=f'Search in {home}',
@@ -65,6 +72,7 @@ def conclude(cfg: Mapping, home: Path, plan: Plan, state, source) -> dict:
     cost=plan.aim,
     target=settings['target'],
     beta=settings['beta'],
+    reward=plan.objective.reward,
     slope=report.estimate_slope(tried, settings['target']),
     policy_start=int(policy.count_steps(policy.delay)),
   )
@@ -120,15 +128,43 @@ def _make_command(cfg, spec: Path, workdir: Path) -> str:
   It is evaluated on `data.eval`, which a search itself does not read; without one, on what
   `train_with` says of the same place.
   """
+  words = ['movinet', 'train', f'--config={cfg["train_with"]}', f'--spec={spec}']
+  return shlex.join([*words, f'--workdir={workdir}', *_list_overrides(cfg)])
+
+
+def _list_overrides(cfg) -> list[str]:
   sections = {'train': dict(cfg['data']['train']), 'eval': cfg['data'].get('eval')}
   if sections['eval'] is None:
     same = ('name', 'root', 'directory')
     sections['eval'] = {k: v for k, v in sections['train'].items() if k in same}
-  words = ['movinet', 'train', f'--config={cfg["train_with"]}', f'--spec={spec}']
-  words.append(f'--workdir={workdir}')
-  for section, values in sections.items():
-    words += [f'--config.data.{section}.{key}={v}' for key, v in values.items()]
-  return shlex.join(words)
+  return [
+    f'--config.data.{section}.{key}={value}'
+    for section, values in sections.items()
+    for key, value in values.items()
+  ]
+
+
+def warn_of_command(cfg: Mapping):
+  """Says so now if the command that will train the result could not open its data."""
+  try:
+    recipe = configs.load(cfg['train_with'], _list_overrides(cfg)).to_dict()
+    parts.open_sources(recipe['data'])
+  except (ValueError, OSError, data.SourceError) as error:
+    print(
+      f'Note: train_with={cfg["train_with"]} could not train on this data: {error}. Take '
+      'a recipe for it, or say data.eval (which a search does not read)',
+      file=sys.stderr,
+    )
+
+
+def _warn_of_samples(home, tried, wanted: int):
+  there = 0 if tried is None else len(tried)
+  if there != wanted:
+    print(
+      f'Note: {home / "samples"} holds {there:,} of the {wanted:,} networks that were '
+      'tried: the report is of those',
+      file=sys.stderr,
+    )
 
 
 def _read_rows(home: Path, every: int, last: int) -> list[dict]:
@@ -140,8 +176,9 @@ def _read_rows(home: Path, every: int, last: int) -> list[dict]:
       row = json.loads(line)
     except json.JSONDecodeError:
       continue
-    due = row['step'] == last or (every and row['step'] % every == 0)
-    if 'reward' in row and due:
+    if not isinstance(row, dict) or not {'step', 'reward'} <= row.keys():
+      continue
+    if row['step'] == last or (every and row['step'] % every == 0):
       rows[row['step']] = row
   return [rows[step] for step in sorted(rows)]
 
@@ -151,14 +188,19 @@ def _remeasure(rows, tried, target) -> list[dict]:
 
   A run that went on after a stop has logged the means of those since then.
   """
+  if tried is None:
+    return rows
   found, before = [], 0
   for row in rows:
     here = (tried.steps > before) & (tried.steps <= row['step'])
+    before = row['step']
+    if not here.any():
+      found.append(row)
+      continue
     means = {
       'reward': tried.reward[here].mean(),
       'accuracy': tried.accuracy[here].mean(),
       'cost_ratio': tried.cost[here].mean() / target,
     }
     found.append({**row, **jax.tree.map(float, means)})
-    before = row['step']
   return found

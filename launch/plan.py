@@ -6,6 +6,7 @@ program.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -54,6 +55,7 @@ class Plan:
     step: of the search, for the loop.
     clip: what is learnt from.
     limits: of the comparison at the end.
+    latency: what measured times are of, and a digest of them; {} without.
   """
 
   net: Supernet
@@ -64,6 +66,7 @@ class Plan:
   step: Callable
   clip: data.TrainClip
   limits: finalists.Limits
+  latency: Mapping
 
   @property
   def space(self) -> Space:
@@ -94,7 +97,9 @@ def make_plan(cfg: Mapping, num_classes: int) -> Plan:
   aims = {key: given.pop(key) for key in _OBJECTIVE if key in given}
   settings = _make_settings(cfg, space, given)
   _check_subclips(clip, space, **options)
-  costs = _make_costs(space, num_classes, aims.pop('latency', ''))
+  costs = _make_costs(space, num_classes)
+  costs_measured, latency = _read_latency(space, num_classes, aims.pop('latency', ''))
+  costs |= costs_measured
   aim = aims.pop('cost', 'macs')
   # With a weight of 0 too, so that a study of weights compiles once.
   memory = costs['state_bytes'] if 'memory_beta' in given else None
@@ -102,6 +107,8 @@ def make_plan(cfg: Mapping, num_classes: int) -> Plan:
   _check_target('search.target', given['target'], aim, objective.cost)
   if memory:
     _check_memory(given, space, memory)
+  elif 'memory_target' in given:
+    raise ValueError('search.memory_target does nothing without search.memory_beta')
   net = _make_supernet(cfg['supernet'], space, num_classes)
   # As the step will; here for what the config says of it.
   ours = {'schedule': lambda step: 0.0, 'weight_decay': 0.0}
@@ -115,7 +122,7 @@ def make_plan(cfg: Mapping, num_classes: int) -> Plan:
     optimizer=cfg['optimizer'],
     **options,
   )
-  return Plan(net, costs, aim, objective, settings, step, clip, limits)
+  return Plan(net, costs, aim, objective, settings, step, clip, limits, latency)
 
 
 def _make_settings(cfg, space, given):
@@ -137,22 +144,32 @@ def _check_subclips(clip, space, subclips: int = 1, boundary: str = 'exact'):
     )
 
 
-def _make_costs(space, num_classes: int, latency: str) -> dict[str, CostTable]:
+def _make_costs(space, num_classes: int) -> dict[str, CostTable]:
   """Costs by name: of the networks' native clip, whatever clips the search can afford."""
   make = functools.partial(space_of.make_cost_table, space, num_classes=num_classes)
-  costs = {kind: make(kind) for kind in ('macs', 'params', 'state_bytes')}
-  if latency:
-    about, known = runtime.read_times(Path(latency))
-    _check_times(latency, about, space, num_classes)
-    costs['latency_ns'] = make('latency_ns', times=space_of.find_times(space, known))
-  return costs
+  return {kind: make(kind) for kind in ('macs', 'params', 'state_bytes')}
+
+
+def _read_latency(space, num_classes: int, path: str) -> tuple[dict, dict]:
+  """The cost that a file of times makes, and whence it is: both empty without a file."""
+  if not path:
+    return {}, {}
+  about, known = runtime.read_times(Path(path))
+  _check_times(path, about, space, num_classes)
+  times = space_of.find_times(space, known)
+  table = space_of.make_cost_table(
+    space, 'latency_ns', num_classes=num_classes, times=times
+  )
+  written = json.dumps({str(part): ns for part, ns in times.items()}).encode()
+  digest = hashlib.sha256(written).hexdigest()[:16]
+  return {'latency_ns': table}, {'about': about, 'digest': digest}
 
 
 def _check_times(path, about, space, num_classes):
   """Raises a ValueError if measured times are of other networks."""
-  bench = space_of.Bench(space, num_classes, about['batch'], about['frames'])
+  bench = space_of.Bench(space, num_classes, batch=1, frames=1)
   for key in ('networks', 'num_classes'):
-    was, now = about[key], json.loads(json.dumps(bench.about()[key]))
+    was, now = about.get(key), json.loads(json.dumps(bench.about()[key]))
     if was != now:
       raise ValueError(
         f'{path} has times of other networks: {key} was {was}, is now {now}'

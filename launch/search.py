@@ -26,7 +26,7 @@ import numpy as np
 from launch import config as configs
 from launch import parts
 from launch.arguments import make_parser
-from launch.outcome import FOUND, REPORT, conclude
+from launch.outcome import FOUND, REPORT, conclude, warn_of_command
 from launch.plan import DEFAULTS, LATE, NEEDED, SIZES, make_plan, warn_of_target
 from movinet_jax import data
 from movinet_jax.train import checkpoint, loop, mesh, writers
@@ -81,9 +81,13 @@ def search(cfg: dict, folder: str) -> dict:
   sources = data.split_source(source, cfg['policy_share'], seed=cfg['seed'])
   plan = make_plan(cfg, len(source.labels))
   home = Path(folder)
-  _check_space(home / SPACE, plan.space)
   warn_of_target(plan)
-  resumes = parts.claim(cfg, home, FREE)
+  warn_of_command(cfg)
+  # With the times it was begun with, a search goes on with no others.
+  measured = {'latency': plan.latency} if plan.latency else {}
+  resumes = parts.claim({**cfg, **measured}, home, FREE)
+  if resumes:
+    _check_space(home / SPACE, plan.space)
   if not jax.process_index():
     replace_file(home / SPACE, json.dumps(plan.space.to_json()) + '\n')
   print(f'{"Resuming" if resumes else "Starting"} the search in {folder}')

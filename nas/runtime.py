@@ -92,14 +92,18 @@ def read_times(path: Path) -> tuple[dict, dict[str, int]]:
   """
   lines = [_parse(line) for line in path.read_text(errors='replace').splitlines()]
   head = lines[0] if lines else None
-  if not isinstance(head, dict) or 'about' not in head:
+  if not isinstance(head, dict) or not isinstance(head.get('about'), dict):
     raise ValueError(f'{path} is no file of measured times')
   if head.get('version') != VERSION:
     raise ValueError(
       f'{path} has version {head.get("version")!r}, this code reads {VERSION}'
     )
-  rows = [line for line in lines[1:] if line is not None]
-  return head['about'], {row['part']: row['ns'] for row in rows}
+  times = {}
+  for row in filter(None, lines[1:]):
+    if not isinstance(row, dict) or type(row.get('ns')) is not int or row['ns'] < 0:
+      raise ValueError(f'{path} has a line that is no measured time: {row!r}')
+    times[row['part']] = row['ns']
+  return head['about'], times
 
 
 def _parse(line: str):

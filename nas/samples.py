@@ -25,7 +25,7 @@ class Samples:
     steps: [n] at which each was run.
     choices: [n, D].
     accuracy, reward: [n], on one batch each.
-    cost: [n] int64, multiply-adds.
+    cost: [n] int64, of the kind that has a target.
   """
 
   steps: np.ndarray
@@ -51,7 +51,7 @@ class SampleWriter:
     self._folder, self._cost, self._every = folder, cost, every
     self._rows: list[tuple[int, Mapping]] = []
     folder.mkdir(parents=True, exist_ok=True)
-    for part in folder.glob('*.npz'):
+    for part in _list_parts(folder):
       # Written just before a checkpoint that a kill prevented: its steps come again.
       if int(part.stem) > first and not jax.process_index():
         part.unlink()
@@ -96,13 +96,13 @@ def read_samples(folder: Path, last: int):
   Raises:
     ValueError: a part is damaged.
   """
-  files = [f for f in sorted(folder.glob('*.npz')) if int(f.stem) <= last]
+  files = [f for f in _list_parts(folder) if int(f.stem) <= last]
   parts = []
   for file in files:
     try:
       with np.load(file) as arrays:
         parts.append(dict(arrays))
-    except (ValueError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
       raise ValueError(f'{file} is damaged: {error}') from error
   if not parts:
     return None, None
@@ -112,3 +112,7 @@ def read_samples(folder: Path, last: int):
   }
   policy = joined.pop('policy_steps'), joined.pop('probabilities')
   return Samples(**joined), policy if len(policy[0]) else None
+
+
+def _list_parts(folder: Path) -> list[Path]:
+  return sorted(file for file in folder.glob('*.npz') if file.stem.isdecimal())

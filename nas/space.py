@@ -43,7 +43,7 @@ class OneOf:
       raise ValueError('a decision needs at least one choice')
     if self.tag not in TAGS:
       raise ValueError(f'the tag of a decision is one of {TAGS}, got {self.tag!r}')
-    if self.tag == 'filters' and list(self.choices) != sorted(self.choices):
+    if self.tag == 'filters' and not _ascend(self.choices):
       raise ValueError(f'choices of filters ascend, got {self.choices}')
     written = [json.dumps(_to_json(choice)) for choice in self.choices]
     if len(set(written)) < len(written):
@@ -200,6 +200,11 @@ class Space:
         f'this space has version {data.get("version")!r}, this code reads {VERSION}'
       )
     return cls(_from_json(data['tree']))
+
+
+def _ascend(choices) -> bool:
+  numeric = all(isinstance(c, (int, float)) for c in choices)
+  return numeric and list(choices) == sorted(choices)
 
 
 def _freeze(node):

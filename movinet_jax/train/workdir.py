@@ -87,8 +87,15 @@ def find_differences(was: Mapping, now: Mapping) -> list[str]:
   return [
     f'{key}: was {was.get(key, "absent")}, now {now.get(key, "absent")}'
     for key in sorted(was.keys() | now.keys())
-    if was.get(key) != now.get(key)
+    if was.get(key) != now.get(key) and not _is_told(key, was, now)
   ]
+
+
+def _is_told(key, was, now) -> bool:
+  """Whether it is a section that was or is empty: the keys that came or went say so."""
+  keys = was.keys() | now.keys()
+  empty = '{}' in (was.get(key), now.get(key))
+  return empty and any(other.startswith(f'{key}.') for other in keys)
 
 
 def replace_file(path: Path, text: str):

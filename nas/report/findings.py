@@ -31,7 +31,8 @@ class Findings:
     control: random networks of the found one's cost band: accuracy, reward, cost.
     cost: which cost was searched for, a name of nas.cost.TITLES: that of samples and rows.
     target: what was aimed at.
-    beta: of the reward, accuracy + beta * |cost / target - 1|.
+    beta: of the reward.
+    reward: its form, see nas.objective.REWARDS.
     slope: accuracy gained per unit of cost / target near the target: `estimate_slope`.
     policy_start: the step after which the policy's rate is above 0.
   """
@@ -48,6 +49,7 @@ class Findings:
   cost: str = 'macs'
   target: float | None = None
   beta: float | None = None
+  reward: str = 'absolute'
   slope: float | None = None
   policy_start: int | None = None
 
@@ -72,7 +74,7 @@ class Findings:
   def target_is_missed(self) -> bool:
     """Whether the reward is greatest above the target: its cost term is too weak."""
     known = self.slope is not None and self.beta is not None
-    return known and abs(self.beta) < self.slope
+    return known and self.reward == 'absolute' and abs(self.beta) < self.slope
 
   @property
   def found_cost(self) -> int | None:

@@ -158,6 +158,11 @@ def _judge_beta(findings: Findings) -> Html:
   reached = ''
   if len(late):
     reached = f' The last tenth of the search had a mean ratio of {late.mean():.2f}.'
+  if findings.reward != 'absolute':
+    return missing(
+      f'The reward is “{findings.reward}”, which presses on cost the harder the better a '
+      f'network is: whether β = {minus} holds the target is not judged.{reached}'
+    )
   if slope is None:
     return missing(
       'How fast accuracy rises with cost near the target is not known: the samples do '

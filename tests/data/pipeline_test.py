@@ -351,7 +351,7 @@ def test_workers_do_not_outlive_a_killed_parent(reading):
 def test_ctrl_c_is_the_parents_business(reading):
   process, worker = reading
   os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all at once
-  _, errors = process.communicate(timeout=20)
+  _, errors = process.communicate(timeout=90)
   assert errors.count('KeyboardInterrupt') == 1, errors
   assert 'Process grain' not in errors
   _wait_until_gone(worker)

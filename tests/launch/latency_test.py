@@ -1,6 +1,7 @@
 """`movinet latency` measures a space once, and a search takes its times."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -52,7 +53,12 @@ def test_a_kill_loses_one_part_at_most(measured, tmp_path, capsys):
 
 def make_plan(config, num_classes=4, **given):
   cfg = latency.configs.load(str(config)).to_dict()
-  cfg['search'].update(cost='latency_ns', **given)
+  # What one of its networks takes, whatever this machine's times are.
+  lines = pathlib.Path(given['latency']).read_text().splitlines()[1:]
+  times = {row['part'].split()[0]: row['ns'] for row in map(json.loads, lines)}
+  first = max(row['ns'] for row in map(json.loads, lines) if ' /2 ' in row['part'])
+  middle = times['stem'] + times['head'] + first
+  cfg['search'].update(**{'cost': 'latency_ns', 'target': middle, **given})
   return plan.make_plan({**plan.DEFAULTS, **cfg}, num_classes)
 
 
@@ -65,6 +71,21 @@ def test_a_search_takes_the_times(measured):
   found = make_plan(config, latency=str(out), target=most)
   assert found.objective.cost.bounds[1] == most
   assert found.aim == 'latency_ns'
+
+
+def test_a_search_knows_its_times_again(measured, tmp_path):
+  """Whatever the file is called; but not with a time changed."""
+  config, out = measured
+  first = make_plan(config, latency=str(out)).latency
+  assert first['about']['frames'] == 1
+  other = tmp_path / 'other.jsonl'
+  head, *rest = out.read_text().splitlines()
+  other.write_text('\n'.join([head, *reversed(rest)]))
+  assert make_plan(config, latency=str(other)).latency == first
+  row = json.loads(rest[0])
+  rest[0] = json.dumps({**row, 'ns': row['ns'] + 1})
+  other.write_text('\n'.join([head, *rest]))
+  assert make_plan(config, latency=str(other)).latency['digest'] != first['digest']
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,7 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(
       {'search.memory_beta': -0.1, 'search.memory_target': 1e12},
       'search.memory_target is 1e[+]12 state_bytes',
     ),
+    ({'search.memory_target': 6e4}, 'memory_target does nothing without'),
     ({'seed': 2**31}, 'seed is 2147483648, wanted a whole number'),
     ({'space.multipliers': '(1.0, 1.2)'}, 'rounds two choices into one'),
     ({'space.width': 3}, "unknown argument of a space 'width'"),
@@ -237,6 +238,8 @@ def test_the_end_of_a_search_may_change(searched, search_command):
   changed = {'finalists.top': 2, 'train_with': 'configs/movinet/folder.py'}
   assert search.main(search_command(searched, **changed)[1:]) == 0
   assert 'folder.py' in json.loads((searched / 'found.json').read_text())['train']
+  files = sorted(f.name for f in (searched / 'finalists').glob('*'))
+  assert files == ['01.json', '02.json']  # none of an earlier comparison
 
 
 @pytest.mark.parametrize(
@@ -252,18 +255,40 @@ def test_the_end_of_a_search_may_change(searched, search_command):
 def test_a_workdir_of_another_space_is_refused(
   change, message, searched, search_command, tmp_path
 ):
-  space = json.loads((searched / 'space.json').read_text())
-  (tmp_path / 'space.json').write_text(json.dumps(change(space)))
-  _, *arguments = search_command(tmp_path)
+  copy = tmp_path / 'copy'
+  shutil.copytree(searched, copy)
+  space = json.loads((copy / 'space.json').read_text())
+  (copy / 'space.json').write_text(json.dumps(change(space)))
+  _, *arguments = search_command(copy)
   with pytest.raises(ValueError, match=message):
     search.main(arguments)
-  assert [path.name for path in tmp_path.iterdir()] == ['space.json']
+  assert json.loads((copy / 'space.json').read_text()) == change(space)
 
 
 def test_damaged_samples_are_named(searched, search_command, tmp_path):
   copy = tmp_path / 'copy'
   shutil.copytree(searched, copy)
   part = copy / 'samples' / '00000008.npz'
-  part.write_bytes(part.read_bytes()[:200])
-  with pytest.raises(ValueError, match=r'00000008\.npz is damaged'):
-    search.main(search_command(copy)[1:])
+  for damage in (part.read_bytes()[:200], b''):
+    part.write_bytes(damage)
+    with pytest.raises(ValueError, match=r'00000008\.npz is damaged'):
+      search.main(search_command(copy)[1:])
+
+
+def test_lost_samples_are_said(searched, search_command, tmp_path, capsys):
+  copy = tmp_path / 'copy'
+  shutil.copytree(searched, copy)
+  (copy / 'samples' / '00000008.npz').rename(copy / 'samples' / 'aside.npz')
+  assert search.main(search_command(copy)[1:]) == 0
+  assert 'holds 16 of the 24 networks' in capsys.readouterr().err
+  shutil.rmtree(copy / 'samples')
+  assert search.main(search_command(copy)[1:]) == 0
+  assert 'holds 0 of the 24 networks' in capsys.readouterr().err
+
+
+def test_a_recipe_for_other_data_is_said_before_the_search(
+  searched, search_command, capsys
+):
+  changed = {'train_with': 'configs/movinet/csv.py'}
+  assert search.main(search_command(searched, **changed)[1:]) == 0
+  assert 'csv.py could not train on this data' in capsys.readouterr().err

@@ -614,6 +614,7 @@ def test_what_would_be_markup_is_text():
     ({'found': None}, 'No network has been found'),
     ({'slope': None}, 'is not known'),
     ({'target': None}, 'no cost target'),
+    ({'reward': 'mnas'}, 'holds the target is not judged'),
   ],
 )
 def test_what_is_missing_is_said(page, missing, said):

@@ -61,6 +61,14 @@ def test_files_of_something_else_are_refused(tmp_path):
   path.write_bytes(np.random.default_rng(0).bytes(100).replace(b'\n', b' '))
   with pytest.raises(ValueError, match='no file of measured times'):
     runtime.read_times(path)
+  path.write_text(json.dumps({'version': 1, 'about': 3}))
+  with pytest.raises(ValueError, match='no file of measured times'):
+    runtime.read_times(path)
+  head = json.dumps({'version': 1, 'about': {}})
+  for line in ('12', '{"part": "a", "ns": "x"}', '{"part": "a"}'):
+    path.write_text(f'{head}\n{line}\n')
+    with pytest.raises(ValueError, match='a line that is no measured time'):
+      runtime.read_times(path)
   path.write_text('')
   with pytest.raises(ValueError, match='no file of measured times'):
     runtime.read_times(path)

@@ -251,3 +251,8 @@ def test_a_space_too_large_to_list_can_be_begun():
   space = Space([layer] * 60)
   first = list(itertools.islice(space.enumerate(), 3))
   assert len({tuple(v) for v in first}) == 3
+
+
+def test_filters_are_numbers():
+  with pytest.raises(ValueError, match='choices of filters ascend'):
+    OneOf((1, 'a'), 'filters')

@@ -19,7 +19,6 @@ def test_another_config_is_refused_with_the_difference(tmp_path):
   with pytest.raises(ConfigMismatch) as caught:
     claim_workdir(tmp_path, other)
   assert caught.value.differences == [
-    'model: was absent, now {}',
     'model.name: was "movinet/a0", now absent',
     'train.ema: was absent, now 0.5',
     'train.lr: was 1.8, now 0.9',
@@ -60,3 +59,13 @@ def test_a_run_that_never_began_takes_a_mended_config(tmp_path):
 def test_a_folder_without_a_run_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match='no workdir of a run'):
     read_config(tmp_path / 'checkpoints')
+
+
+def test_a_first_key_of_a_section_is_that_key(tmp_path):
+  """A section that was empty is no difference of its own."""
+  claim_workdir(tmp_path, {'a': 1, 'end': {}})
+  free = {'end.top'}
+  assert claim_workdir(tmp_path, {'a': 1, 'end': {'top': 2}}, free=free) is True
+  assert claim_workdir(tmp_path, {'a': 1, 'end': {}}, free=free) is True
+  with pytest.raises(ConfigMismatch, match=r'end\.other: was absent, now 3'):
+    claim_workdir(tmp_path, {'a': 1, 'end': {'other': 3}}, free=free)
