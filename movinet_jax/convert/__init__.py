@@ -30,10 +30,11 @@ __all__ = [
   'read_arrays',
 ]
 
-# Keys that TensorFlow writes beside the weights: how the training stood.
+# Keys that TensorFlow and PyTorch write beside the weights: how the training stood.
 _TRAINING = re.compile(
   r'/\.OPTIMIZER_SLOT/'
   r'|^(optimizer|save_counter|global_step|step|_CHECKPOINTABLE_OBJECT_GRAPH)(/|$)'
+  r'|\.num_batches_tracked$'
 )
 _SHOWN = 3  # names in an error that may have hundreds
 
@@ -42,8 +43,9 @@ def load(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
   """Loads a network's variables from a file of another project, or an `.npz`.
 
   Args:
-    path: a TensorFlow checkpoint's prefix or folder, or an `.npz` whose names are the
-      checkpoint's keys or our own paths ('params/stem/conv/kernel').
+    path: a TensorFlow checkpoint's prefix or folder, a PyTorch state dict (`.pt`, `.pth`,
+      `.pyth`), or an `.npz` whose names are the checkpoint's keys or our own paths
+      ('params/stem/conv/kernel').
     model: the network to load into; of an ensemble, one member.
     partial: accept a file that lacks more than the classifier.
     seed: initialises what the file does not hold.

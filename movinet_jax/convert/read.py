@@ -1,6 +1,7 @@
-"""Files of named arrays: TensorFlow checkpoints and NumPy archives."""
+"""Files of named arrays: TensorFlow and PyTorch checkpoints, and NumPy archives."""
 
 import pathlib
+import pickle
 import zipfile
 import zlib
 
@@ -18,12 +19,14 @@ _DAMAGED = (
   zlib.error,
 )
 
+_TORCH = ('.pt', '.pth', '.pyth')
+
 
 def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   """Reads all arrays of a file by name.
 
   Args:
-    path: an `.npz` archive, or the prefix of a TensorFlow checkpoint ('…/ckpt-1', whose
+    path: an `.npz` archive, a PyTorch file of a state dict, or the prefix of a TensorFlow checkpoint ('…/ckpt-1', whose
       files are '…/ckpt-1.index' and '…/ckpt-1.data-00000-of-00001'), its index file, or
       its folder.
 
@@ -34,7 +37,32 @@ def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   path = pathlib.Path(path)
   if path.suffix == '.npz':
     return _read_numpy(path)
+  if path.suffix in _TORCH:
+    return _read_torch(path)
   return _read_tensorflow(_find_prefix(path))
+
+
+def _read_torch(path):
+  """Tensors only: nothing else of a pickle is built, so a file cannot run code."""
+  try:
+    import torch
+  except ImportError as error:
+    raise ConversionError(
+      f'{path} is a PyTorch file, for which PyTorch is needed: pip install torch'
+    ) from error
+  if not path.is_file():
+    raise FileNotFoundError(f'no weights at {path}')
+  try:
+    found = torch.load(path, map_location='cpu', weights_only=True)
+  except (*_DAMAGED, pickle.UnpicklingError) as error:
+    raise ConversionError(f'{path} is damaged, or no PyTorch file: {error}') from error
+  for name in ('model_state', 'state_dict', 'model'):  # what zoos wrap weights in
+    if isinstance(found, dict) and isinstance(found.get(name), dict):
+      found = found[name]
+  if not isinstance(found, dict):
+    raise ConversionError(f'{path} holds no state dict, but a {type(found).__name__}')
+  tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
+  return {name: tensor.float().numpy() for name, tensor in tensors.items()}
 
 
 def _find_prefix(path):

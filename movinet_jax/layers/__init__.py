@@ -5,12 +5,13 @@ from movinet_jax.layers.norm import BatchNorm
 from movinet_jax.layers.pool import (
   AveragePool,
   GlobalPool,
+  SlidingPool,
   SpatialPool,
   TemporalSoftmaxPool,
 )
 from movinet_jax.layers.residual import ReZero, StochasticDepth
 from movinet_jax.layers.squeeze_excite import SE_KINDS, SqueezeExcite
-from movinet_jax.layers.stream import Thread, init_state
+from movinet_jax.layers.stream import Thread, check_video, init_state
 
 __all__ = [
   'SE_KINDS',
@@ -21,11 +22,13 @@ __all__ = [
   'GlobalPool',
   'PointwiseConv',
   'ReZero',
+  'SlidingPool',
   'SpatialConv',
   'SpatialPool',
   'SqueezeExcite',
   'StochasticDepth',
   'TemporalSoftmaxPool',
   'Thread',
+  'check_video',
   'init_state',
 ]

@@ -1,7 +1,10 @@
 """Convolutions with their stream buffers, and the conv-norm-activation block."""
 
+from collections.abc import Mapping
+
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.core import FrozenDict
 
 from movinet_jax import ops
 from movinet_jax.layers.norm import BatchNorm
@@ -35,36 +38,41 @@ class PointwiseConv(nn.Module):
 
 
 class SpatialConv(nn.Module):
-  """Dense convolution of every frame, 'same' padding: the stem."""
+  """Dense convolution of every frame: the stem. `padding` is that of the operation."""
 
   features: int
   kernel_size: tuple[int, int] = (3, 3)
   stride: tuple[int, int] = (1, 1)
+  padding: str = 'same'
+  kernel_init: nn.initializers.Initializer = he_normal
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x, state=None, *, train=False):
     shape = (1, *self.kernel_size, x.shape[-1], self.features)
-    kernel = self.param('kernel', he_normal, shape).astype(self.dtype)
-    return ops.spatial_conv(x.astype(self.dtype), kernel, stride=self.stride), {}
+    kernel = self.param('kernel', self.kernel_init, shape).astype(self.dtype)
+    x = x.astype(self.dtype)
+    return ops.spatial_conv(x, kernel, stride=self.stride, padding=self.padding), {}
 
 
 class DepthwiseConv(nn.Module):
   """Depthwise 3D convolution that remembers the last KT - 1 frames if it is causal.
 
-  `form` is that of `ops.depthwise_conv3d`.
+  `padding` and `form` are those of `ops.depthwise_conv3d`.
   """
 
   kernel_size: tuple[int, int, int] = (3, 3, 3)
   stride: tuple[int, int] = (1, 1)
   causal: bool = False
+  padding: str = 'same'
+  kernel_init: nn.initializers.Initializer = he_normal
   form: str = 'auto'
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x, state=None, *, train=False):
     shape = (*self.kernel_size, 1, x.shape[-1])
-    kernel = self.param('kernel', he_normal, shape).astype(self.dtype)
+    kernel = self.param('kernel', self.kernel_init, shape).astype(self.dtype)
     x, after, time = x.astype(self.dtype), {}, 'same'
     history = self.kernel_size[0] - 1
     if self.causal and history:
@@ -72,20 +80,23 @@ class DepthwiseConv(nn.Module):
       buffer = state['buffer'] if state else jnp.zeros((b, history, *rest), x.dtype)
       x, buffer = ops.prepend(buffer, x)
       after, time = {'buffer': buffer}, 'valid'
-    y = ops.depthwise_conv3d(x, kernel, stride=self.stride, time=time, form=self.form)
-    return y, after
+    how = {'stride': self.stride, 'time': time, 'padding': self.padding}
+    return ops.depthwise_conv3d(x, kernel, **how, form=self.form), after
 
 
 class ConvNorm(nn.Module):
-  """A convolution, batch normalisation and an activation."""
+  """A convolution, batch normalisation and an activation.
+
+  `norm` holds the norm's fields where they are not the usual ones.
+  """
 
   conv: nn.Module
   activation: str = 'identity'
-  norm_group: int | None = None
+  norm: Mapping = FrozenDict()
 
   @nn.compact
   def __call__(self, x, state=None, *, train=False):
     thread = Thread(state, train)
     x = thread(self.conv, x)
-    x = thread(BatchNorm(group_size=self.norm_group, name='norm'), x)
+    x = thread(BatchNorm(**self.norm, name='norm'), x)
     return ops.get_activation(self.activation)(x), thread.after

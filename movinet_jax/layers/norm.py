@@ -1,5 +1,7 @@
 """Batch normalisation over all devices, or over groups of examples."""
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
@@ -13,18 +15,21 @@ class BatchNorm(nn.Module):
   statistics when it is set: with the number of examples on a device, no communication is
   needed; with a constant, results do not depend on how many devices there are.
 
-  Statistics and parameters are float32 whatever x is. Moving statistics are biased
-  averages with Keras' momentum convention (new = 0.99 old + 0.01 batch).
+  Statistics and parameters are float32 whatever x is. Moving statistics follow Keras'
+  momentum convention (new = 0.99 old + 0.01 batch); of variances biased ones, or with
+  `unbiased` those of n - 1, as PyTorch has them.
   """
 
   momentum: float = 0.99
   epsilon: float = 1e-3
   group_size: int | None = None
+  unbiased: bool = False
+  scale_init: nn.initializers.Initializer = nn.initializers.ones
 
   @nn.compact
   def __call__(self, x, state=None, *, train=False):
     shape = (x.shape[-1],)
-    scale = self.param('scale', nn.initializers.ones, shape, jnp.float32)
+    scale = self.param('scale', self.scale_init, shape, jnp.float32)
     bias = self.param('bias', nn.initializers.zeros, shape, jnp.float32)
     mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
     var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
@@ -34,9 +39,10 @@ class BatchNorm(nn.Module):
     groups = self._split(x)
     batch_mean, batch_var = batch_moments(groups)
     if not self.is_initializing():
-      keep = self.momentum
+      keep, count = self.momentum, math.prod(groups.shape[1:-1])
+      unbias = count / max(count - 1, 1) if self.unbiased else 1
       mean.value = keep * mean.value + (1 - keep) * batch_mean.mean(0)
-      var.value = keep * var.value + (1 - keep) * batch_var.mean(0)
+      var.value = keep * var.value + (1 - keep) * batch_var.mean(0) * unbias
     wide = (-1, *(1,) * (groups.ndim - 2), x.shape[-1])
     moments = batch_mean.reshape(wide), batch_var.reshape(wide)
     y = normalise(groups, *moments, scale, bias, self.epsilon)

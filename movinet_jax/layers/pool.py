@@ -37,6 +37,24 @@ class GlobalPool(nn.Module):
     return mean.astype(x.dtype), after
 
 
+class SlidingPool(nn.Module):
+  """Means over all places of a window (frames, height, width): X3D's head on large clips.
+
+  Streaming, all frames so far are the window in time; a sum and a count per video stay.
+  """
+
+  window: tuple[int, int, int]
+  causal: bool = False
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    if not self.causal:
+      return ops.sliding_mean(x, self.window).astype(x.dtype), {}
+    means = ops.sliding_mean(x, (1, *self.window[1:]))
+    mean, after = ops.total_mean(means, state)
+    return mean.astype(x.dtype), after
+
+
 class TemporalSoftmaxPool(nn.Module):
   """Frame logits weighted by their own softmax over time, [B, T, 1, 1, N] -> [B, 1, 1, 1, N].
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from movinet_jax import ops
-from movinet_jax.layers.conv import PointwiseConv
+from movinet_jax.layers.conv import PointwiseConv, he_normal
 from movinet_jax.names import check_name
 
 SE_KINDS = ('2d', '3d', '2plus3d')
@@ -26,6 +26,7 @@ class SqueezeExcite(nn.Module):
   positions: bool = False
   activation: str = 'swish'
   gate: str = 'sigmoid'
+  kernel_init: nn.initializers.Initializer = he_normal
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -42,7 +43,7 @@ class SqueezeExcite(nn.Module):
       squeezed = squeezed + scale * sine_positions(
         first, x.shape[1], squeezed.shape[-1]
       )
-    conv = {'use_bias': True, 'dtype': self.dtype}
+    conv = {'use_bias': True, 'kernel_init': self.kernel_init, 'dtype': self.dtype}
     y, _ = PointwiseConv(self.hidden, name='reduce', **conv)(squeezed)
     y = ops.get_activation(self.activation)(y)
     y, _ = PointwiseConv(x.shape[-1], name='expand', **conv)(y)

@@ -57,6 +57,21 @@ def _check_videos(state, x):
       )
 
 
+def check_video(x: jax.Array, state: State | None, causal: bool):
+  """Raises a ValueError for what is no video, or a state that a network does not have."""
+  if x.ndim != 5 or x.shape[-1] != 3:
+    raise ValueError(
+      f'a network takes video [B, T, H, W, 3] with values in [0, 1], got {x.shape}'
+    )
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(f'video is floats in [0, 1], got {x.dtype}: divide bytes by 255')
+  if state and not causal:
+    raise ValueError(
+      'this network is not causal, so it has no stream state: give it the whole clip, '
+      'or build the stream variant'
+    )
+
+
 def init_state(
   module: nn.Module, batch: int, frame: tuple[int, int, int], dtype=jnp.float32
 ) -> dict[str, Any]:

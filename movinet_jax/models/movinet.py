@@ -10,7 +10,6 @@ import dataclasses
 import functools
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from movinet_jax import layers, ops
@@ -307,7 +306,7 @@ class Bottleneck(nn.Module):
   @nn.compact
   def __call__(self, x, state=None, *, train=False):
     thread = layers.Thread(state, train)
-    conv_norm = functools.partial(layers.ConvNorm, norm_group=self.norm_group)
+    conv_norm = functools.partial(layers.ConvNorm, norm={'group_size': self.norm_group})
     # Without a parent of its own yet, a convolution becomes part of its ConvNorm.
     pointwise = functools.partial(layers.PointwiseConv, dtype=self.dtype, parent=None)
     active = self.spec.activation
@@ -406,7 +405,7 @@ class Model(nn.Module):
     Raises:
       ValueError: x is not a video, or a state is given to a network that is not causal.
     """
-    _check_input(self.spec, x, state)
+    layers.check_video(x, state, self.spec.causal)
     thread = layers.Thread(state, train)
     call = self._rematerialise(train) if self.remat else None
     x = thread(self._stem(), x)
@@ -428,7 +427,8 @@ class Model(nn.Module):
     return self._conv_norm(conv, 'stem')
 
   def _conv_norm(self, conv, name):
-    return layers.ConvNorm(conv, self.spec.activation, self.norm_group, name=name)
+    norm = {'group_size': self.norm_group}
+    return layers.ConvNorm(conv, self.spec.activation, norm, name=name)
 
   def _bottlenecks(self):
     rows = [
@@ -502,17 +502,3 @@ def round_to_8(value: float) -> int:
 def count_hidden(se: str, expand: int) -> int:
   """Channels inside a squeeze-excitation of so many; twice as many where it sees both."""
   return round_to_8((0.5 if se == '2plus3d' else 0.25) * expand)
-
-
-def _check_input(spec: Spec, x: jax.Array, state) -> None:
-  if x.ndim != 5 or x.shape[-1] != 3:
-    raise ValueError(
-      f'a MoViNet takes video [B, T, H, W, 3] with values in [0, 1], got {x.shape}'
-    )
-  if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise ValueError(f'video is floats in [0, 1], got {x.dtype}: divide bytes by 255')
-  if state and not spec.causal:
-    raise ValueError(
-      'this network is not causal, so it has no stream state: give it the whole clip, '
-      'or build the stream variant'
-    )

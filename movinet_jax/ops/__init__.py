@@ -4,16 +4,30 @@ from movinet_jax.ops.activation import get_activation
 from movinet_jax.ops.buffer import prepend
 from movinet_jax.ops.conv import spatial_conv
 from movinet_jax.ops.depthwise import depthwise_conv3d
-from movinet_jax.ops.padding import same_padding, time_padding
-from movinet_jax.ops.pool import average_pool, cumulative_mean, spatial_mean, total_mean
+from movinet_jax.ops.padding import (
+  centred_padding,
+  same_padding,
+  space_padding,
+  time_padding,
+)
+from movinet_jax.ops.pool import (
+  average_pool,
+  cumulative_mean,
+  sliding_mean,
+  spatial_mean,
+  total_mean,
+)
 
 __all__ = [
   'average_pool',
+  'centred_padding',
   'cumulative_mean',
   'depthwise_conv3d',
   'get_activation',
   'prepend',
   'same_padding',
+  'sliding_mean',
+  'space_padding',
   'spatial_conv',
   'spatial_mean',
   'time_padding',

@@ -7,16 +7,21 @@ import jax.numpy as jnp
 from jax import lax
 
 from movinet_jax.names import check_name
-from movinet_jax.ops.padding import same_padding
+from movinet_jax.ops.padding import space_padding
 
 FORMS = ('auto', 'patches', 'native')
 
 
-@functools.partial(jax.jit, static_argnames=('stride', 'form'))
+@functools.partial(jax.jit, static_argnames=('stride', 'padding', 'form'))
 def spatial_conv(
-  x: jax.Array, kernel: jax.Array, *, stride: tuple[int, int], form: str = 'auto'
+  x: jax.Array,
+  kernel: jax.Array,
+  *,
+  stride: tuple[int, int],
+  padding: str = 'same',
+  form: str = 'auto',
 ) -> jax.Array:
-  """Convolves each frame, 'same' padding.
+  """Convolves each frame.
 
   Three input channels waste most of a vector unit and of a matrix unit. The `patches`
   form lays neighbouring columns side by side as channels, which costs no copy in
@@ -27,6 +32,7 @@ def spatial_conv(
     x: [B, T, H, W, C].
     kernel: [1, KH, KW, C, F].
     stride: of height and width.
+    padding: `same` or `centred`, see ops.space_padding.
     form: `patches`, `native` (XLA's convolution), or `auto`: `patches` on CPU, where it
       was measured, and TPU, whose compiler says so; `native` elsewhere.
 
@@ -42,15 +48,18 @@ def spatial_conv(
       f'got {x.shape} and {kernel.shape}'
     )
   check_name(form, FORMS, 'form')
-  patches = functools.partial(_patches, stride=stride)
-  native = functools.partial(_native, stride=stride)
+  pads = tuple(
+    space_padding(padding, x.shape[2 + a], kernel.shape[1 + a], stride[a])
+    for a in (0, 1)
+  )
+  patches = functools.partial(_patches, stride=stride, pads=pads)
+  native = functools.partial(_native, stride=stride, pads=pads)
   if form == 'auto':
     return lax.platform_dependent(x, kernel, cpu=patches, tpu=patches, default=native)
   return {'patches': patches, 'native': native}[form](x, kernel)
 
 
-def _native(x, kernel, *, stride):
-  pads = [same_padding(x.shape[2 + a], kernel.shape[1 + a], stride[a]) for a in (0, 1)]
+def _native(x, kernel, *, stride, pads):
   return lax.conv_general_dilated(
     x,
     kernel,
@@ -60,13 +69,13 @@ def _native(x, kernel, *, stride):
   )
 
 
-def _patches(x, kernel, *, stride):
+def _patches(x, kernel, *, stride, pads):
   (sh, sw), (_, kh, kw, c, f) = stride, kernel.shape
   b, t, h, w, _ = x.shape
   out_h, out_w = -(-h // sh), -(-w // sw)
   blocks = -(-kw // sw)  # groups of sw columns that a kernel row touches
   width = (out_w + blocks - 1) * sw
-  (top, bottom), (left, _) = same_padding(h, kh, sh), same_padding(w, kw, sw)
+  (top, bottom), (left, _) = pads
   crop = max(left + w - width, 0)  # columns behind the last window
   x = jnp.pad(
     x[:, :, :, : w - crop],

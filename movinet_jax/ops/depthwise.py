@@ -21,18 +21,19 @@ import jax.numpy as jnp
 from jax import lax
 
 from movinet_jax.names import check_name
-from movinet_jax.ops.padding import same_padding, time_padding
+from movinet_jax.ops.padding import space_padding, time_padding
 
 FORMS = ('auto', 'shifted', 'native')
 
 
-@functools.partial(jax.jit, static_argnames=('stride', 'time', 'form'))
+@functools.partial(jax.jit, static_argnames=('stride', 'time', 'padding', 'form'))
 def depthwise_conv3d(
   x: jax.Array,
   kernel: jax.Array,
   *,
   stride: tuple[int, int] = (1, 1),
   time: str = 'same',
+  padding: str = 'same',
   form: str = 'auto',
 ) -> jax.Array:
   """Convolves every channel with its own kernel.
@@ -42,6 +43,7 @@ def depthwise_conv3d(
     kernel: [KT, KH, KW, 1, C], any sizes.
     stride: of height and width; time always has stride 1.
     time: `same`, `causal` or `valid` (no padding: x carries KT - 1 earlier frames).
+    padding: of height and width, `same` or `centred`, see ops.space_padding.
     form: `shifted`, `native` (XLA's grouped convolution), or `auto`: `native` on TPU,
       where the compiler's own account of a training step is several times better,
       `shifted` on CPU, where it was measured, and elsewhere, where it was not.
@@ -51,7 +53,7 @@ def depthwise_conv3d(
     shifted form; T' = T, or T - KT + 1 when `time` is `valid`.
 
   Raises:
-    ValueError: shapes, `time` or `form` do not fit.
+    ValueError: shapes, `time`, `padding` or `form` do not fit.
   """
   # Being its own jit gives the operation a name in every trace: movinet_jax.cost counts
   # it by that name, whichever form runs.
@@ -64,8 +66,8 @@ def depthwise_conv3d(
   kt, kh, kw = kernel.shape[:3]
   pads = (
     time_padding(kt, time),
-    same_padding(x.shape[2], kh, stride[0]),
-    same_padding(x.shape[3], kw, stride[1]),
+    space_padding(padding, x.shape[2], kh, stride[0]),
+    space_padding(padding, x.shape[3], kw, stride[1]),
   )
   if x.shape[1] + sum(pads[0]) < kt:
     raise ValueError(

@@ -1,5 +1,7 @@
 """How many zeros go before and after an axis."""
 
+from movinet_jax.names import find
+
 
 def same_padding(size: int, kernel: int, stride: int = 1) -> tuple[int, int]:
   """Zeros (before, after) for an output of ceil(size / stride), TensorFlow's 'same'.
@@ -10,6 +12,29 @@ def same_padding(size: int, kernel: int, stride: int = 1) -> tuple[int, int]:
   outputs = -(-size // stride)
   total = max((outputs - 1) * stride + kernel - size, 0)
   return total // 2, total - total // 2
+
+
+def centred_padding(size: int, kernel: int, stride: int = 1) -> tuple[int, int]:
+  """Zeros (before, after) that centre the first window on the first value.
+
+  PyTorch's `padding=kernel // 2`, with ceil(size / stride) outputs as 'same' has for odd
+  kernels; zeros behind that no window reads are left out.
+  """
+  before = kernel // 2
+  needed = (-(-size // stride) - 1) * stride + kernel - size
+  return before, max(needed - before, 0)
+
+
+PADDINGS = {'same': same_padding, 'centred': centred_padding}
+
+
+def space_padding(mode: str, size: int, kernel: int, stride: int) -> tuple[int, int]:
+  """Zeros before and after rows or columns: `same`, TensorFlow's, or `centred`, PyTorch's.
+
+  Raises:
+    ValueError: `mode` is neither.
+  """
+  return find(PADDINGS, mode, 'padding')(size, kernel, stride)
 
 
 def time_padding(kernel: int, mode: str) -> tuple[int, int]:

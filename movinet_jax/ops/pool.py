@@ -1,9 +1,11 @@
 """Pooling of video over space and over the time seen so far."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from movinet_jax.ops.depthwise import depthwise_conv3d
 
@@ -31,6 +33,23 @@ def average_pool(
   ones = jnp.ones((1, 1, *x.shape[2:4], 1), jnp.float32)
   count = add(ones, jnp.ones((1, *window, 1, 1), jnp.float32))
   return total * (1 / count).astype(x.dtype)
+
+
+@functools.partial(jax.jit, static_argnames='window')
+def sliding_mean(x: jax.Array, window: tuple[int, int, int]) -> jax.Array:
+  """Means over all windows (frames, height, width) of x [B, T, H, W, C], in float32.
+
+  A window that is longer than x along an axis is as long as x.
+
+  Returns:
+    [B, T', H', W', C], one for each place of the window.
+  """
+  window = tuple(map(min, window, x.shape[1:4]))
+  whole = (1, *window, 1)
+  total = lax.reduce_window(
+    x.astype(jnp.float32), 0.0, lax.add, whole, (1,) * 5, 'valid'
+  )
+  return total / math.prod(window)
 
 
 def spatial_mean(x: jax.Array) -> jax.Array:

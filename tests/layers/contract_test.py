@@ -19,7 +19,7 @@ import pytest
 from flax import traverse_util
 
 from movinet_jax import layers, models, ops
-from movinet_jax.models import ensemble, movinet
+from movinet_jax.models import ensemble, movinet, x3d
 
 FRAMES = 6
 CHUNKINGS = ((1,) * 6, (2, 2, 2), (3, 3), (1, 3, 2))
@@ -37,10 +37,12 @@ GRID = {
   'hidden': (3,),
   'kernel_size': {2: ((3, 3),), 3: ((1, 3, 3), (3, 3, 3), (5, 1, 1))},
   'kind': ('2d', '3d', '2plus3d'),
+  'padding': ('same', 'centred'),
   'positions': (False, True),
   'rate': (0.5,),
   'stride': {2: ((2, 2),)},
   'use_bias': (True,),
+  'window': {2: ((3, 3),), 3: ((3, 2, 2),)},
 }
 _TINY = movinet.Spec(
   stem=4,
@@ -60,6 +62,7 @@ _LEAST = dataclasses.replace(
   causal=True,
   blocks=(movinet.Block(4, 2, (movinet.Layer((3, 1, 1), 4, se=False),)),),
 )
+_X3D = x3d.Spec(stem=4, stages=(x3d.Stage(4, 6, 2), x3d.Stage(5, 6, 1)), hidden=8)
 SMALL = {
   'movinet': {
     'base': _TINY,
@@ -67,6 +70,13 @@ SMALL = {
     'stream-2plus1d': _STREAM,
     'stream-3d': dataclasses.replace(_TINY, causal=True),
     'stream-softmax': dataclasses.replace(_SMALLER, temporal_softmax=True),
+  },
+  'x3d': {
+    'base': dataclasses.replace(_X3D, frames=4, resolution=8),
+    'base-probabilities': dataclasses.replace(
+      _X3D, frames=4, resolution=8, average='probabilities', shortcut_norm=True
+    ),
+    'stream': dataclasses.replace(_X3D, causal=True, resolution=8),
   },
   'ensemble': {
     'base': ensemble.Spec((ensemble.Member(_TINY), ensemble.Member(_TINY, 2, 1))),

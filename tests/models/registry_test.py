@@ -123,7 +123,7 @@ def refuse(path, message):
       '{"family": "movinet", "spec": [["stem", 8]]}',
       "its 'spec' is .*, wanted a table",
     ),
-    (_write('x3d'), r"unknown family 'x3d' \(choices: ensemble, movinet\)"),
+    (_write('x4d'), "unknown family 'x4d'"),
     (_write('movinets'), "unknown family 'movinets'; did you mean 'movinet'"),
     (
       '{"family": "movinet", "spec": {"steam": 8}}',

@@ -2,7 +2,7 @@
 
 import pytest
 
-from movinet_jax.ops import same_padding, time_padding
+from movinet_jax.ops import same_padding, space_padding, time_padding
 
 
 @pytest.mark.parametrize('stride', [1, 2, 3, 5])
@@ -36,3 +36,20 @@ def test_time_padding(kernel):
 def test_unknown_time_padding():
   with pytest.raises(ValueError, match="got 'casual': use 'causal' for streams"):
     time_padding(3, 'casual')
+
+
+@pytest.mark.parametrize('kernel', [1, 3, 5, 7])
+@pytest.mark.parametrize('stride', [1, 2, 3])
+@pytest.mark.parametrize('size', [1, 2, 7, 8])
+def test_centred_padding_is_pytorch_s(size, kernel, stride):
+  """Windows stand where padding by kernel // 2 on both sides puts them, and are as many."""
+  before, after = space_padding('centred', size, kernel, stride)
+  assert before == kernel // 2
+  theirs = (size + 2 * (kernel // 2) - kernel) // stride + 1
+  assert (size + before + after - kernel) // stride + 1 == theirs
+  assert 0 <= after <= kernel // 2
+
+
+def test_unknown_space_padding():
+  with pytest.raises(ValueError, match="unknown padding 'centered'; did you mean"):
+    space_padding('centered', 8, 3, 1)

@@ -1,0 +1,343 @@
+"""X3D: a tiny image network expanded along six axes, as whole-clip and streaming networks.
+
+Feichtenhofer, "X3D: Expanding Architectures for Efficient Video Recognition", CVPR 2020.
+Numbers are those of the published code (PyTorchVideo; SlowFast where `shortcut_norm` says),
+whose models have the paper's multiply-adds. Streaming variants are this project's own
+extension: causal convolutions, and means over all frames so far.
+"""
+
+import dataclasses
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from movinet_jax import layers, ops
+from movinet_jax.names import check_name
+from movinet_jax.ops.depthwise import FORMS
+from movinet_jax.spec import check_at_least_1
+
+AVERAGES = ('logits', 'probabilities')
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """`depth` bottlenecks of `features` channels, `inner` inside; the first halves the size."""
+
+  features: int
+  inner: int
+  depth: int
+
+  def __post_init__(self):
+    check_at_least_1(features=self.features, inner=self.inner, depth=self.depth)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """An architecture.
+
+  `frames`, `resolution` and `frame_stride` (of 30 fps video) are the native input. Larger
+  clips are classified at every place that the native one fits in (the paper's "fully
+  convolutional" test), and `average` says what is averaged over places: `logits`
+  (PyTorchVideo) or `probabilities` (SlowFast, whose logarithms are then the logits).
+  `shortcut_norm` normalises shortcuts also where only the size changes (SlowFast).
+  `mean` and `deviation` are taken out of pixels in [0, 1] first: 0.45 and 0.225 for
+  published weights.
+  """
+
+  stem: int
+  stages: tuple[Stage, ...]
+  hidden: int = 2048
+  shortcut_norm: bool = False
+  average: str = 'logits'
+  causal: bool = False
+  mean: float = 0.0
+  deviation: float = 1.0
+  frames: int = 16
+  resolution: int = 224
+  frame_stride: float = 5
+
+  def __post_init__(self):
+    check_name(self.average, AVERAGES, 'average')
+    sizes = ('stem', 'hidden', 'frames', 'resolution')
+    check_at_least_1(**{name: getattr(self, name) for name in sizes})
+    for name in ('deviation', 'frame_stride'):
+      if not getattr(self, name) > 0:
+        raise ValueError(f'{name} is {getattr(self, name)}, wanted more than 0')
+    if not self.stages:
+      raise ValueError('an X3D needs at least one stage')
+
+
+def make_spec(
+  frames: int,
+  resolution: int,
+  frame_stride: float,
+  *,
+  width: float = 2.0,
+  depth: float = 2.2,
+  bottleneck: float = 2.25,
+  **fields,
+) -> Spec:
+  """The architecture of expansion factors (sections 3.1 and 3.2, Table 1).
+
+  Args:
+    width: of 12, 12, 24, 48 and 96 channels, as the published code has it: the paper's
+      gamma_w of 1 is 2 here.
+    depth: of 1, 2, 5 and 3 bottlenecks.
+    bottleneck: of a bottleneck's inner width.
+    **fields: of the Spec.
+  """
+  base = (12, 24, 48, 96)
+  widths = [round_width(size, width) for size in base]
+  return Spec(
+    stem=round_width(12, width),
+    stages=tuple(
+      Stage(features, int(bottleneck * features), math.ceil(depth * count))
+      for features, count in zip(widths, (1, 2, 5, 3), strict=True)
+    ),
+    frames=frames,
+    resolution=resolution,
+    frame_stride=frame_stride,
+    **fields,
+  )
+
+
+def round_width(width: float, factor: float) -> int:
+  """The nearest multiple of 8, halves up, at least 8, never below 90 % of the product."""
+  wanted = width * factor
+  rounded = max(8, int(wanted + 4) // 8 * 8)
+  return rounded + 8 if rounded < 0.9 * wanted else rounded
+
+
+_LARGE = {'width': 2.9, 'depth': 5.0}
+_PUBLISHED: dict[str, Spec] = {
+  'x2d': make_spec(1, 112, 1, depth=1.0, bottleneck=1.0),
+  'xs': make_spec(4, 160, 12),
+  's': make_spec(13, 160, 6),
+  'm': make_spec(16, 224, 5),
+  'l': make_spec(16, 312, 5, depth=5.0),
+  'xl': make_spec(16, 312, 5, **_LARGE),
+  # Factors and clip are derived: the only ones with the paper's multiply-adds of both the
+  # native and the test crop. The stride makes 32 frames of XL's 80.
+  'xxl': make_spec(32, 312, 2.5, **{**_LARGE, 'depth': 10.1}),
+}
+VARIANTS: dict[str, Spec] = {
+  **_PUBLISHED,
+  **{
+    f'{name}-stream': dataclasses.replace(spec, causal=True)
+    for name, spec in _PUBLISHED.items()
+  },
+}
+
+# PyTorch's kaiming_normal_(mode='fan_out'), which takes no notice of groups.
+_kaiming = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+_NORM = {'momentum': 0.9, 'epsilon': 1e-5, 'unbiased': True}
+
+
+class Bottleneck(nn.Module):
+  """Expands, convolves per channel, perhaps excites, projects; the sum is rectified."""
+
+  features: int
+  inner: int
+  stride: int = 1
+  squeeze: bool = True
+  shortcut_norm: bool = False
+  causal: bool = False
+  drop_rate: float = 0.0
+  norm_group: int | None = None
+  form: str = 'auto'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    thread = layers.Thread(state, train)
+    norm = {**_NORM, 'group_size': self.norm_group}
+    conv_norm = functools.partial(layers.ConvNorm, norm=norm)
+    bare = functools.partial(
+      layers.PointwiseConv, kernel_init=_kaiming, dtype=self.dtype
+    )
+    # Without a parent of its own yet, a convolution becomes part of its ConvNorm.
+    pointwise = functools.partial(bare, parent=None)
+    depthwise = layers.DepthwiseConv(
+      (3, 3, 3),
+      (self.stride, self.stride),
+      causal=self.causal,
+      padding='centred',
+      kernel_init=_kaiming,
+      form=self.form,
+      dtype=self.dtype,
+      parent=None,
+    )
+    y = thread(conv_norm(pointwise(self.inner), 'relu', name='expand'), x)
+    y = thread(conv_norm(depthwise, name='depthwise'), y)
+    if self.squeeze:
+      excite = layers.SqueezeExcite(
+        hidden=round_width(self.inner, 1 / 16),
+        causal=self.causal,
+        activation='relu',
+        kernel_init=_kaiming,
+        dtype=self.dtype,
+        name='se',
+      )
+      y = thread(excite, y)
+    y = ops.get_activation('swish')(y)
+    # A fresh network is its shortcuts alone.
+    last = {**norm, 'scale_init': nn.initializers.zeros}
+    project = layers.ConvNorm(pointwise(self.features), norm=last, name='project')
+    y = thread(project, y)
+    y = thread(layers.StochasticDepth(self.drop_rate, name='drop'), y)
+    widens = x.shape[-1] != self.features
+    x = x[:, :, :: self.stride, :: self.stride]
+    if widens or (self.stride > 1 and self.shortcut_norm):
+      x = thread(conv_norm(pointwise(self.features), name='shortcut'), x)
+    elif self.stride > 1:
+      x = thread(bare(self.features, name='shortcut'), x)
+    return nn.relu(x + y), thread.after
+
+
+class Model(nn.Module):
+  """An X3D of any spec.
+
+  Args (fields):
+    spec: the architecture.
+    num_classes: N.
+    dropout: before the classifier; 0.5 in the paper.
+    stochastic_depth: rate R; bottlenecks of the first of four stages drop with 0.4 R, then
+      0.6, 0.8 and 1 R, as the published code does.
+    norm_group: examples that share batch statistics, None for all (layers.BatchNorm).
+    remat: recompute each bottleneck in the backward pass instead of storing it.
+    form: how depthwise convolutions are computed (ops.depthwise_conv3d).
+    dtype: what is computed in; parameters, statistics and logits are float32.
+  """
+
+  spec: Spec
+  num_classes: int = 400
+  dropout: float = 0.0
+  stochastic_depth: float = 0.0
+  norm_group: int | None = None
+  remat: bool = False
+  form: str = 'auto'
+  dtype: jnp.dtype = jnp.float32
+
+  def __post_init__(self):
+    check_name(self.form, FORMS, 'form')
+    for name in ('dropout', 'stochastic_depth'):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(f'{name} is a rate in [0, 1), got {getattr(self, name)}')
+    if self.norm_group is not None:
+      check_at_least_1(norm_group=self.norm_group)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    """Classifies clips, or the next frames of streams.
+
+    Args:
+      x: [B, T, H, W, 3] in [0, 1].
+      state: what the previous call returned, None at a video's beginning. A network
+        that is not causal takes whole clips only.
+      train: whether to use batch statistics, dropout and stochastic depth.
+
+    Returns:
+      logits [B, N] float32 of everything seen so far, and the state ({} if not causal).
+
+    Raises:
+      ValueError: x is not a video, or a state is given to a network that is not causal.
+    """
+    layers.check_video(x, state, self.spec.causal)
+    thread = layers.Thread(state, train)
+    call = self._rematerialise(train) if self.remat else None
+    x = (x - self.spec.mean) / self.spec.deviation
+    for part in self._stem():
+      x = thread(part, x)
+    for bottleneck in self._bottlenecks():
+      x = thread(bottleneck, x, call)
+    for part in self._head():
+      x = thread(part, x)
+    return self._average(x, train), thread.after if self.spec.causal else {}
+
+  def init_state(self, batch, size, dtype=jnp.float32):
+    """State of streams that have not begun: zeros for `batch` videos of (height, width)."""
+    return layers.init_state(self, batch, (*size, 3), dtype)
+
+  def _stem(self):
+    """In space without a norm, then in time: one after the other, both at full width."""
+    common = {'kernel_init': _kaiming, 'padding': 'centred', 'dtype': self.dtype}
+    yield layers.SpatialConv(
+      self.spec.stem, (3, 3), (2, 2), **common, name='stem_space'
+    )
+    conv = layers.DepthwiseConv(
+      (5, 1, 1), causal=self.spec.causal, form=self.form, **common, parent=None
+    )
+    yield self._conv_norm(conv, 'stem')
+
+  def _conv_norm(self, conv, name):
+    norm = {**_NORM, 'group_size': self.norm_group}
+    return layers.ConvNorm(conv, 'relu', norm, name=name)
+
+  def _bottlenecks(self):
+    count = len(self.spec.stages)
+    for i, stage in enumerate(self.spec.stages):
+      for j in range(stage.depth):
+        yield Bottleneck(
+          stage.features,
+          stage.inner,
+          stride=1 if j else 2,
+          squeeze=j % 2 == 0,
+          shortcut_norm=self.spec.shortcut_norm,
+          causal=self.spec.causal,
+          drop_rate=self.stochastic_depth * (i + 2) / (count + 1),
+          norm_group=self.norm_group,
+          form=self.form,
+          dtype=self.dtype,
+          name=f'stage{i}_layer{j}',
+        )
+
+  def _head(self):
+    pointwise = functools.partial(layers.PointwiseConv, dtype=self.dtype)
+    inner = self.spec.stages[-1].inner
+    conv = pointwise(inner, kernel_init=_kaiming, parent=None)
+    yield self._conv_norm(conv, 'project')
+    size = -(-self.spec.resolution // 2 ** (1 + len(self.spec.stages)))
+    window = self.spec.frames, size, size
+    yield layers.SlidingPool(window, self.spec.causal, name='pool')
+    yield Hidden(self.spec.hidden, self.dropout, self.dtype, name='hidden')
+    yield pointwise(
+      self.num_classes,
+      use_bias=True,
+      kernel_init=nn.initializers.normal(0.01),
+      name='classifier',
+    )
+
+  def _average(self, x, train):
+    """Of all places, [B, T, H, W, N] -> [B, N] float32."""
+    x = x.astype(jnp.float32)
+    if train or self.spec.average == 'logits':
+      return x.mean((1, 2, 3))
+    places = math.prod(x.shape[1:4])
+    total = jax.nn.logsumexp(jax.nn.log_softmax(x), (1, 2, 3))
+    return total - math.log(places)
+
+  def _rematerialise(self, train):
+    def run(bottleneck, x, state):
+      return bottleneck(x, state, train=train)
+
+    return nn.remat(run)
+
+
+class Hidden(nn.Module):
+  """The wide layer before the classifier: no bias, no norm, and the only dropout."""
+
+  features: int
+  dropout: float
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    conv = layers.PointwiseConv(
+      self.features, kernel_init=_kaiming, dtype=self.dtype, name='conv'
+    )
+    x = nn.relu(conv(x)[0])
+    return nn.Dropout(self.dropout, deterministic=not train)(x), {}
