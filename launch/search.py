@@ -78,8 +78,8 @@ def search(cfg: dict, folder: str) -> dict:
   parts.check_loss(cfg['loss']['name'], source)
   if source.multi_label:
     raise ValueError('a search scores networks by their first guess: one label a video')
-  sources = data.split_source(source, cfg['policy_share'], seed=cfg['seed'])
   plan = make_plan(cfg, len(source.labels))
+  sources = data.split_source(source, cfg['policy_share'], seed=cfg['seed'])
   home = Path(folder)
   warn_of_target(plan)
   warn_of_command(cfg)

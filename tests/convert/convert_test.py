@@ -244,7 +244,9 @@ def test_an_ensemble_is_referred_to_its_members(save):
 
 
 def test_only_families_with_names_convert(save):
-  with pytest.raises(convert.ConversionError, match=r"'linear' \(choices: movinet, x3d\)"):
+  with pytest.raises(
+    convert.ConversionError, match=r"'linear' \(choices: movinet, x3d\)"
+  ):
     convert.load(save(PLAIN), nn.Dense(1))
 
 

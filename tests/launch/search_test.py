@@ -201,6 +201,7 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(
       'search.memory_target is 1e[+]12 state_bytes',
     ),
     ({'search.memory_target': 6e4}, 'memory_target does nothing without'),
+    ({'seed': -1}, 'seed is -1, wanted a whole number'),
     ({'seed': 2**31}, 'seed is 2147483648, wanted a whole number'),
     ({'space.multipliers': '(1.0, 1.2)'}, 'rounds two choices into one'),
     ({'space.width': 3}, "unknown argument of a space 'width'"),
