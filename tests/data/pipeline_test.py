@@ -306,9 +306,11 @@ def test_arguments_that_do_not_fit(source, arguments, words):
 
 
 _READER = """
-import multiprocessing, sys
+import multiprocessing, signal, sys
 from movinet_jax import data
 if __name__ == '__main__':
+  # Whoever runs the tests in the background has it ignored, and that is inherited.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   source = data.open_source('folder', root=sys.argv[1], split='train')
   clip = data.TrainClip(frames=2, size=16, stride=1)
   batches = data.make_batches(source, clip, batch_size=2, train=True, workers=1)
