@@ -1,4 +1,4 @@
-"""Measures what a search with latency as its cost needs: every part that a network could have.
+"""Measure every part that a network of a space could have, for a search with latency as its cost.
 
   movinet latency --config=configs/search/movinet.py:a2-stream --out=runs/latency.jsonl
   movinet search --config=configs/search/movinet.py:a2-stream --workdir=runs/search \\
