@@ -97,9 +97,8 @@ def make_plan(cfg: Mapping, num_classes: int) -> Plan:
   aims = {key: given.pop(key) for key in _OBJECTIVE if key in given}
   settings = _make_settings(cfg, space, given)
   _check_subclips(clip, space, **options)
-  costs = _make_costs(space, num_classes)
-  costs_measured, latency = _read_latency(space, num_classes, aims.pop('latency', ''))
-  costs |= costs_measured
+  measured, latency = _read_latency(space, num_classes, aims.pop('latency', ''))
+  costs = {**_make_costs(space, num_classes), **measured}
   aim = aims.pop('cost', 'macs')
   # With a weight of 0 too, so that a study of weights compiles once.
   memory = costs['state_bytes'] if 'memory_beta' in given else None

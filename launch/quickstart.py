@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _search(folder: Path, videos: Path) -> Path:
-  """Searches, unless that was done before: the architecture file."""
+  """Searches, or goes on from where that stands: the architecture file."""
   overrides = [f'--config.data.train.root={videos}']
   search.print_network(
     search.search(config.load(SEARCH, overrides).to_dict(), str(folder))

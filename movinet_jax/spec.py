@@ -74,3 +74,10 @@ def _build_dataclass(cls, value, where):
     if field.name not in value and field.default is dataclasses.MISSING:
       raise ValueError(f'{where} lacks the field {field.name!r}')
   return cls(**{n: build(hints[n], v, f'{where}.{n}') for n, v in value.items()})
+
+
+def check_rates(**rates: float) -> None:
+  """Raises a ValueError for what is no share of things to drop."""
+  for name, value in rates.items():
+    if not 0 <= value < 1:
+      raise ValueError(f'{name} is a rate in [0, 1), got {value}')

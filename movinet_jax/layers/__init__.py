@@ -11,7 +11,7 @@ from movinet_jax.layers.pool import (
 )
 from movinet_jax.layers.residual import ReZero, StochasticDepth
 from movinet_jax.layers.squeeze_excite import SE_KINDS, SqueezeExcite
-from movinet_jax.layers.stream import Thread, check_video, init_state
+from movinet_jax.layers.stream import Thread, check_video, init_state, rematerialise
 
 __all__ = [
   'SE_KINDS',
@@ -31,4 +31,5 @@ __all__ = [
   'Thread',
   'check_video',
   'init_state',
+  'rematerialise',
 ]

@@ -47,6 +47,15 @@ class Thread:
     return y
 
 
+def rematerialise(train: bool):
+  """A `call` for Thread that recomputes a part in the backward pass, not storing it."""
+
+  def run(part, x, state):
+    return part(x, state, train=train)
+
+  return nn.remat(run)
+
+
 def _check_videos(state, x):
   # Sums of one video would broadcast to many without a word.
   for leaf in jax.tree.leaves(state):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from movinet_jax import layers, ops
 from movinet_jax.names import check_name
 from movinet_jax.ops.depthwise import FORMS
-from movinet_jax.spec import check_at_least_1
+from movinet_jax.spec import check_at_least_1, check_rates
 
 CONVS = ('3d', '2plus1d', '3d_2plus1d')
 
@@ -382,9 +382,7 @@ class Model(nn.Module):
 
   def __post_init__(self):
     check_name(self.form, FORMS, 'form')
-    for name in ('dropout', 'stochastic_depth'):
-      if not 0 <= getattr(self, name) < 1:
-        raise ValueError(f'{name} is a rate in [0, 1), got {getattr(self, name)}')
+    check_rates(dropout=self.dropout, stochastic_depth=self.stochastic_depth)
     if self.norm_group is not None:
       check_at_least_1(norm_group=self.norm_group)
     super().__post_init__()
@@ -407,7 +405,7 @@ class Model(nn.Module):
     """
     layers.check_video(x, state, self.spec.causal)
     thread = layers.Thread(state, train)
-    call = self._rematerialise(train) if self.remat else None
+    call = layers.rematerialise(train) if self.remat else None
     x = thread(self._stem(), x)
     for bottleneck in self._bottlenecks():
       x = thread(bottleneck, x, call)
@@ -465,12 +463,6 @@ class Model(nn.Module):
     )
     if self.spec.temporal_softmax:
       yield layers.TemporalSoftmaxPool(self.spec.frames, name='temporal_softmax')
-
-  def _rematerialise(self, train):
-    def run(bottleneck, x, state):
-      return bottleneck(x, state, train=train)
-
-    return nn.remat(run)
 
 
 class Hidden(nn.Module):

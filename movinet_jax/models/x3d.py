@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from movinet_jax import layers, ops
 from movinet_jax.names import check_name
 from movinet_jax.ops.depthwise import FORMS
-from movinet_jax.spec import check_at_least_1
+from movinet_jax.spec import check_at_least_1, check_rates
 
 AVERAGES = ('logits', 'probabilities')
 
@@ -223,9 +223,7 @@ class Model(nn.Module):
 
   def __post_init__(self):
     check_name(self.form, FORMS, 'form')
-    for name in ('dropout', 'stochastic_depth'):
-      if not 0 <= getattr(self, name) < 1:
-        raise ValueError(f'{name} is a rate in [0, 1), got {getattr(self, name)}')
+    check_rates(dropout=self.dropout, stochastic_depth=self.stochastic_depth)
     if self.norm_group is not None:
       check_at_least_1(norm_group=self.norm_group)
     super().__post_init__()
@@ -248,7 +246,7 @@ class Model(nn.Module):
     """
     layers.check_video(x, state, self.spec.causal)
     thread = layers.Thread(state, train)
-    call = self._rematerialise(train) if self.remat else None
+    call = layers.rematerialise(train) if self.remat else None
     x = (x - self.spec.mean) / self.spec.deviation
     for part in self._stem():
       x = thread(part, x)
@@ -319,12 +317,6 @@ class Model(nn.Module):
     places = math.prod(x.shape[1:4])
     total = jax.nn.logsumexp(jax.nn.log_softmax(x), (1, 2, 3))
     return total - math.log(places)
-
-  def _rematerialise(self, train):
-    def run(bottleneck, x, state):
-      return bottleneck(x, state, train=train)
-
-    return nn.remat(run)
 
 
 class Hidden(nn.Module):

@@ -226,3 +226,23 @@ def test_streams_are_the_same_weights():
     for n in ('x3d/xs', 'x3d/xs-stream')
   ]
   assert jax.tree.map(jnp.shape, shapes[0]) == jax.tree.map(jnp.shape, shapes[1])
+
+
+def test_rematerialisation_changes_nothing():
+  """Bottlenecks are computed again in the backward pass, to the same gradients."""
+  _, variables = make()
+
+  def objective(params, remat):
+    model = mj.create('x3d', 5, spec=TINY, remat=remat)
+    state = {**variables, 'params': params}
+    (logits, _), _ = model.apply(state, CLIP, train=True, mutable=['batch_stats'])
+    return (logits**2).sum()
+
+  plain, again = (
+    jax.jit(jax.grad(lambda p, r=remat: objective(p, r)))(variables['params'])
+    for remat in (False, True)
+  )
+  for a, b in zip(*map(jax.tree.leaves, (plain, again)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * (np.abs(a).max() + 1))
+  program = str(jax.make_jaxpr(lambda p: objective(p, True))(variables['params']))
+  assert program.count('checkpoint') + program.count('remat') >= 3  # bottlenecks
