@@ -22,7 +22,11 @@ INSIDE = {
   'movinet_jax.names': (),
   'movinet_jax.spec': ('movinet_jax.names',),
   'movinet_jax.ops': ('movinet_jax.names',),
-  'movinet_jax.layers': ('movinet_jax.ops', 'movinet_jax.names'),
+  'movinet_jax.layers': (
+    'movinet_jax.ops',
+    'movinet_jax.names',
+    'movinet_jax.spec',
+  ),
   'movinet_jax.models': (
     'movinet_jax.layers',
     'movinet_jax.ops',

@@ -9,8 +9,7 @@ from flax.core import FrozenDict
 from movinet_jax import ops
 from movinet_jax.layers.norm import BatchNorm
 from movinet_jax.layers.stream import Thread
-
-he_normal = nn.initializers.he_normal()
+from movinet_jax.layers.weights import he_normal
 
 
 class PointwiseConv(nn.Module):

@@ -18,6 +18,17 @@ class AveragePool(nn.Module):
     return ops.average_pool(x, self.window, self.stride), {}
 
 
+class MaxPool(nn.Module):
+  """Largest value of spatial windows."""
+
+  window: tuple[int, int] = (3, 3)
+  stride: tuple[int, int] = (2, 2)
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    return ops.max_pool(x, self.window, self.stride), {}
+
+
 class GlobalPool(nn.Module):
   """Mean over space and over all frames so far, [B, T, H, W, C] -> [B, 1, 1, 1, C].
 

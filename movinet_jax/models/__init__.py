@@ -1,7 +1,6 @@
 """Networks by name. The folder is the registry: a file with VARIANTS is a family."""
 
 import dataclasses
-import functools
 import importlib
 import json
 import pathlib
@@ -96,8 +95,10 @@ def init(model: nn.Module, key: jax.Array, shape: tuple[int, ...]):
 
   Parameters do not depend on B, T, H or W, so one small frame is traced, not the clip.
   """
-  frame = jnp.zeros((1, 1, 32, 32, shape[-1]))
-  return jax.jit(functools.partial(model.init, train=False))(key, frame)
+  # Nothing but the weights is computed, and each by a program that all networks share: as
+  # one program of its own a network takes ten times as long to compile.
+  frame = jax.ShapeDtypeStruct((1, 1, 32, 32, shape[-1]), jnp.float32)
+  return model.lazy_init(key, frame, train=False)
 
 
 def save_spec(path, family: str, spec) -> None:

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 
 from movinet_jax import layers, ops
 from movinet_jax.names import check_name
-from movinet_jax.ops.depthwise import FORMS
 from movinet_jax.spec import check_at_least_1, check_rates
 
 CONVS = ('3d', '2plus1d', '3d_2plus1d')
@@ -357,66 +356,25 @@ class Bottleneck(nn.Module):
     )
 
 
-class Model(nn.Module):
+class Model(layers.Network):
   """A MoViNet of any spec.
 
-  Args (fields):
-    spec: the architecture.
-    num_classes: N.
-    dropout: before the classifier.
+  Args (fields): those of layers.Network, and
     stochastic_depth: rate of the last bottleneck; the others' grow up to it linearly.
-    norm_group: examples that share batch statistics, None for all (layers.BatchNorm).
-    remat: recompute each bottleneck in the backward pass instead of storing it.
-    form: how depthwise convolutions are computed (ops.depthwise_conv3d).
-    dtype: what is computed in; parameters, statistics and logits are float32.
   """
 
-  spec: Spec
-  num_classes: int = 600
-  dropout: float = 0.0
   stochastic_depth: float = 0.0
-  norm_group: int | None = None
-  remat: bool = False
-  form: str = 'auto'
-  dtype: jnp.dtype = jnp.float32
+
+  recomputed = Bottleneck
 
   def __post_init__(self):
-    check_name(self.form, FORMS, 'form')
-    check_rates(dropout=self.dropout, stochastic_depth=self.stochastic_depth)
-    if self.norm_group is not None:
-      check_at_least_1(norm_group=self.norm_group)
+    check_rates(stochastic_depth=self.stochastic_depth)
     super().__post_init__()
 
-  @nn.compact
-  def __call__(self, x, state=None, *, train=False):
-    """Classifies clips, or the next frames of streams.
-
-    Args:
-      x: [B, T, H, W, 3] in [0, 1].
-      state: what the previous call returned, None at a video's beginning. A network
-        that is not causal takes whole clips only.
-      train: whether to use batch statistics, dropout and stochastic depth.
-
-    Returns:
-      logits [B, N] float32 of everything seen so far, and the state ({} if not causal).
-
-    Raises:
-      ValueError: x is not a video, or a state is given to a network that is not causal.
-    """
-    layers.check_video(x, state, self.spec.causal)
-    thread = layers.Thread(state, train)
-    call = layers.rematerialise(train) if self.remat else None
-    x = thread(self._stem(), x)
-    for bottleneck in self._bottlenecks():
-      x = thread(bottleneck, x, call)
-    for part in self._head():
-      x = thread(part, x)
-    logits = x[:, 0, 0, 0].astype(jnp.float32)
-    return logits, thread.after if self.spec.causal else {}
-
-  def init_state(self, batch, size, dtype=jnp.float32):
-    """State of streams that have not begun: zeros for `batch` videos of (height, width)."""
-    return layers.init_state(self, batch, (*size, 3), dtype)
+  def _parts(self):
+    yield self._stem()
+    yield from self._bottlenecks()
+    yield from self._head()
 
   def _stem(self):
     conv = layers.SpatialConv(
@@ -458,7 +416,7 @@ class Model(nn.Module):
     yield pointwise(
       self.num_classes,
       use_bias=True,
-      kernel_init=nn.initializers.normal(0.01),
+      kernel_init=layers.normal(0.01),
       name='classifier',
     )
     if self.spec.temporal_softmax:
@@ -482,15 +440,6 @@ class Hidden(nn.Module):
     return nn.Dropout(self.dropout, deterministic=not train)(x), {}
 
 
-def round_to_8(value: float) -> int:
-  """The nearest multiple of 8, at least 8, never below 90 % of the value.
-
-  MobileNet's `make_divisible`, which the reference uses for squeeze-excite widths.
-  """
-  rounded = max(8, int(value + 4) // 8 * 8)
-  return rounded + 8 if rounded < 0.9 * value else rounded
-
-
 def count_hidden(se: str, expand: int) -> int:
   """Channels inside a squeeze-excitation of so many; twice as many where it sees both."""
-  return round_to_8((0.5 if se == '2plus3d' else 0.25) * expand)
+  return layers.round_to_8((0.5 if se == '2plus3d' else 0.25) * expand)

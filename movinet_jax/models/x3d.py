@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from movinet_jax import layers, ops
 from movinet_jax.names import check_name
-from movinet_jax.ops.depthwise import FORMS
 from movinet_jax.spec import check_at_least_1, check_rates
 
 AVERAGES = ('logits', 'probabilities')
@@ -105,10 +104,8 @@ def make_spec(
 
 
 def round_width(width: float, factor: float) -> int:
-  """The nearest multiple of 8, halves up, at least 8, never below 90 % of the product."""
-  wanted = width * factor
-  rounded = max(8, int(wanted + 4) // 8 * 8)
-  return rounded + 8 if rounded < 0.9 * wanted else rounded
+  """The paper's rounding of a product, layers.round_to_8."""
+  return layers.round_to_8(width * factor)
 
 
 _LARGE = {'width': 2.9, 'depth': 5.0}
@@ -132,7 +129,7 @@ VARIANTS: dict[str, Spec] = {
 }
 
 # PyTorch's kaiming_normal_(mode='fan_out'), which takes no notice of groups.
-_kaiming = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+_kaiming = layers.variance_scaling(2.0, 'fan_out', 'normal')
 _NORM = {'momentum': 0.9, 'epsilon': 1e-5, 'unbiased': True}
 
 
@@ -197,68 +194,28 @@ class Bottleneck(nn.Module):
     return nn.relu(x + y), thread.after
 
 
-class Model(nn.Module):
+class Model(layers.Network):
   """An X3D of any spec.
 
-  Args (fields):
-    spec: the architecture.
-    num_classes: N.
-    dropout: before the classifier; 0.5 in the paper.
+  Args (fields): those of layers.Network (the paper's dropout is 0.5), and
     stochastic_depth: rate R; bottlenecks of the first of four stages drop with 0.4 R, then
       0.6, 0.8 and 1 R, as the published code does.
-    norm_group: examples that share batch statistics, None for all (layers.BatchNorm).
-    remat: recompute each bottleneck in the backward pass instead of storing it.
-    form: how depthwise convolutions are computed (ops.depthwise_conv3d).
-    dtype: what is computed in; parameters, statistics and logits are float32.
   """
 
-  spec: Spec
   num_classes: int = 400
-  dropout: float = 0.0
   stochastic_depth: float = 0.0
-  norm_group: int | None = None
-  remat: bool = False
-  form: str = 'auto'
-  dtype: jnp.dtype = jnp.float32
+
+  recomputed = Bottleneck
 
   def __post_init__(self):
-    check_name(self.form, FORMS, 'form')
-    check_rates(dropout=self.dropout, stochastic_depth=self.stochastic_depth)
-    if self.norm_group is not None:
-      check_at_least_1(norm_group=self.norm_group)
+    check_rates(stochastic_depth=self.stochastic_depth)
     super().__post_init__()
 
-  @nn.compact
-  def __call__(self, x, state=None, *, train=False):
-    """Classifies clips, or the next frames of streams.
-
-    Args:
-      x: [B, T, H, W, 3] in [0, 1].
-      state: what the previous call returned, None at a video's beginning. A network
-        that is not causal takes whole clips only.
-      train: whether to use batch statistics, dropout and stochastic depth.
-
-    Returns:
-      logits [B, N] float32 of everything seen so far, and the state ({} if not causal).
-
-    Raises:
-      ValueError: x is not a video, or a state is given to a network that is not causal.
-    """
-    layers.check_video(x, state, self.spec.causal)
-    thread = layers.Thread(state, train)
-    call = layers.rematerialise(train) if self.remat else None
-    x = (x - self.spec.mean) / self.spec.deviation
-    for part in self._stem():
-      x = thread(part, x)
-    for bottleneck in self._bottlenecks():
-      x = thread(bottleneck, x, call)
-    for part in self._head():
-      x = thread(part, x)
-    return self._average(x, train), thread.after if self.spec.causal else {}
-
-  def init_state(self, batch, size, dtype=jnp.float32):
-    """State of streams that have not begun: zeros for `batch` videos of (height, width)."""
-    return layers.init_state(self, batch, (*size, 3), dtype)
+  def _parts(self):
+    yield Centre(self.spec.mean, self.spec.deviation, name='centre')
+    yield from self._stem()
+    yield from self._bottlenecks()
+    yield from self._head()
 
   def _stem(self):
     """In space without a norm, then in time: one after the other, both at full width."""
@@ -305,18 +262,21 @@ class Model(nn.Module):
     yield pointwise(
       self.num_classes,
       use_bias=True,
-      kernel_init=nn.initializers.normal(0.01),
+      kernel_init=layers.normal(0.01),
       name='classifier',
     )
+    yield Average(self.spec.average, name='average')
 
-  def _average(self, x, train):
-    """Of all places, [B, T, H, W, N] -> [B, N] float32."""
-    x = x.astype(jnp.float32)
-    if train or self.spec.average == 'logits':
-      return x.mean((1, 2, 3))
-    places = math.prod(x.shape[1:4])
-    total = jax.nn.logsumexp(jax.nn.log_softmax(x), (1, 2, 3))
-    return total - math.log(places)
+
+class Centre(nn.Module):
+  """Takes a mean and a deviation out of pixels."""
+
+  mean: float
+  deviation: float
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    return (x - self.mean) / self.deviation, {}
 
 
 class Hidden(nn.Module):
@@ -333,3 +293,18 @@ class Hidden(nn.Module):
     )
     x = nn.relu(conv(x)[0])
     return nn.Dropout(self.dropout, deterministic=not train)(x), {}
+
+
+class Average(nn.Module):
+  """Mean over all places, [B, T, H, W, N] -> [B, 1, 1, 1, N] float32; see Spec."""
+
+  kind: str
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    x = x.astype(jnp.float32)
+    if train or self.kind == 'logits':
+      return x.mean((1, 2, 3), keepdims=True), {}
+    places = math.prod(x.shape[1:4])
+    total = jax.nn.logsumexp(jax.nn.log_softmax(x), (1, 2, 3), keepdims=True)
+    return total - math.log(places), {}

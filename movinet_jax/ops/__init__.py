@@ -1,6 +1,7 @@
 """Pure array functions on video, [B, T, H, W, C]."""
 
 from movinet_jax.ops.activation import get_activation
+from movinet_jax.ops.attention import attend
 from movinet_jax.ops.buffer import prepend
 from movinet_jax.ops.conv import spatial_conv
 from movinet_jax.ops.depthwise import depthwise_conv3d
@@ -13,17 +14,20 @@ from movinet_jax.ops.padding import (
 from movinet_jax.ops.pool import (
   average_pool,
   cumulative_mean,
+  max_pool,
   sliding_mean,
   spatial_mean,
   total_mean,
 )
 
 __all__ = [
+  'attend',
   'average_pool',
   'centred_padding',
   'cumulative_mean',
   'depthwise_conv3d',
   'get_activation',
+  'max_pool',
   'prepend',
   'same_padding',
   'sliding_mean',

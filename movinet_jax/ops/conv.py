@@ -1,4 +1,4 @@
-"""Dense spatial convolution of images with few channels: the stem of a video network."""
+"""Dense spatial convolution of frames."""
 
 import functools
 
@@ -10,6 +10,7 @@ from movinet_jax.names import check_name
 from movinet_jax.ops.padding import space_padding
 
 FORMS = ('auto', 'patches', 'native')
+FEW = 4  # channels; from 8 on XLA's convolution was the faster one
 
 
 @functools.partial(jax.jit, static_argnames=('stride', 'padding', 'form'))
@@ -23,9 +24,9 @@ def spatial_conv(
 ) -> jax.Array:
   """Convolves each frame.
 
-  Three input channels waste most of a vector unit and of a matrix unit. The `patches`
-  form lays neighbouring columns side by side as channels, which costs no copy in
-  NDHWC, gathers the kernel's rows, and multiplies once by the kernel as a matrix; its
+  Three input channels, a stem's, waste most of a vector unit and of a matrix unit. The
+  `patches` form lays neighbouring columns side by side as channels, which costs no copy
+  in NDHWC, gathers the kernel's rows, and multiplies once by the kernel as a matrix; its
   extra columns meet zeros, so it is exact. `benchmarks/stem.py` measures both.
 
   Args:
@@ -33,8 +34,8 @@ def spatial_conv(
     kernel: [1, KH, KW, C, F].
     stride: of height and width.
     padding: `same` or `centred`, see ops.space_padding.
-    form: `patches`, `native` (XLA's convolution), or `auto`: `patches` on CPU, where it
-      was measured, and TPU, whose compiler says so; `native` elsewhere.
+    form: `patches`, `native` (XLA's convolution), or `auto`: `patches` for few channels
+      on CPU, where it was measured, and TPU, whose compiler says so; else `native`.
 
   Returns:
     [B, T, ceil(H / stride), ceil(W / stride), F].
@@ -54,19 +55,25 @@ def spatial_conv(
   )
   patches = functools.partial(_patches, stride=stride, pads=pads)
   native = functools.partial(_native, stride=stride, pads=pads)
+  if form == 'auto' and x.shape[-1] > FEW:
+    form = 'native'
   if form == 'auto':
     return lax.platform_dependent(x, kernel, cpu=patches, tpu=patches, default=native)
   return {'patches': patches, 'native': native}[form](x, kernel)
 
 
 def _native(x, kernel, *, stride, pads):
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    (1, *stride),
-    ((0, 0), *pads),
-    dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'),
+  b, t, *image = x.shape
+  # Frames are images of one batch: a CPU's convolution of videos is several times slower
+  # than that of images, and its gradient with a stride more than ten times.
+  y = lax.conv_general_dilated(
+    x.reshape(b * t, *image),
+    kernel[0],
+    stride,
+    pads,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
+  return y.reshape(b, t, *y.shape[1:])
 
 
 def _patches(x, kernel, *, stride, pads):

@@ -19,7 +19,7 @@ import pytest
 from flax import traverse_util
 
 from movinet_jax import layers, models, ops
-from movinet_jax.models import ensemble, movinet, x3d
+from movinet_jax.models import ensemble, movinet, tvn, x3d
 
 FRAMES = 6
 CHUNKINGS = ((1,) * 6, (2, 2, 2), (3, 3), (1, 3, 2))
@@ -36,6 +36,7 @@ GRID = {
   'frames': (4,),
   'hidden': (3,),
   'kernel_size': {2: ((3, 3),), 3: ((1, 3, 3), (3, 3, 3), (5, 1, 1))},
+  'layer': (layers.MaxPool((3, 1), (2, 1), parent=None),),
   'kind': ('2d', '3d', '2plus3d'),
   'padding': ('same', 'centred'),
   'positions': (False, True),
@@ -78,6 +79,15 @@ SMALL = {
     ),
     'stream': dataclasses.replace(_X3D, causal=True, resolution=8),
   },
+  'tvn': {
+    'base': tvn.Spec(
+      (
+        tvn.Block(4, 2, 2, tvn.Op('conv', 3, 2), tvn.Op('conv', 3, 2), squeeze=0.5),
+        tvn.Block(4, 1, 1, tvn.Op('depthwise', 2), non_local=4, gate=True),
+      ),
+      frames=6,
+    )
+  },
   'ensemble': {
     'base': ensemble.Spec((ensemble.Member(_TINY), ensemble.Member(_TINY, 2, 1))),
     'stream': ensemble.Spec(
@@ -91,7 +101,7 @@ SMALL = {
 
 
 def find_layers():
-  """All modules that the files of the room define."""
+  """All modules that the files of the room define. What all networks share is no layer."""
   names = [m.name for m in pkgutil.iter_modules(layers.__path__)]
   files = [importlib.import_module(f'{layers.__name__}.{name}') for name in names]
   return [
@@ -101,6 +111,7 @@ def find_layers():
     if isinstance(value, type)
     and issubclass(value, nn.Module)
     and value.__module__ == file.__name__
+    and value is not layers.Network
   ]
 
 

@@ -63,10 +63,11 @@ def test_errors():
 
 
 @pytest.mark.parametrize(
-  ('platform', 'native'), [('cpu', False), ('tpu', False), ('cuda', True)]
+  ('platform', 'channels', 'native'),
+  [('cpu', 3, False), ('tpu', 3, False), ('cuda', 3, True), ('cpu', 8, True)],
 )
-def test_the_form_is_that_of_the_platform_compiled_for(platform, native):
-  x, kernel = make_case((3, 3), (9, 8))
+def test_the_form_is_that_of_the_platform_compiled_for(platform, channels, native):
+  x, kernel = make_case((3, 3), (9, 8), channels)
   traced = spatial_conv.trace(x, kernel, stride=(2, 2))
   program = traced.lower(lowering_platforms=(platform,)).as_text()
   assert ('stablehlo.convolution' in program) is native

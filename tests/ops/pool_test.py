@@ -4,8 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
-from movinet_jax.ops import average_pool, cumulative_mean, same_padding, spatial_mean
+from movinet_jax.ops import (
+  average_pool,
+  cumulative_mean,
+  max_pool,
+  same_padding,
+  spatial_mean,
+)
 
 
 def pool_by_hand(x, window, stride):
@@ -73,3 +80,34 @@ def test_each_video_of_a_batch_has_its_own_count():
   mean, _, count = cumulative_mean(x, jnp.zeros((2, 1, 1, 1, 1)), jnp.array([0, 3]))
   assert mean.ravel().tolist() == [1, 0.25]
   assert count.tolist() == [1, 4]
+
+
+@pytest.mark.parametrize('size', [(6, 6), (7, 5), (1, 9)])
+@pytest.mark.parametrize(
+  ('window', 'stride'),
+  [((3, 3), (2, 2)), ((2, 8), (1, 1)), ((4, 1), (3, 1)), ((2, 2), (5, 8))],
+)
+def test_max_pool_is_the_windowed_maximum(size, window, stride):
+  x = np.random.default_rng(0).normal(size=(2, 2, *size, 3)).astype(np.float32)
+  ours = max_pool(x - 9, window, stride)  # padding with zeros would be seen
+  shape = (1, 1, *window, 1), (1, 1, *stride, 1)
+  wanted = lax.reduce_window(x - 9, -np.inf, lax.max, *shape, 'SAME')
+  np.testing.assert_array_equal(ours, wanted)
+
+
+def test_the_gradient_of_max_pool_goes_to_the_maxima():
+  x = np.random.default_rng(0).normal(size=(1, 2, 7, 6, 3)).astype(np.float32)
+
+  def loss(pool):
+    return lambda x: (pool(x) ** 2).sum()
+
+  def windowed(x):
+    return lax.reduce_window(
+      x, -jnp.inf, lax.max, (1, 1, 3, 3, 1), (1, 1, 2, 2, 1), 'SAME'
+    )
+
+  ours = jax.grad(loss(lambda x: max_pool(x, (3, 3), (2, 2))))(x)
+  np.testing.assert_allclose(ours, jax.grad(loss(windowed))(x), rtol=1e-6)
+  # Of equal values each has a share; none is lost.
+  equal = jax.grad(lambda x: max_pool(x, (3, 3), (2, 2)).sum())(np.ones_like(x))
+  assert equal.sum() == pytest.approx(max_pool(x, (3, 3), (2, 2)).size)

@@ -1,0 +1,75 @@
+"""What the networks of all families have in common: parts in a row, from video to logits."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from movinet_jax.layers.stream import Thread, check_video, init_state, rematerialise
+from movinet_jax.names import check_name
+from movinet_jax.ops.depthwise import FORMS
+from movinet_jax.spec import check_at_least_1, check_rates
+
+
+class Network(nn.Module):
+  """Runs the parts of a family, which says in `_parts` what they are.
+
+  Args (fields):
+    spec: the architecture; its `causal` says whether it is a stream.
+    num_classes: N.
+    dropout: before the classifier.
+    norm_group: examples that share batch statistics, None for all (layers.BatchNorm).
+    remat: recompute each block (`recomputed`) in the backward pass, not storing it.
+    form: how depthwise convolutions are computed (ops.depthwise_conv3d).
+    dtype: what is computed in; parameters, statistics and logits are float32.
+  """
+
+  spec: Any
+  num_classes: int = 600
+  dropout: float = 0.0
+  norm_group: int | None = None
+  remat: bool = False
+  form: str = 'auto'
+  dtype: jnp.dtype = jnp.float32
+
+  recomputed = ()  # the class of a family's blocks
+
+  def __post_init__(self):
+    check_name(self.form, FORMS, 'form')
+    check_rates(dropout=self.dropout)
+    if self.norm_group is not None:
+      check_at_least_1(norm_group=self.norm_group)
+    super().__post_init__()
+
+  @nn.compact
+  def __call__(self, x, state=None, *, train=False):
+    """Classifies clips, or the next frames of streams.
+
+    Args:
+      x: [B, T, H, W, 3] in [0, 1].
+      state: what the previous call returned, None at a video's beginning. A network
+        that is not causal takes whole clips only.
+      train: whether to use batch statistics, dropout and stochastic depth.
+
+    Returns:
+      logits [B, N] float32 of everything seen so far, and the state ({} if not causal).
+
+    Raises:
+      ValueError: x is not a video, or a state is given to a network that is not causal.
+    """
+    check_video(x, state, self.spec.causal)
+    thread = Thread(state, train)
+    again = rematerialise(train) if self.remat else None
+    for part in self._parts():
+      x = thread(part, x, again if isinstance(part, self.recomputed) else None)
+    logits = x[:, 0, 0, 0].astype(jnp.float32)
+    return logits, thread.after if self.spec.causal else {}
+
+  def init_state(self, batch, size, dtype=jnp.float32):
+    """State of streams that have not begun: zeros for `batch` videos of (height, width)."""
+    return init_state(self, batch, (*size, 3), dtype)
+
+  def _parts(self) -> Iterator[nn.Module]:
+    """Modules in their order; the last gives [B, 1, 1, 1, N]."""
+    raise NotImplementedError

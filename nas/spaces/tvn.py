@@ -1,0 +1,402 @@
+"""Tiny Video Networks' space: resolution, clip, and up to eight blocks of many operations.
+
+Piergiovanni, Angelova and Ryoo, "Tiny Video Networks", 2019, section 2 and appendix A.3.
+The defaults are the paper's ranges, or ladders inside them where it names ends alone. The
+first choice of every decision is the cheapest.
+"""
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from movinet_jax.models import tvn
+from movinet_jax.names import check_name
+from movinet_jax.spec import build, check_at_least_1
+from nas.space import OneOf, Space
+
+# What a block decides: the values of each, cheapest first, as far as one can tell.
+BLOCK = {
+  'features': (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048),
+  'expand': tuple(range(1, 9)),
+  'repeats': tuple(range(1, 9)),
+  'inverted': (False,),
+  'spatial': ('max', 'average', 'depthwise', 'conv', None),
+  'temporal': (None, 'max', 'average', 'conv'),
+  'kernels': tuple(range(2, 9)),  # the paper's 1 is no operation, None
+  'strides': tuple(range(8, 0, -1)),
+  'squeeze': (0.0, *(round(0.05 * i, 2) for i in range(1, 21))),
+  'non_local': (0, *(2**i for i in range(2, 11))),
+  'gate': (False, True),
+  'residual': (False, True),
+  'activations': ('relu',),
+}
+CLIP = {
+  'resolution': tuple(range(32, 321, 32)),
+  'frames': tuple(2**i for i in range(8)),
+  'frame_stride': tuple(range(1, 26)),  # of 25 fps video
+}
+# What the search for mobile networks (section 3) adds.
+MOBILE = {'inverted': (False, True), 'activations': ('relu', 'hard_swish')}
+
+
+@dataclasses.dataclass(frozen=True)
+class TvnSpace:
+  """Tiny Video Networks to choose among.
+
+  Attributes:
+    values: of each decision, by the names of BLOCK and CLIP.
+    most_blocks: how many blocks there may be; each but the first may be left out. So a
+      network with fewer has several vectors.
+    longest_frames: of the video that a clip spans, at most: strides depend on frames.
+    fields: the rest of tvn.Spec.
+  """
+
+  values: Mapping[str, tuple]
+  most_blocks: int = 8
+  longest_frames: int = 256
+  fields: Mapping = dataclasses.field(default_factory=dict)
+
+  family: typing.ClassVar[str] = 'tvn'
+
+  @functools.cached_property
+  def space(self) -> Space:
+    clips = [
+      {'frames': n, 'frame_stride': OneOf(self.list_strides(n))}
+      for n in self.values['frames']
+    ]
+    blocks = [OneOf((None, self._block)) for _ in range(self.most_blocks - 1)]
+    return Space(
+      {
+        'resolution': OneOf(self.values['resolution']),
+        'clip': OneOf(clips),
+        'blocks': [self._block, *blocks],
+      }
+    )
+
+  def count_costs(self, choices, num_classes: int) -> dict[str, int]:
+    """What a network of the space costs, without tracing it: see count_costs."""
+    return count_costs(self.decode(choices), num_classes)
+
+  def list_strides(self, frames: int) -> tuple[int, ...]:
+    """Strides with which so many frames span no more video than there may be."""
+    strides = self.values['frame_stride']
+    # Of a single frame, all strides make the same clip.
+    return tuple(s for s in strides if frames * s <= self.longest_frames)[
+      : 1 if frames == 1 else None
+    ]
+
+  @functools.cached_property
+  def _block(self) -> dict:
+    values = self.values
+    return {
+      'features': OneOf(values['features'], 'filters'),
+      **{name: OneOf(values[name]) for name in ('expand', 'repeats', 'inverted')},
+      **{
+        name: OneOf(tuple(map(self._make_op, values[name])))
+        for name in ('spatial', 'temporal')
+      },
+      **{name: _make_optional(values[name]) for name in ('squeeze', 'non_local')},
+      **{name: OneOf(values[name]) for name in ('gate', 'residual')},
+      'activation': OneOf(values['activations']),
+    }
+
+  def _make_op(self, kind):
+    if kind is None:
+      return None
+    sizes = {
+      'kernel': OneOf(self.values['kernels']),
+      'stride': OneOf(self.values['strides']),
+    }
+    if kind in tvn.CONVOLUTIONS:
+      sizes['activation'] = OneOf(self.values['activations'])
+    return {'kind': kind, **sizes}
+
+  def count(self) -> int:
+    """How many networks there are, those that leave out several blocks counted once.
+
+    Some of them are the same still: those with time operations where one frame is left.
+    """
+    blocks = Space(self._block).count()
+    rest = len(self.values['resolution']) * sum(
+      len(self.list_strides(n)) for n in self.values['frames']
+    )
+    return rest * sum(blocks**n for n in range(1, self.most_blocks + 1))
+
+  def decode(self, choices) -> tvn.Spec:
+    """The network that a vector of choices stands for, with its native clip."""
+    tree = self.space.decode(choices)
+    blocks = tuple(_make_block(block) for block in tree['blocks'] if block)
+    spec = tvn.Spec(
+      blocks, resolution=tree['resolution'], **tree['clip'], **self.fields
+    )
+    return drop_idle(spec)
+
+  def encode(self, spec: tvn.Spec) -> np.ndarray:
+    """The canonical choices of a network; its blocks take the first places.
+
+    Raises:
+      ValueError: the network does not lie in the space; says where not.
+    """
+    finder, spec = _Finder(), drop_idle(spec)
+    finder.choose('resolution', spec.resolution, self.values['resolution'])
+    clip = finder.choose('clip', spec.frames, self.values['frames'], 'frames')
+    if clip is not None:
+      strides = self.list_strides(spec.frames)
+      finder.choose(f'clip:{clip}/frame_stride', spec.frame_stride, strides)
+    for name, value in self.fields.items():
+      finder.check(name, getattr(spec, name), value)
+    if len(spec.blocks) > self.most_blocks:
+      finder.outside.append(
+        f'{len(spec.blocks)} blocks, the space has {self.most_blocks}'
+      )
+    for i, block in enumerate(spec.blocks[: self.most_blocks]):
+      if i:
+        finder.chosen[f'blocks/{i}'] = 1
+      self._encode_block(finder, f'blocks/{i}:1' if i else 'blocks/0', block)
+    if finder.outside:
+      raise ValueError(
+        'the network is not in this space:\n  ' + '\n  '.join(finder.outside)
+      )
+    return self.space.encode(finder.chosen)
+
+  def _encode_block(self, finder, path, block):
+    values = self.values
+    for name in ('features', 'expand', 'repeats', 'inverted', 'gate', 'residual'):
+      finder.choose(f'{path}/{name}', getattr(block, name), values[name])
+    finder.choose(f'{path}/activation', block.activation, values['activations'])
+    for name in ('squeeze', 'non_local'):
+      none, *some = values[name]
+      value = getattr(block, name)
+      if value == none or not some:
+        finder.check(f'{path}/{name}', value, none)
+        continue
+      finder.chosen[f'{path}/{name}'] = 1
+      finder.choose(f'{path}/{name}:1', value, some)
+    for name in ('spatial', 'temporal'):
+      op = getattr(block, name)
+      kind = finder.choose(f'{path}/{name}', op and op.kind, values[name])
+      if op and kind is not None:
+        inside = f'{path}/{name}:{kind}'
+        finder.choose(f'{inside}/kernel', op.kernel, values['kernels'])
+        finder.choose(f'{inside}/stride', op.stride, values['strides'])
+        if op.kind in tvn.CONVOLUTIONS:
+          finder.choose(f'{inside}/activation', op.activation, values['activations'])
+
+
+def make_space(
+  *,
+  resolution=CLIP['resolution'],
+  frames=CLIP['frames'],
+  frame_stride=CLIP['frame_stride'],
+  longest_frames: int = 256,
+  most_blocks: int = 8,
+  features=BLOCK['features'],
+  expand=BLOCK['expand'],
+  repeats=BLOCK['repeats'],
+  inverted=BLOCK['inverted'],
+  spatial=BLOCK['spatial'],
+  temporal=BLOCK['temporal'],
+  kernels=BLOCK['kernels'],
+  strides=BLOCK['strides'],
+  squeeze=BLOCK['squeeze'],
+  non_local=BLOCK['non_local'],
+  gate=BLOCK['gate'],
+  residual=BLOCK['residual'],
+  activations=BLOCK['activations'],
+  **fields,
+) -> TvnSpace:
+  """The space of Tiny Video Networks with these values, each a list, the cheapest first.
+
+  `make_space(**MOBILE)` is that of the mobile networks.
+
+  Args:
+    resolution, frames, frame_stride: of the native clip, strides of 25 fps video.
+    longest_frames: of that video, which a clip may span.
+    most_blocks: of a network.
+    features, expand, repeats, inverted, squeeze, non_local, gate, residual: see tvn.Block.
+      Of squeeze and non_local the first, none, is as likely as all the others.
+    spatial, temporal: kinds of operations, see tvn.Op; None for none.
+    kernels, strides: of operations.
+    activations: of operations and blocks.
+    **fields: of tvn.Spec: temporal_softmax.
+
+  Raises:
+    ValueError: an argument does not fit.
+  """
+  given = locals()
+  values = {name: _check_values(name, given[name]) for name in (*CLIP, *BLOCK)}
+  for name in ('longest_frames', 'most_blocks'):
+    check_at_least_1(**{name: build(int, given[name], name)})
+  types = typing.get_type_hints(tvn.Spec)
+  for name in fields:
+    check_name(name, (*given.keys() - {'fields'}, 'temporal_softmax'), 'argument')
+  fields = {name: build(types[name], value, name) for name, value in fields.items()}
+  if max(values['frames']) * min(values['frame_stride']) > longest_frames:
+    raise ValueError(
+      f'{max(values["frames"])} frames, every {min(values["frame_stride"])}, span more '
+      f'than longest_frames, which is {longest_frames}: raise it, or take fewer frames'
+    )
+  made = TvnSpace(values, most_blocks, longest_frames, fields)
+  made.decode(np.zeros(len(made.space), np.int32))  # the cheapest is a network
+  return made
+
+
+def _check_values(name: str, values) -> tuple:
+  """A list of values that networks accept, in their own types.
+
+  Raises:
+    ValueError: it is none, it is empty, or has a value twice or of no network.
+  """
+  if not isinstance(values, (list, tuple)) or not values:
+    raise ValueError(f'{name} is {values!r}; wanted a list of values')
+  found = tuple(_check_value(name, value) for value in values)
+  if len(set(found)) < len(found):
+    raise ValueError(f'{name} is {values!r}; wanted no value twice')
+  return found
+
+
+def _check_value(name, value):
+  value = value.item() if isinstance(value, np.generic) else value
+  block, op = tvn.Block(8), tvn.Op('conv', 2)
+  if name in ('spatial', 'temporal'):
+    if value is not None:
+      dataclasses.replace(block, **{name: tvn.Op(build(str, value, name), 2)})
+    return value
+  singular = {'kernels': 'kernel', 'strides': 'stride', 'activations': 'activation'}
+  whole = op if name in singular else tvn.Spec((block,)) if name in CLIP else block
+  field = singular.get(name, name)
+  value = build(typing.get_type_hints(type(whole))[field], value, name)
+  dataclasses.replace(whole, **{field: value})
+  return value
+
+
+def count_costs(spec: tvn.Spec, num_classes: int) -> dict[str, int]:
+  """What a native clip costs: `params` and `macs` of movinet_jax.cost.count, untraced.
+
+  Random networks are mostly far too large, and tracing one takes a second or more: with
+  these numbers such ones are passed over at once.
+  """
+  tally = _Tally(spec.frames, spec.resolution)
+  for _, layer in tvn.list_layers(spec):
+    tally.add_layer(layer)
+  places = tally.frames if spec.temporal_softmax else 1
+  tally.add_dense(tally.width, num_classes, places)
+  return {'params': tally.params, 'macs': tally.macs}
+
+
+@dataclasses.dataclass
+class _Tally:
+  """A video's size on its way through a network, and what the way has cost so far."""
+
+  frames: int
+  side: int
+  width: int = 3
+  params: int = 0
+  macs: int = 0
+
+  @property
+  def places(self) -> int:
+    return self.frames * self.side**2
+
+  def add_layer(self, layer: tvn.Block):
+    before, inner = self.width, layer.inner
+    if layer.inverted:
+      self.add_conv(inner)
+    width = inner if layer.inverted else layer.features
+    if layer.spatial:
+      self._add_spatial(layer.spatial, width)
+    if layer.temporal:
+      self.frames = -(-self.frames // layer.temporal.stride)
+      if layer.temporal.kind == 'conv':
+        self.add_conv(width, layer.temporal.kernel)
+    if not layer.inverted:
+      self.add_conv(inner)
+    self._add_gates(layer)
+    if layer.inverted:
+      self.add_conv(layer.features)
+    if layer.residual:
+      after, self.width = self.width, before
+      self.add_conv(after)
+
+  def _add_spatial(self, op: tvn.Op, width: int):
+    if op.kind in tvn.CONVOLUTIONS:
+      self.add_conv(width)
+    self.side = -(-self.side // op.stride)
+    if op.kind == 'conv':
+      self.add_conv(width, op.kernel**2)
+    elif op.kind == 'depthwise':
+      self.params += width * (op.kernel**2 + 2)
+      self.macs += self.places * width * op.kernel**2
+
+  def _add_gates(self, layer: tvn.Block):
+    inner = self.width
+    if layer.squeeze:
+      hidden = tvn.count_hidden(layer)
+      self.add_dense(inner, hidden)
+      self.add_dense(hidden, inner)
+    if layer.non_local:
+      for _ in ('query', 'key', 'value'):
+        self.add_dense(inner, layer.non_local, self.places)
+      self.macs += 2 * self.places**2 * layer.non_local
+      self.width = layer.non_local
+      self.add_conv(inner)
+    if layer.gate:
+      self.add_dense(inner, inner)
+
+  def add_conv(self, features: int, taps: int = 1):
+    """With a norm's two parameters a channel."""
+    self.params += (taps * self.width + 2) * features
+    self.macs += self.places * taps * self.width * features
+    self.width = features
+
+  def add_dense(self, inputs: int, features: int, places: int = 1):
+    self.params += (inputs + 1) * features
+    self.macs += places * inputs * features
+
+
+class _Finder:
+  """Collects a network's choices by path, and what of it the space does not have."""
+
+  def __init__(self):
+    self.chosen, self.outside = {}, []
+
+  def choose(self, path, value, known, name=None) -> int | None:
+    known = tuple(known)
+    if value not in known:
+      listed = ', '.join(map(str, known))
+      self.outside.append(f'{name or path} is {value}, the space has {listed}')
+      return None
+    self.chosen[path] = known.index(value)
+    return self.chosen[path]
+
+  def check(self, path, value, wanted):
+    if value != wanted:
+      self.outside.append(f'{path} is {value}, the space has {wanted}')
+
+
+def _make_optional(values: Sequence):
+  """The first value, or a choice among the others: so that each is as likely."""
+  none, *some = values
+  return OneOf((none, OneOf(tuple(some)))) if some else none
+
+
+def _make_block(chosen: Mapping) -> tvn.Block:
+  ops = {
+    name: chosen[name] and tvn.Op(**chosen[name]) for name in ('spatial', 'temporal')
+  }
+  return tvn.Block(**{**chosen, **ops})
+
+
+def drop_idle(spec: tvn.Spec) -> tvn.Spec:
+  """The same network without time operations that no layer has: one frame is left there."""
+  layers = dict(tvn.list_layers(spec))
+  blocks = tuple(
+    block
+    if layers[f'block{i}_layer0'].temporal
+    else dataclasses.replace(block, temporal=None)
+    for i, block in enumerate(spec.blocks)
+  )
+  return dataclasses.replace(spec, blocks=blocks)
