@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from launch import parts
+from launch import parts, precise_norm
 from launch.arguments import at_least_1, make_parser, pair
 from movinet_jax.train import evaluation
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     mode=arguments.mode,
     chunk_frames=arguments.chunk,
   )
-  result, failures = run(trained.variables)
+  result, failures = run(precise_norm.complete(trained, arguments.checkpoint))
   report(result, failures, trained.labels, subject, out)
   return 0
 

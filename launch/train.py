@@ -12,13 +12,13 @@ refused, and the differences are shown.
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
 
 from launch import config as configs
-from launch import parts
+from launch import parts, precise_norm
 from launch.arguments import make_parser
 from movinet_jax import data
 from movinet_jax.names import check_name
@@ -71,30 +71,28 @@ def main(argv: Sequence[str]) -> int:
   return 0
 
 
-def train(cfg: dict, folder: str):
+def train(
+  cfg: dict,
+  folder: str,
+  *,
+  sources: Mapping[str, data.Source] | None = None,
+  watch: Callable[[int, Mapping], None] | None = None,
+):
   """Trains as a config says, from wherever the workdir stands.
+
+  Args:
+    sources: train and eval, in place of those that the config names.
+    watch: called with step and metrics after each evaluation; what it raises ends the
+      run, whose state is saved.
 
   Returns:
     The final TrainState.
   """
   cfg = {**DEFAULTS, **cfg}
   parts.check_config(cfg, NEEDED, LATE, ('batch_size', 'eval_batch_size'))
-  sources = parts.open_sources(cfg['data'])
+  sources = sources or parts.open_sources(cfg['data'])
+  model, clips, tx, step = make_parts(cfg, sources)
   source, labels = sources['train'], sources['train'].labels
-  _check_fit(cfg, source, sources.get('eval'))
-  model = parts.make_model(cfg['model'], len(labels))
-  clips = {
-    'train': parts.call(data.TrainClip, cfg['clip']['train']),
-    'eval': parts.call(data.EvalClip, cfg['clip']['eval']),
-  }
-  size, total = cfg['batch_size'], cfg['loop']['total_steps']
-  tx = parts.call(
-    optimizers.make_optimizer, cfg['optimizer'], batch_size=size, total_steps=total
-  )
-  loss = parts.call(losses.make_loss, cfg['loss'])
-  step = parts.call(
-    steps.make_train_step, cfg['train'], model=model, tx=tx, loss=loss, seed=cfg['seed']
-  )
   checkpoints = Path(folder) / parts.CHECKPOINTS
   resumes = parts.claim(cfg, Path(folder), FREE)
   print(f'{"Resuming" if resumes else "Starting"} {cfg["model"]["name"]} in {folder}')
@@ -107,6 +105,7 @@ def train(cfg: dict, folder: str):
       'preprocessing': dataclasses.asdict(clips['eval']),
       'config': cfg,
     }
+    total = cfg['loop']['total_steps']
     if int(current.step) == total:
       print(f'All {total} steps of {folder} are done.')
     with batches:
@@ -116,11 +115,36 @@ def train(cfg: dict, folder: str):
         batches,
         checkpointer=saver,
         writer=writer,
-        evaluate=_make_evaluate(cfg, model, sources.get('eval'), clips['eval']),
+        evaluate=_make_evaluate(cfg, model, sources, clips['eval'], saver, watch),
         meta=meta,
         position=lambda number: {'batches': number, **batches.identity()},
         **cfg['loop'],
       )
+
+
+def make_parts(cfg: Mapping, sources: Mapping[str, data.Source]):
+  """Network, clips, optimizer and step of a config, before anything is read or written.
+
+  Raises:
+    ValueError: the config does not fit itself or the data.
+  """
+  parts.check_config(cfg, NEEDED, LATE, ('batch_size', 'eval_batch_size'))
+  _check_fit(cfg, sources['train'], sources.get('eval'))
+  precise_norm.check(cfg, evaluates='eval' in sources)
+  model = parts.make_model(cfg['model'], len(sources['train'].labels))
+  clips = {
+    'train': parts.call(data.TrainClip, cfg['clip']['train']),
+    'eval': parts.call(data.EvalClip, cfg['clip']['eval']),
+  }
+  size, total = cfg['batch_size'], cfg['loop']['total_steps']
+  tx = parts.call(
+    optimizers.make_optimizer, cfg['optimizer'], batch_size=size, total_steps=total
+  )
+  loss = parts.call(losses.make_loss, cfg['loss'])
+  step = parts.call(
+    steps.make_train_step, cfg['train'], model=model, tx=tx, loss=loss, seed=cfg['seed']
+  )
+  return model, clips, tx, step
 
 
 def _check_fit(cfg, source, evaluated):
@@ -160,14 +184,24 @@ def _begin(cfg, model, tx, source, clip, saver):
   return current, batches
 
 
-def _make_evaluate(cfg, model, source, clip):
+def _make_evaluate(cfg, model, sources, clip, saver, watch):
   """state -> metrics of its averaged weights on the evaluation split."""
-  if source is None:
+  if 'eval' not in sources:
     return None
-  run = parts.make_evaluate(model, source, clip, cfg['loader'], cfg['eval_batch_size'])
+  run = parts.make_evaluate(
+    model, sources['eval'], clip, cfg['loader'], cfg['eval_batch_size']
+  )
+  recompute = precise_norm.make_recompute(cfg, model, sources['train'])
 
   def evaluate(current):
-    result, _ = run(current.ema)
-    return {**result.metrics, 'missing': result.missing}
+    variables, step = current.ema, int(current.step)
+    if recompute is not None:
+      variables = recompute(variables)
+      saver.add_statistics(step, variables['batch_stats'])
+    result, _ = run(variables)
+    metrics = {**result.metrics, 'missing': result.missing}
+    if watch is not None:
+      watch(step, metrics)
+    return metrics
 
   return evaluate

@@ -2,7 +2,9 @@
 
 A checkpoint is `DIRECTORY/STEP/` with the arrays (`state`) and a JSON (`meta`) of all
 that is needed beside them to go on. It is written under another name and renamed when
-whole, so a process killed while writing leaves nothing that could be loaded.
+whole, so a process killed while writing leaves nothing that could be loaded. Batch
+statistics that an evaluation recomputes lie beside them (`statistics.npz`): the state is
+what training goes on from, and stays as it was.
 """
 
 import json
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization, traverse_util
 from orbax.checkpoint import checkpoint_managers
@@ -97,6 +100,22 @@ class Checkpointer:
     if jax.process_index() == 0:
       meta = {**_read_json(self.directory, step), 'metrics': metrics}
       replace_file(_meta_path(self.directory, step), json.dumps(meta))
+
+  def add_statistics(self, step: int, batch_stats: Mapping):
+    """Adds recomputed statistics of the averaged weights; waits until they are on disk.
+
+    `load_variables` gives them in place of the averaged ones.
+    """
+    self.wait()
+    if jax.process_index() == 0:
+      path = _statistics_path(self.directory, step)
+      flat = traverse_util.flatten_dict(batch_stats, sep='/')
+      part = path.with_suffix('.part')
+      with part.open('wb') as file:
+        np.savez(file, **jax.device_get(flat))
+        file.flush()
+        os.fsync(file.fileno())
+      part.replace(path)
 
   def read_metrics(self, step: int) -> dict | None:
     """What `add_metrics` added, {} if it did not; None if there is no such step."""
@@ -209,7 +228,8 @@ def load_variables(
   """Reads the weights of a run without knowing its optimizer.
 
   Args:
-    ema: whether to take the averaged weights, which are those to evaluate.
+    ema: whether to take the averaged weights, which are those to evaluate; with the
+      statistics that `Checkpointer.add_statistics` added, if it did.
 
   Returns:
     ({'params', 'batch_stats'}, meta), host arrays.
@@ -232,7 +252,15 @@ def load_variables(
   source = tree['ema'] if ema else tree
   names = ('params', 'batch_stats')
   variables = {name: jax.device_get(source.get(name, {})) for name in names}
+  if ema and has_statistics(directory, step):
+    with np.load(_statistics_path(directory, step)) as file:
+      variables['batch_stats'] = traverse_util.unflatten_dict(dict(file), sep='/')
   return variables, _read_json(directory, step)
+
+
+def has_statistics(directory, step: int) -> bool:
+  """Whether a checkpoint has recomputed batch statistics."""
+  return _statistics_path(directory, step).exists()
 
 
 class _LatestAndBest(checkpoint_managers.PreservationPolicy):
@@ -285,6 +313,10 @@ def _read_shapes(path):
 
 def _meta_path(directory, step) -> Path:
   return Path(directory) / str(step) / 'meta' / 'metadata'
+
+
+def _statistics_path(directory, step) -> Path:
+  return Path(directory) / str(step) / 'statistics.npz'
 
 
 def _read_json(directory, step) -> dict:

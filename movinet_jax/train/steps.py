@@ -157,11 +157,17 @@ def _forward(model, freeze, params, stats, video, stream, key):
 def _use_running_statistics(call, args, kwargs, context):
   # The model as a whole must stay in training, for its dropout; only the modules that
   # own statistics are told otherwise.
-  if 'train' in kwargs and context.method_name == '__call__':
-    own = context.module.variables.get('batch_stats', {})
-    if any(not isinstance(value, Mapping) for value in own.values()):
-      kwargs = {**kwargs, 'train': False}
+  if 'train' in kwargs and list_statistics(context):
+    kwargs = {**kwargs, 'train': False}
   return call(*args, **kwargs)
+
+
+def list_statistics(context) -> list[str]:
+  """Names of the batch statistics that the module of an intercepted call owns itself."""
+  if context.method_name != '__call__':
+    return []
+  own = context.module.variables.get('batch_stats', {})
+  return sorted(name for name, value in own.items() if not isinstance(value, Mapping))
 
 
 def to_float(video):

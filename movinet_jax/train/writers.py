@@ -1,5 +1,6 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard, and a line on stdout."""
 
+import contextlib
 import json
 import math
 import sys
@@ -79,3 +80,15 @@ def _make_summary(folder):
   from clu import metric_writers
 
   return metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
+
+
+def read_rows(workdir) -> list[dict]:
+  """What metrics.jsonl of a workdir holds, in the order in which it was written.
+
+  Lines that a kill has torn are passed over.
+  """
+  rows = []
+  for line in (Path(workdir) / 'metrics.jsonl').read_text().splitlines():
+    with contextlib.suppress(json.JSONDecodeError):
+      rows.append(json.loads(line))
+  return [row for row in rows if isinstance(row, dict) and 'step' in row]

@@ -174,3 +174,19 @@ def test_the_shared_weights_of_a_search_are_no_network(tmp_path, monkeypatch, em
   assert '(it has: opt_state, params, policy, settings, step)' in text
   assert text.endswith('--spec=FOLDER_OF_THE_SEARCH/found.json')
   assert '\n' not in text
+
+
+def test_recomputed_statistics_are_of_the_averages_and_change_no_state(tmp_path):
+  state, stats = _state(3), jax.tree.map(lambda x: x + 5.0, _state().batch_stats)
+  with Checkpointer(tmp_path) as saver:
+    saver.save(state, {})
+    assert not checkpoint.has_statistics(tmp_path, 3)
+    saver.add_statistics(3, stats)
+    got, _ = saver.restore(_state())
+  assert checkpoint.has_statistics(tmp_path, 3)
+  assert max_difference(got, state) == 0
+  averaged, _ = checkpoint.load_variables(tmp_path)
+  raw, _ = checkpoint.load_variables(tmp_path, ema=False)
+  assert max_difference(averaged['batch_stats'], stats) == 0
+  assert max_difference(averaged['params'], state.ema['params']) == 0
+  assert max_difference(raw['batch_stats'], state.batch_stats) == 0

@@ -12,6 +12,7 @@ import pytest
 from movinet_jax.train.losses import make_loss
 from movinet_jax.train.mesh import make_mesh, read_local_rows, shard_batch, shard_step
 from movinet_jax.train.optimizers import make_optimizer
+from movinet_jax.train.precise_norm import make_estimate
 from movinet_jax.train.state import make_state
 from movinet_jax.train.steps import make_train_step
 from tests.train.toy import Toy, make_batch, make_variables
@@ -30,7 +31,11 @@ def _train():
     batch = make_batch(number, clips=16)
     batch['mask'][-3:] = 0
     state, metrics = step(state, batch)
-  tree = {'params': state.params, 'stats': state.batch_stats, 'metrics': metrics}
+  precise = make_estimate(model, mesh)(state.ema, [make_batch(3, clips=16)])
+  tree = {
+    **{'params': state.params, 'stats': state.batch_stats, 'metrics': metrics},
+    'precise': precise,
+  }
   return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(tree)]
 
 
