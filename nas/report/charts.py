@@ -12,6 +12,7 @@ from nas.report.html import (
   Html,
   Units,
   figure,
+  format_amount,
   join,
   key,
   pick_unit,
@@ -59,6 +60,43 @@ class Axis:
     return LETTER_WIDTH * max(len(said) for _, said in self.ticks())
 
 
+@dataclasses.dataclass(frozen=True)
+class LogAxis(Axis):
+  """Values above 0: equal ratios are equally far apart."""
+
+  def __call__(self, values):
+    share = np.log(np.asarray(values, float) / self.low) / math.log(
+      self.high / self.low
+    )
+    return self.start + share * (self.end - self.start)
+
+  def ticks(self) -> list[tuple[float, str]]:
+    """Four to nine round values, each in its unit; on a short axis those of a plain one."""
+    first, last = (math.floor(math.log10(end)) for end in (self.low, self.high))
+    for times in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+      round_ones = [m * 10.0**p for p in range(first, last + 1) for m in times]
+      inside = [v for v in round_ones if self.low <= v <= self.high]
+      if 4 <= len(inside) <= 9:
+        return [(v, format_amount(v, self.units)) for v in inside]
+    return super().ticks()
+
+
+class WholeAxis(Axis):
+  """Numbers of things, which have no fractions."""
+
+  def ticks(self) -> list[tuple[float, str]]:
+    whole = [v for v, _ in super().ticks() if abs(v - round(v)) < 1e-9]
+    return [(v, f'{v:,.0f}') for v in whole]
+
+
+def make_log_axis(
+  values, start: float, end: float, pad: float = 0.05, units: Units = COUNTS
+) -> LogAxis:
+  """An axis on which all arrays of values above 0 fit, with a share of room at both ends."""
+  plain = make_axis([np.log(np.asarray(v, float)) for v in values], start, end, pad)
+  return LogAxis(math.exp(plain.low), math.exp(plain.high), start, end, units)
+
+
 def make_axis(
   values, start: float, end: float, pad: float = 0.05, units: Units = PLAIN
 ) -> Axis:
@@ -99,8 +137,22 @@ def rect(x, y, width, height, class_: str) -> Html:
   return tag('rect', **_round(x=x, y=y, width=width, height=height), class_=class_)
 
 
-def dot(x, y, class_: str, r: float = 4) -> Html:
-  return tag('circle', **_round(cx=x, cy=y), r=r, class_=class_)
+def dot(x, y, class_: str, r: float = 4, title: str | None = None) -> Html:
+  """A mark; where it has a title, it says that when the pointer is over it."""
+  inside = [] if title is None else [tag('title', title)]
+  return tag('circle', *inside, **_round(cx=x, cy=y), r=r, class_=class_)
+
+
+def diamond(x, y, class_: str, title: str) -> Html:
+  """A mark that says its title where the pointer is over it."""
+  d = f'M{x:.1f},{y - 5:.1f}l5,5l-5,5l-5,-5Z'
+  return tag('path', tag('title', title), d=d, class_=class_)
+
+
+def star(x, y, class_: str) -> Html:
+  angles, radii = np.arange(10) * math.pi / 5, np.array([11, 4.6] * 5)
+  corners = x + radii * np.sin(angles), y - radii * np.cos(angles)
+  return path(*corners, class_, close=True)
 
 
 def text(x, y, said, class_: str = 'tick', anchor: str = 'start') -> Html:

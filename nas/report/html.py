@@ -14,6 +14,7 @@ Units = Sequence[tuple[float, str]]
 PLAIN: Units = ((1, ''),)
 COUNTS: Units = ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k'), (1, ''))
 BYTES: Units = ((2**30, ' GiB'), (2**20, ' MiB'), (2**10, ' KiB'), (1, ' B'))
+SECS: Units = ((3600, ' h'), (60, ' min'), (1, ' s'))
 NANOSECS: Units = ((1e9, ' s'), (1e6, ' ms'), (1e3, ' µs'))
 
 
@@ -74,9 +75,19 @@ def key(colour: str, text: str) -> Html:
   return tag('span', tag('i', class_=f'swatch {colour}'), text, class_='key')
 
 
-def format_number(value) -> str:
+def capitalize(text: str) -> str:
+  """With a capital at its beginning, and the others as they are."""
+  return f'{text[:1].upper()}{text[1:]}'
+
+
+def format_number(value, digits: int = 3) -> str:
   """An accuracy, a reward or a rate."""
-  return f'{value:.3f}' if is_finite(value) else '–'
+  return f'{value:.{digits}f}'.replace('-', '−') if is_finite(value) else '–'
+
+
+def format_change(value) -> str:
+  """A difference of accuracies, with its sign."""
+  return f'{value:+.4f}'.replace('-', '−')
 
 
 def cost_units(name: str) -> Units:

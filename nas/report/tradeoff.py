@@ -7,17 +7,18 @@ import numpy as np
 
 from nas.report.charts import (
   Axis,
-  dot,
+  diamond,
   fit_width,
   grid,
   line,
   make_axis,
-  path,
+  star,
   svg,
   text,
 )
 from nas.report.decisions import describe_changes
 from nas.report.findings import Findings, is_finite, list_values
+from nas.report.front import draw_front, pareto_front
 from nas.report.html import (
   Html,
   cost_units,
@@ -35,28 +36,6 @@ from nas.report.html import (
 
 MOST_POINTS = 5_000  # drawn of the samples, besides the front
 MEASURES = ('accuracy', 'reward', 'cost')
-
-
-def pareto_front(cost, accuracy) -> np.ndarray:
-  """Which points no other beats: none is as cheap and as accurate, and better in one.
-
-  Args:
-    cost: [n].
-    accuracy: [n]; a point whose accuracy or cost is not finite is on no front.
-
-  Returns:
-    Their indices, cheapest first. Of equal points the first.
-  """
-  cost, accuracy = np.asarray(cost), np.asarray(accuracy, float)
-  if cost.shape != accuracy.shape or cost.ndim != 1:
-    raise ValueError(
-      f'a front needs as many costs as accuracies, got {list(cost.shape)} and '
-      f'{list(accuracy.shape)}'
-    )
-  finite = np.flatnonzero(np.isfinite(cost) & np.isfinite(accuracy))
-  order = finite[np.lexsort((-accuracy[finite], cost[finite]))]
-  best_before = np.maximum.accumulate(np.append(-np.inf, accuracy[order]))[:-1]
-  return order[accuracy[order] > best_before]
 
 
 def make_tradeoff(findings: Findings) -> Html:
@@ -78,8 +57,8 @@ def make_tradeoff(findings: Findings) -> Html:
   parts = [
     grid(x, y, findings.cost_title),
     *_draw_points(x(cost), y(accuracy), drawn),
-    *_draw_front(x(cost[front]), y(accuracy[front]), x.end),
-    *[_draw_diamond(x(row['cost']), y(row['accuracy'])) for row in control],
+    *draw_front(x(cost[front]), y(accuracy[front]), x.end),
+    *[_draw_control(x(row['cost']), y(row['accuracy'])) for row in control],
     *_draw_target(findings, x, y),
     *_draw_found(findings, x, y),
   ]
@@ -123,15 +102,8 @@ def _draw_points(x, y, drawn) -> list[Html]:
   return parts
 
 
-def _draw_front(x, y, end: float) -> list[Html]:
-  """Its points, and the stairs above what they dominate, on to the chart's end."""
-  stairs = path(np.append(np.repeat(x, 2)[1:], end), np.repeat(y, 2), 'line front')
-  return [stairs, *[dot(a, b, 'dot front', 2.5) for a, b in zip(x, y, strict=True)]]
-
-
-def _draw_diamond(x, y) -> Html:
-  d = f'M{x:.1f},{y - 5:.1f}l5,5l-5,5l-5,-5Z'
-  return tag('path', tag('title', 'random control'), d=d, class_='dot control')
+def _draw_control(x, y) -> Html:
+  return diamond(x, y, 'dot control', 'random control')
 
 
 def _draw_target(findings: Findings, x: Axis, y: Axis) -> list[Html]:
@@ -152,9 +124,7 @@ def _draw_found(findings: Findings, x: Axis, y: Axis) -> list[Html]:
   at = x(findings.found_cost)
   if own is None:
     return [line(at, y.start, at, y.end, 'line found')]
-  angles, radii = np.arange(10) * math.pi / 5, np.array([11, 4.6] * 5)
-  corners = at + radii * np.sin(angles), y(own) - radii * np.cos(angles)
-  return [path(*corners, 'dot found', close=True)]
+  return [star(at, y(own), 'dot found')]
 
 
 def make_control(findings: Findings) -> Html:
@@ -237,7 +207,7 @@ def _draw_strip(accuracy: np.ndarray, own: float | None) -> Html:
   if own is not None:
     parts.append(line(x(own), 4, x(own), foot, 'line found'))
   for at, level in zip(places, levels, strict=True):
-    parts.append(_draw_diamond(at, foot - 12 - rise * level))
+    parts.append(_draw_control(at, foot - 12 - rise * level))
   keys = [key('control', 'random control')]
   if own is not None:
     keys.append(key('found', 'found'))

@@ -1,30 +1,26 @@
-"""The report says all that a search found, opens anywhere, and never invents."""
+"""The report of a one-shot search says all that it found, opens anywhere, and never invents."""
 
 import dataclasses
 import functools
-import html.parser
 import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from nas import report
-from nas.report.charts import make_axis
-from nas.report.html import (
-  BYTES,
-  COUNTS,
-  NANOSECS,
-  PLAIN,
-  format_amount,
-  format_percent,
-)
 from nas.report.tradeoff import MOST_POINTS
 from nas.samples import Samples
 from nas.space import OneOf, Space
+from tests.nas.report.browser import (
+  Page,
+  find_svg,
+  list_numbers,
+  list_texts_outside,
+  measure_charts,
+  open_in_browser,
+)
 
 STEPS, CANDIDATES, LOG_STEPS = 4000, 2, 20
 TARGET_MACS = 300_000_000
@@ -179,87 +175,17 @@ def make_neighbours(space, goal, rng) -> list[dict]:
   return sorted(found, key=lambda row: -row['reward'])
 
 
-class Page(html.parser.HTMLParser):
-  """What a page says: its elements with their attributes, and text by decision."""
-
-  VOID = ('meta', 'link')
-
-  def __init__(self, text):
-    super().__init__()
-    self.elements, self.open, self.decisions, self.texts = [], [], {}, []
-    self.feed(text)
-    self.close()
-
-  def handle_starttag(self, tag, attrs):
-    attributes = dict(attrs)
-    self.elements.append((tag, attributes))
-    if tag not in self.VOID:
-      self.open.append((tag, attributes.get('data-path')))
-    if 'data-path' in attributes:
-      self.decisions[attributes['data-path']] = []
-
-  def handle_endtag(self, tag):
-    assert self.open.pop()[0] == tag
-
-  def handle_data(self, text):
-    self.texts.append(text)
-    for _, path in self.open:
-      if path is not None:
-        self.decisions[path].append(text)
-
-  def ids(self):
-    return [a['id'] for _, a in self.elements if 'id' in a]
-
-
-def find_svg(text, name) -> str:
-  """The drawing of that name."""
-  return re.search(rf'<svg [^>]*aria-label="{name}.*?</svg>', text, re.S)[0]
-
-
-def list_numbers(svg, anchor) -> list[str]:
-  """What is written on the axis whose numbers are anchored there."""
-  found = re.findall(r'<text ([^>]*)>([^<]*)</text>', svg)
-  wanted = f'class="tick" text-anchor="{anchor}"'
-  return [said for attributes, said in found if wanted in attributes]
-
-
 def change(**values) -> str:
   """The page of the findings with some of them changed."""
-  return report.make_page(dataclasses.replace(make_findings(), **values))
+  return report.make_report(dataclasses.replace(make_findings(), **values))
 
 
 @pytest.fixture(scope='module')
 def page():
-  return Page(report.make_page(make_findings()))
+  return Page(report.make_report(make_findings()))
 
 
-# The front and the slope.
-
-
-def test_front_is_that_of_brute_force():
-  rng = np.random.default_rng(0)
-  for trial in range(50):
-    cost = rng.integers(0, 8 + trial, 60)  # small ranges have ties
-    accuracy = rng.integers(0, 12, 60) / 12
-    points = set(zip(cost.tolist(), accuracy.tolist(), strict=True))
-    wanted = {
-      (c, a)
-      for c, a in points
-      if not any((d, b) != (c, a) and d <= c and b >= a for d, b in points)
-    }
-    front = report.pareto_front(cost, accuracy)
-    found = list(zip(cost[front].tolist(), accuracy[front].tolist(), strict=True))
-    assert set(found) == wanted
-    assert len(found) == len(wanted)
-    assert found == sorted(found)
-
-
-def test_front_of_nothing_and_of_what_is_not_finite():
-  assert report.pareto_front([], []).tolist() == []
-  front = report.pareto_front([3, 1, 2, 4], [0.5, np.nan, np.inf, 0.6])
-  assert front.tolist() == [0, 3]
-  with pytest.raises(ValueError, match='as many costs as accuracies'):
-    report.pareto_front([1, 2], [0.5])
+# The slope.
 
 
 def plant_samples(slope, n=4000, noise=0.05, center=1.0, drift=0.0) -> Samples:
@@ -314,33 +240,6 @@ def test_closed_decisions_are_not_trained():
 # Numbers.
 
 
-RANGES = (
-  (1.373, 1.384),
-  (0.0, 1.0),
-  (-0.2, 0.15),
-  (0.998e9, 1.016e9),
-  (3, 7),
-  (0, 1e7),
-)
-RANGES += ((180_000, 190_000), (1000, 1e6), (7.9e8, 1.01e9), (2**20 - 9, 2**20 + 9))
-
-
-@pytest.mark.parametrize('units', [PLAIN, COUNTS, BYTES, NANOSECS])
-@pytest.mark.parametrize('ends', RANGES)
-def test_an_axis_says_where_its_ticks_are(ends, units):
-  ticks = make_axis([np.array(ends)], 0, 100, units=units).ticks()
-  assert 4 <= len(ticks) <= 9
-  sizes = {name: size for size, name in units}
-  places, said = zip(*ticks, strict=True)
-  parts = [re.fullmatch(r'(−?)(\d+)(\.\d+)?(.*)', text).groups('') for text in said]
-  assert len({name for *_, name in parts}) == 1
-  assert len({len(rest) for _, _, rest, _ in parts}) == 1
-  for place, (minus, whole, rest, name) in zip(places, parts, strict=True):
-    value = float(f'{"-" if minus else ""}{whole}{rest}') * sizes[name]
-    assert value == pytest.approx(place, rel=1e-12, abs=1e-12)
-  assert np.ptp(np.diff(places)) < 1e-6 * np.diff(places)[0]
-
-
 @pytest.mark.parametrize(
   ('cost', 'unit'), [('macs', 'G'), ('state_bytes', ' MiB'), ('latency_ns', ' s')]
 )
@@ -378,34 +277,10 @@ def test_axes_of_the_page_have_equal_steps(cost, unit):
     assert len({len(number.partition('.')[2]) for number in said}) == 1
 
 
-def test_amounts_have_three_digits_and_the_unit_that_fits():
-  amounts = [format_amount(v) for v in (0, 7, 12_345, 999_400, 999_900, 1.25e9)]
-  assert amounts == ['0', '7', '12.3k', '999k', '1M', '1.25G']
-  sizes = [format_amount(v, BYTES) for v in (1000, 124_240, 2**20 - 1)]
-  assert sizes == ['1000 B', '121 KiB', '1 MiB']
-  times = [format_amount(v, NANOSECS) for v in (920, 48_300_000, 1.2e9)]
-  assert times == ['0.92 µs', '48.3 ms', '1.2 s']
-
-
-def test_only_what_is_certain_is_a_hundred_percent():
-  shares = (0, 0.004, 0.5, 0.994, 0.9999, 1 - 2**-23, 1, 1 + 2**-23)
-  said = ['0 %', '<1 %', '50 %', '99 %', '99 %', '100 %', '100 %', '100 %']
-  assert list(map(format_percent, shares)) == said
-
-
 @pytest.mark.parametrize('scale', [1e-9, 1e-3, 1, 1e6])
 def test_what_is_written_in_a_chart_is_inside_of_it(scale):
   rows = [{**row, 'loss': row['loss'] * scale} for row in make_findings().rows]
-  text = change(rows=rows)
-  for svg in re.findall('<svg .*?</svg>', text, re.S):
-    width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
-    for x, anchor, said in re.findall(
-      r'<text x="([\d.]+)"[^>]*text-anchor="(\w+)">([^<]*)</text>', svg
-    ):
-      long = 7.6 * len(html.unescape(said))  # digits of DejaVu Sans, 12 px
-      left = float(x) - {'start': 0, 'middle': long / 2, 'end': long}[anchor]
-      assert left >= 0, (said, svg[:90])
-      assert left + long <= width, (said, svg[:90])
+  assert list_texts_outside(change(rows=rows)) == []
 
 
 # The page.
@@ -415,7 +290,7 @@ def make_small(sizes, table, **values) -> str:
   """The page of a space of widths in three parts, and what the policy came to."""
   parts = [{'width': OneOf(tuple(range(size)))} for size in sizes]
   steps = np.arange(1, len(table) + 1)
-  return report.make_page(
+  return report.make_report(
     report.Findings(
       'T', 'c', Space({'blocks': parts}), probabilities=(steps, table), **values
     )
@@ -486,7 +361,7 @@ def test_changes_are_said_once():
     rows.append({'changed': changed, 'accuracy': 0.1, 'reward': 0.1, 'cost': 1})
   # As they are and as a file has them.
   for given in (rows, json.loads(json.dumps(rows))):
-    text = report.make_page(report.Findings('T', 'c', space, neighbours=given))
+    text = report.make_report(report.Findings('T', 'c', space, neighbours=given))
     assert re.findall('<td>([^<]*→[^<]*)</td>', text) == list(changes)
 
 
@@ -534,7 +409,7 @@ def test_shares_are_those_of_the_samples():
     samples=Samples(numbers, choices, numbers / 5, numbers / 5, numbers),
     probabilities=(np.array([1, 2]), np.array([[[0.5, 0.5]], [[0.1, 0.9]]])),
   )
-  texts = Page(report.make_page(findings)).decisions['a']
+  texts = Page(report.make_report(findings)).decisions['a']
   assert texts == [
     *('a', 'entropy 47 %'),
     *('x', '10 %', 'trained 75 %', 'y', '90 %', 'trained 25 %'),
@@ -559,7 +434,7 @@ def test_found_network_is_drawn_layer_by_layer(page):
 )
 def test_warning_where_beta_is_below_the_slope_and_only_there(beta, slope, warns):
   findings = dataclasses.replace(make_findings(), beta=beta, slope=slope)
-  found = Page(report.make_page(findings))
+  found = Page(report.make_report(findings))
   assert ('slope-warning' in found.ids()) == warns
   if warns:
     text = ' '.join(found.texts)
@@ -574,7 +449,7 @@ def test_nothing_is_loaded(page):
       value = attributes.get(name) or ''
       assert not re.search(r'//|url\(', value), (tag, name, value)
       assert tag != 'link' or name != 'href' or value == 'data:,'
-  assert not re.search(r'https?:|@import|url\(', report.make_page(make_findings()))
+  assert not re.search(r'https?:|@import|url\(', report.make_report(make_findings()))
 
 
 def test_page_is_well_formed_and_ids_are_unique(page):
@@ -595,9 +470,9 @@ def test_what_would_be_markup_is_text():
     found={'family': nasty, 'spec': {nasty: nasty}, 'choices': {nasty: nasty}},
     neighbours=[{'changed': {nasty: nasty}, 'accuracy': 0.1, 'reward': 0.1, 'cost': 1}],
   )
-  found = Page(report.make_page(findings))
+  found = Page(report.make_report(findings))
   assert 'x' not in found.ids()
-  assert 'b id="x"' not in report.make_page(findings)
+  assert 'b id="x"' not in report.make_report(findings)
   assert found.texts.count(nasty) >= 4
   assert f'movinet train --spec={nasty}' in found.texts
   assert list(found.decisions) == [nasty]
@@ -620,7 +495,7 @@ def test_what_would_be_markup_is_text():
 def test_what_is_missing_is_said(page, missing, said):
   assert said not in ' '.join(page.texts)
   findings = dataclasses.replace(make_findings(), **missing)
-  assert said in ' '.join(Page(report.make_page(findings)).texts)
+  assert said in ' '.join(Page(report.make_report(findings)).texts)
 
 
 def test_findings_of_a_search_that_just_began(tmp_path):
@@ -648,7 +523,7 @@ def test_one_step_and_values_that_are_not_finite():
     probabilities=tuple(part[:1] for part in full.probabilities),
     control=full.control[:1],
   )
-  text = report.make_page(findings)
+  text = report.make_report(findings)
   assert not re.search(r'="[^"]*\b(nan|inf)\b', text)
   chart = next(a for t, a in Page(text).elements if 'points' in a.get('class', ''))
   assert chart
@@ -660,7 +535,9 @@ def test_many_samples_are_thinned_but_not_the_front():
   accuracy = np.array(full.samples.accuracy)
   accuracy[best] = 0.99
   samples = dataclasses.replace(full.samples, accuracy=accuracy)
-  elements = Page(report.make_page(dataclasses.replace(full, samples=samples))).elements
+  elements = Page(
+    report.make_report(dataclasses.replace(full, samples=samples))
+  ).elements
   drawn = sum(
     a['d'].count('h0') for _, a in elements if a.get('class', '').startswith('points')
   )
@@ -682,10 +559,10 @@ def test_findings_of_another_space_are_refused():
     dataclasses.replace(full, space=other, samples=None)
   findings = report.Findings('T', 'c', other, found={'choices': {'a': 3}})
   with pytest.raises(ValueError, match='of another space: a is 3'):
-    report.make_page(findings)
+    report.make_report(findings)
   findings = report.Findings('T', 'c', other, neighbours=[{'changed': {'b': 1}}])
   with pytest.raises(ValueError, match='another space: b is 1, the space has no such'):
-    report.make_page(findings)
+    report.make_report(findings)
   with pytest.raises(ValueError, match='arrays of one length'):
     dataclasses.replace(full.samples, cost=full.samples.cost[:-1])
 
@@ -703,61 +580,10 @@ def test_a_report_that_cannot_be_made_leaves_the_one_before(tmp_path):
 
 
 def test_same_findings_same_page():
-  assert report.make_page(make_findings()) == report.make_page(make_findings())
+  assert report.make_report(make_findings()) == report.make_report(make_findings())
 
 
 # In a browser.
-
-BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
-FLAGS = (
-  *('--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'),
-  *('--no-first-run', '--disable-background-networking', '--disable-component-update'),
-  *('--disable-sync', '--disable-quic', '--virtual-time-budget=5000'),
-  *('--enable-logging=stderr', '--v=0'),
-  # No name resolves, so a page that loads something cannot.
-  '--host-resolver-rules=MAP * ~NOTFOUND',
-)
-# Opens all that is folded, then says of every drawing how large it came out.
-PROBE = """<script>
-document.querySelectorAll('details').forEach(d => { d.open = true; });
-const boxes = [...document.querySelectorAll('svg')].map(svg => {
-  const {width, height} = svg.getBoundingClientRect();
-  const marks = [...svg.querySelectorAll('path, rect, line, circle, text')];
-  const drawn = marks.filter(m => { const b = m.getBBox(); return b.width + b.height; });
-  return [svg.getAttribute('aria-label'), width, height, drawn.length];
-});
-const texts = [...document.querySelectorAll('svg text')].map(text => {
-  const svg = text.ownerSVGElement, inner = text.getBoundingClientRect();
-  const outer = svg.getBoundingClientRect();
-  const size = parseFloat(getComputedStyle(text).fontSize);
-  const scale = outer.width / svg.viewBox.baseVal.width;
-  const room = Math.min(inner.left - outer.left, outer.right - inner.right);
-  return [svg.getAttribute('aria-label'), text.textContent, room, size * scale];
-});
-const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-document.body.replaceChildren();
-document.body.dataset.probe = JSON.stringify({boxes, texts, wide});
-</script></body>"""
-
-
-def open_in_browser(path, folder, width=1200, *flags):
-  """The page's DOM as Chromium leaves it, and the lines of its console.
-
-  Args:
-    flags: what to do instead of writing the DOM.
-  """
-  program = next((p for p in BROWSERS if shutil.which(p)), None)
-  if program is None:
-    pytest.skip(f'no browser: none of {", ".join(BROWSERS)} is on PATH')
-  given = (f'--window-size={width},900', f'--user-data-dir={folder / "profile"}')
-  run = subprocess.run(
-    [program, *FLAGS, *given, *(flags or ('--dump-dom',)), path.as_uri()],
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
-  assert run.returncode == 0, run.stderr
-  return run.stdout, [line for line in run.stderr.splitlines() if 'CONSOLE' in line]
 
 
 @pytest.mark.slow
@@ -772,15 +598,7 @@ def test_opens_in_a_browser_without_an_error(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('width', [1280, 500])
 def test_charts_have_a_size_and_fit_the_window(tmp_path, width):
-  text = report.make_page(make_findings())
-  rule = "default-src 'none';"
-  assert rule in text
-  probed = text.replace(rule, f"{rule} script-src 'unsafe-inline';")
-  path = tmp_path / 'probed.html'
-  path.write_text(probed.replace('</body>', PROBE), 'utf-8')
-  dom, console = open_in_browser(path, tmp_path, width)
-  assert console == []
-  found = json.loads(html.unescape(re.search('data-probe="([^"]*)"', dom)[1]))
+  found = measure_charts(report.make_report(make_findings()), tmp_path, width)
   names = {name for name, *_ in found['boxes']}
   assert {
     'Reward',
@@ -824,7 +642,7 @@ def test_what_is_cut_has_a_shade_and_what_fits_has_none(tmp_path, dark):
 
 @pytest.mark.slow
 def test_browser_tells_of_a_page_that_loads_something(tmp_path):
-  text = report.make_page(make_findings())
+  text = report.make_report(make_findings())
   path = tmp_path / 'planted.html'
   path.write_text(
     text.replace('</body>', '<img src="https://example.com/a.png"></body>'), 'utf-8'
