@@ -78,7 +78,7 @@ class Conclusion:
   Attributes:
     best: numbers of the networks that it recommends among its trials, best first.
     path: numbers of the trials that led there, in order: the accepted steps of an
-      expansion, the best so far of an evolution.
+      expansion, the ancestors of an evolution's best.
     facts: JSON of what else it found: scaling coefficients, factors, …
   """
 

@@ -1,0 +1,369 @@
+"""The loop of a search that trains networks one by one: ask, hand out, keep what came out.
+
+One coordinator on a machine, or one on each of many that share a database. What is proposed
+as trial n depends on the seed, n and the trials before, and nothing else: so a search makes
+the same decisions however many work on it, and whatever is killed.
+
+The same command goes on with a search that was stopped. A trial that was running is begun
+again under its number, and its objective finds what it left.
+"""
+
+import contextlib
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
+from tqdm import tqdm
+
+from nas.history import (
+  Proposal,
+  Signal,
+  State,
+  Trial,
+  count_trained,
+  find_settled,
+  rank,
+)
+from nas.trials.outcome import make_failure
+from nas.trials.pool import Died, Finished, Pool, Progress
+from nas.trials.pruning import Pruning
+from nas.trials.record import Record
+from nas.trials.study import Study
+
+_WAIT_SECS = 0.5  # for workers, until somebody looks at signals and at what others did
+
+
+class Stopped(RuntimeError):
+  """The search was asked to stop. Start it again, and it goes on."""
+
+
+def coordinate(
+  study: Study,
+  algorithm,
+  objective: str,
+  arguments: Mapping,
+  *,
+  key: Callable[[Proposal], str] | None = None,
+  workers: int = 2,
+  environments: Sequence[Mapping[str, str]] = (),
+  pruning: Pruning | None = None,
+  max_attempts: int = 3,
+  trial_secs: float | None = None,
+  folder: Path,
+  progress: bool | None = None,
+) -> list[Trial]:
+  """Runs a search to its end, and returns its trials.
+
+  Args:
+    study: of nas.trials.study.open_study.
+    algorithm: a dataclass of nas.algorithms.
+    objective: 'package.module:function', which workers call with `arguments`. It returns
+      what they call with each job (number, choices, note, train, key, thresholds, attempt)
+      and a function that takes a training step and the value reached there. That returns
+      the outcome, see nas.trials.outcome. An exception makes the trial a failed one.
+    arguments: JSON.
+    key: equal for proposals that train the same network in the same way: of these one is
+      trained, and the others are as it. By default, equal proposals do.
+    workers: processes that train, each a trial at a time.
+    environments: variables of each worker, laid over those of this process; as many as
+      workers, or none.
+    pruning: which trials to stop early. Their thresholds are in the job.
+    max_attempts: times that a trial is begun, by workers that died or coordinators that
+      vanished, before it counts as failed.
+    trial_secs: that a trial may take.
+    folder: where the workers' logs go.
+    progress: whether to show a bar; by default, if stderr is a terminal.
+
+  Raises:
+    Stopped: after SIGTERM or SIGINT, when the workers are killed and what they did is left
+      to whoever goes on; that does not count as an attempt.
+    ValueError: the objective cannot be made, or the algorithm finds nothing to propose.
+    OSError: the database was away for too long.
+    RuntimeError: workers die before they are ready, or the algorithm waits for nobody.
+  """
+  if workers < 1 or max_attempts < 1:
+    raise ValueError(
+      f'wanted at least one worker and attempt, got {workers=} and {max_attempts=}'
+    )
+  environments = list(environments) or [{}] * workers
+  if len(environments) != workers:
+    raise ValueError(
+      f'{workers} workers want as many environments, got {len(environments)}'
+    )
+  pool = Pool(
+    objective,
+    arguments,
+    environments=environments,
+    folder=Path(folder),
+    trial_secs=trial_secs,
+  )
+  coordinator = _Coordinator(study, algorithm, pool, key, pruning, max_attempts)
+  with (
+    _Signals() as signals,
+    _Bar(study, algorithm, progress) as bar,
+    pool,
+    study.database.checking(signals.check),
+  ):
+    coordinator.run(signals, bar)
+  return list(study.history)
+
+
+class _Coordinator:
+  def __init__(self, study, algorithm, pool, key, pruning, max_attempts):
+    self._study, self._algorithm, self._pool = study, algorithm, pool
+    self._key, self._pruning = key or _make_key, pruning
+    self._max_attempts = max_attempts
+    self._causes: dict[int, str] = {}  # of deaths, by number of the trial
+
+  def run(self, signals, bar):
+    study, pool = self._study, self._pool
+    with self._leaving(), _Heart(study) as heart:
+      while True:
+        signals.check()
+        heart.check()
+        study.refresh()
+        self._let_go(bar)
+        answer = self._hand_out()
+        heart.trial_ids = [study.records[n].trial_id for n in pool.numbers]
+        bar.show()
+        if not study.running and answer is Signal.STOP:
+          return
+        if not study.running and answer is Signal.WAIT:
+          name = type(self._algorithm).__name__
+          raise RuntimeError(
+            f'{name} waits, and no trial is running: a fault of its own'
+          )
+        for event in pool.wait(_WAIT_SECS):
+          self._handle(event, bar)
+
+  @contextlib.contextmanager
+  def _leaving(self):
+    """However this ends, what is not over is left to others at once."""
+    try:
+      yield
+    except BaseException:
+      numbers = self._pool.numbers
+      self._pool.close()
+      # As far as the database lets us; else the others wait until we are missed.
+      with contextlib.suppress(_Hurried), self._study.database.checking(_hurry):
+        for number in numbers & self._study.running.keys():
+          self._study.release(self._study.running[number])
+      raise
+
+  def _let_go(self, bar):
+    """Stops work on trials that others have taken over, or ended."""
+    for number in self._pool.numbers:
+      record = self._study.records[number]
+      if record.trial.finished or record.attempt.owner != self._study.owner:
+        self._pool.cancel(number)
+        bar.say(f'trial {number} was taken over by {record.attempt.owner or "nobody"}')
+
+  def _hand_out(self) -> Signal | None:
+    """Gives every idle worker a trial; returns why one is still idle."""
+    self._end_copies()
+    while self._pool.has_idle:
+      found = self._resume() or self._propose()
+      if isinstance(found, Signal):
+        return found
+      if found is not None:
+        self._pool.give(found.make_job())
+    return None
+
+  def _resume(self) -> Record | None:
+    """A trial that somebody began, and nobody works on."""
+    for number, record in sorted(self._study.running.items()):
+      if number in self._pool.numbers or not self._study.may_take(record):
+        continue
+      cause = self._causes.pop(number, 'the loss of its coordinator')
+      taken = self._study.take(record, cause)
+      if taken and taken.attempt.number <= self._max_attempts:
+        return taken
+      if taken:
+        often = taken.attempt.number - 1
+        times = 'once' if often == 1 else f'{often} times, the last time'
+        self._study.finish(taken, make_failure(f'its worker died {times} by {cause}'))
+    return None
+
+  def _propose(self) -> Record | Signal | None:
+    """The next trial; None if it needs no training, or somebody else was first."""
+    study = self._study
+    number = len(study.history)
+    rng = np.random.default_rng((study.seed, number))
+    answer = self._algorithm.propose(study.history, rng)
+    if isinstance(answer, Signal):
+      return answer
+    thresholds = {}
+    if self._pruning:
+      settled = find_settled(study.history, self._pruning.lag)
+      if settled is None:
+        return Signal.WAIT
+      records = study.records[: len(settled)]
+      curves = [r.curve for r in records if r.same_as is None]
+      thresholds = self._pruning.find_thresholds(curves)
+    key = self._key(answer)
+    record = study.add(answer, key, thresholds, study.copied.get(key))
+    if record and record.same_as is not None:
+      self._end_copies()
+      return None
+    return record
+
+  def _end_copies(self):
+    """Trials that train what an earlier one did end as that."""
+    for record in list(self._study.running.values()):
+      if record.same_as is None:
+        continue
+      first = self._study.records[record.same_as]
+      if first.trial.finished:
+        reason = [f'as trial {first.number}', first.trial.reason]
+        outcome = {**first.outcome, 'reason': ': '.join(filter(None, reason))}
+        self._study.finish(record, outcome)
+
+  def _handle(self, event, bar):
+    record = self._study.records[event.number]
+    if isinstance(event, Progress):
+      bar.reached(event)
+    elif isinstance(event, Died):
+      self._causes[event.number] = event.cause
+      bar.say(f'the worker of trial {event.number} died by {event.cause}')
+    elif isinstance(event, Finished):
+      if not self._study.finish(record, event.outcome):
+        bar.say(f'trial {event.number} was taken over; what came of it here is dropped')
+      elif event.outcome['state'] == State.FAILED:
+        bar.say(f'trial {event.number} failed: {event.outcome["reason"]}')
+
+
+def _make_key(proposal: Proposal) -> str:
+  train = json.dumps(proposal.train, sort_keys=True)
+  return f'{np.asarray(proposal.choices).tolist()} {train}'
+
+
+class _Hurried(Exception):
+  """The database is away, and there is no time to wait for it."""
+
+
+def _hurry():
+  raise _Hurried
+
+
+class _Heart(threading.Thread):
+  """Gives signs of life for our trials, where there are others who would miss us.
+
+  Attributes:
+    trial_ids: of the trials that our workers have.
+  """
+
+  def __init__(self, study):
+    super().__init__(daemon=True)
+    self.trial_ids: Sequence[int] = ()
+    self._study, self._over, self._error = study, threading.Event(), None
+
+  def __enter__(self):
+    if self._study.database.is_shared:
+      self.start()
+    return self
+
+  def __exit__(self, *error):
+    self._over.set()
+    if self._study.database.is_shared:
+      self.join()
+
+  def check(self):
+    if self._error:
+      raise self._error
+
+  def run(self):
+    try:
+      while not self._over.wait(self._study.beat_secs):
+        # While the database is away, nobody misses us; the loop tries to reach it.
+        with contextlib.suppress(StorageInternalError, SQLAlchemyError):
+          self._study.beat(self.trial_ids)
+    except Exception as error:
+      self._error = error
+    finally:
+      self._study.database.storage.remove_session()
+
+
+class _Signals:
+  """Turns SIGTERM and SIGINT into Stopped, where the loop can stop; a second SIGINT is one.
+
+  Handlers can be set in the main thread only; elsewhere signals keep their meaning.
+  """
+
+  def __init__(self):
+    self._asked, self._before = False, {}
+
+  def __enter__(self):
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._before[number] = signal.signal(number, self._ask)
+    return self
+
+  def __exit__(self, *error):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def _ask(self, number, frame):
+    if self._asked and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self._asked = True
+
+  def check(self):
+    if self._asked:
+      raise Stopped(
+        'Stopped by a signal. Trials that are over are kept, the same command goes on.'
+      )
+
+
+class _Bar:
+  """How far the search is: trials that count, the best value, what runs."""
+
+  def __init__(self, study, algorithm, progress: bool | None):
+    if progress is None:
+      progress = sys.stderr.isatty()
+    self._study, self._shown_at, self._reached = study, 0.0, {}
+    self._bar = tqdm(
+      # Not every search knows beforehand how many trials it needs.
+      total=getattr(algorithm, 'budget', None),
+      disable=not progress,
+      unit='trial',
+      dynamic_ncols=True,
+    )
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
+    self._shown_at = 0.0
+    self.show()
+    self._bar.close()
+
+  def reached(self, event: Progress):
+    self._reached[event.number] = event
+
+  def say(self, line: str):
+    tqdm.write(line, file=sys.stderr)
+
+  def show(self):
+    now = time.monotonic()
+    if self._bar.disable or now - self._shown_at < _WAIT_SECS:
+      return
+    self._shown_at = now
+    history, running = self._study.history, self._study.running
+    shown = {'running': len(running)}
+    if best := rank(history):
+      shown['best'] = f'{best[0].value:.4g} (trial {best[0].number})'
+    if failed := sum(trial.state is State.FAILED for trial in history):
+      shown['failed'] = failed
+    latest = [self._reached[n] for n in sorted(running) if n in self._reached]
+    if latest:
+      texts = [f'{e.number}: {e.value:.3g} at {e.step}' for e in latest]
+      shown['now'] = ', '.join(texts)
+    self._bar.n = count_trained([t for t in history if t.finished])
+    self._bar.set_postfix(shown)

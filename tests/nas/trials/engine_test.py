@@ -1,0 +1,328 @@
+"""Searches of a second, with real workers: what they find, and what may go wrong."""
+
+import collections
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from nas.history import Proposal, Signal, State
+from nas.trials import pool
+from nas.trials.engine import coordinate
+from nas.trials.study import open_study, read_study
+from tests.nas.trials import toy
+
+
+def read_log(path) -> list[list[str]]:
+  """(what, number, attempt, key) of the trials that workers began and ended."""
+  return [line.split(' ', 3) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def reference(tmp_path_factory):
+  """A search by a single worker."""
+  folder = tmp_path_factory.mktemp('reference')
+  arguments = {'log': f'{folder}/log'}
+  trials = toy.run(f'{folder}/a.db', folder, workers=1, prune=True, arguments=arguments)
+  return trials, read_log(folder / 'log')
+
+
+def test_a_search_meets_every_end_and_learns(reference):
+  trials, _ = reference
+  states = collections.Counter(t.state for t in trials)
+  assert set(states) == {State.DONE, State.PRUNED, State.FAILED, State.DISCARDED}
+  assert [t.number for t in trials] == list(range(30))
+  assert any(t.note['parent'] for t in trials)
+  reasons = {t.reason for t in trials if t.state is State.FAILED}
+  assert 'MemoryError: RESOURCE_EXHAUSTED: out of memory' in reasons
+  assert 'the value is nan, wanted a finite number' in reasons
+
+
+def test_no_network_is_trained_twice(reference):
+  trials, log = reference
+  begun = [key for what, _, _, key in log if what == 'begin']
+  assert len(begun) == len(set(begun))
+  first = {}
+  for trial in trials:
+    same = first.setdefault(trial.choices.tobytes(), trial)
+    assert (trial.state, trial.value) == (same.state, same.value)
+    assert dict(trial.metrics) == dict(same.metrics)
+    if same is not trial:
+      assert trial.reason.startswith(f'as trial {same.number}')
+  assert len(first) == len(begun) < len(trials)
+
+
+def test_who_works_beside_whom_and_how_fast_changes_nothing(
+  reference, address, tmp_path
+):
+  again = toy.run(address, tmp_path, workers=3, prune=True, arguments={'secs': 0.1})
+  assert toy.make_digest(again) == toy.make_digest(reference[0])
+
+
+def test_thresholds_are_those_of_settled_trials(reference, tmp_path):
+  pruned = [t for t in reference[0] if t.state is State.PRUNED]
+  whole = toy.run(f'{tmp_path}/a.db', tmp_path, workers=2)
+  assert pruned
+  assert not [t for t in whole if t.state is State.PRUNED]
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+  """Proposes what it is given, and waits or stops where a signal stands."""
+
+  space: object
+  answers: tuple = ()
+
+  def propose(self, history, rng):
+    if len(history) < len(self.answers):
+      return self.answers[len(history)]
+    done = all(t.finished for t in history)
+    return Signal.STOP if done else Signal.WAIT
+
+
+def run_listed(tmp_path, objective: str, count: int = 3, arguments=(), **options):
+  """A search of a few different networks, with an objective of this file."""
+  answers = tuple(
+    Proposal(toy.SPACE.canonical(np.eye(len(toy.SPACE), dtype=np.int32)[0] * n))
+    for n in range(count)
+  )
+  algorithm = Listed(toy.SPACE, answers)
+  with open_study(
+    f'{tmp_path}/a.db', 'x', space=toy.SPACE, algorithm=toy.Climb(toy.SPACE, budget=1)
+  ) as study:
+    name = f'tests.nas.trials.engine_test:{objective}'
+    options = {'workers': 1, 'folder': tmp_path / 'logs', **options}
+    return coordinate(study, algorithm, name, dict(arguments), **options)
+
+
+def make_killed(times: int, code: int = 0):
+  def run(job, report):
+    if job['number'] == 1 and job['attempt'] <= times:
+      if code:
+        os._exit(code)
+      os.kill(os.getpid(), signal.SIGKILL)
+    return {'state': 'done', 'value': job['attempt']}
+
+  return run
+
+
+def test_a_worker_that_died_has_its_trial_begun_again(tmp_path):
+  trials = run_listed(tmp_path, 'make_killed', arguments={'times': 2})
+  assert [t.value for t in trials] == [1, 3, 1]
+
+
+@pytest.mark.parametrize(
+  ('code', 'cause'), [(0, r'signal 9 \(Killed, .*memory'), (3, 'exit code 3')]
+)
+def test_a_trial_that_kills_its_workers_fails_in_the_end(tmp_path, code, cause):
+  arguments = {'times': 9, 'code': code}
+  trials = run_listed(tmp_path, 'make_killed', arguments=arguments, max_attempts=2)
+  assert [t.state.value for t in trials] == ['done', 'failed', 'done']
+  assert trials[1].reason.startswith('its worker died 2 times, the last time by ')
+  assert re.search(cause, trials[1].reason)
+
+
+def make_slow(nap: str):
+  def run(job, report):
+    if job['number'] == 1:
+      subprocess.Popen(['sleep', nap])
+      time.sleep(60)
+    return {'state': 'done', 'value': 1.0}
+
+  return run
+
+
+def test_a_trial_may_not_take_for_ever_and_leaves_no_process(tmp_path):
+  nap = str(10_000_000 + os.getpid())  # of this test and no other
+  trials = run_listed(tmp_path, 'make_slow', arguments={'nap': nap}, trial_secs=0.7)
+  assert [t.state.value for t in trials] == ['done', 'failed', 'done']
+  assert '0.7 seconds (trial_secs)' in trials[1].reason
+  assert not find_processes(f'sleep\x00{nap}')
+
+
+def find_processes(text: str) -> list[int]:
+  """Processes whose command line has a text, ended ones aside."""
+  found = []
+  for pid in filter(str.isdecimal, os.listdir('/proc')):
+    try:
+      with open(f'/proc/{pid}/cmdline') as file:
+        if text in file.read():
+          found.append(int(pid))
+    except OSError:
+      continue
+  return found
+
+
+def make_exceptional():
+  errors = [
+    ValueError('bad spec'),
+    FloatingPointError('loss'),
+    RuntimeError('x' * 9999),
+  ]
+
+  def run(job, report):
+    raise errors[job['number']]
+
+  return run
+
+
+def test_exceptions_are_reasons_and_their_tracebacks_are_in_the_log(tmp_path):
+  trials = run_listed(tmp_path, 'make_exceptional')
+  reasons = [t.reason for t in trials]
+  assert reasons[:2] == ['ValueError: bad spec', 'FloatingPointError: loss']
+  assert reasons[2].startswith('RuntimeError: xxx')
+  assert len(reasons[2]) <= 500
+  log = (tmp_path / 'logs/worker-0.log').read_text()
+  assert 'raise errors[job' in log
+  assert 'trial 2, attempt 1' in log
+
+
+def make_environment():
+  def run(job, report):
+    time.sleep(0.3)
+    return {'state': 'done', 'value': float(os.environ['DEVICE'])}
+
+  return run
+
+
+def test_each_worker_has_its_environment(tmp_path):
+  options = {'workers': 2, 'environments': [{'DEVICE': '5'}, {'DEVICE': '6'}]}
+  trials = run_listed(tmp_path, 'make_environment', **options)
+  assert sorted({t.value for t in trials}) == [5, 6]
+  with pytest.raises(ValueError, match='2 workers want as many environments, got 1'):
+    run_listed(tmp_path, 'make_environment', workers=2, environments=[{}])
+
+
+def make_broken(kind: str):
+  if kind == 'value':
+    raise ValueError('no such dataset')
+  print('the last words')
+  sys.stdout.flush()
+  os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@pytest.mark.parametrize(
+  ('objective', 'arguments', 'message'),
+  [
+    ('make_broken', {'kind': 'value'}, 'ValueError: no such dataset'),
+    ('make_broken', {'knid': 'value'}, "unexpected keyword argument 'knid'"),
+    ('make_nothing', {}, "no attribute 'make_nothing'"),
+  ],
+)
+def test_an_objective_that_cannot_be_made_ends_it_at_once(
+  tmp_path, objective, arguments, message
+):
+  with pytest.raises(ValueError, match=message):
+    run_listed(tmp_path, objective, arguments=arguments)
+  # And no trial is to blame.
+  trials = run_listed(tmp_path, 'make_killed', arguments={'times': 0})
+  assert [t.value for t in trials] == [1, 1, 1]
+
+
+def test_workers_that_die_at_their_start_end_it_soon(tmp_path, monkeypatch):
+  monkeypatch.setattr(pool, '_STARTS', 2)
+  with pytest.raises(
+    RuntimeError, match=r'2 times in a row.*signal 11(.|\n)*last words'
+  ):
+    run_listed(tmp_path, 'make_broken', arguments={'kind': 'segfault'})
+
+
+def test_waiting_for_nobody_is_a_fault_and_no_endless_loop(tmp_path):
+  algorithm = Listed(toy.SPACE, (Signal.WAIT,))
+  with (
+    open_study(
+      f'{tmp_path}/a.db', 'x', space=toy.SPACE, algorithm=toy.Climb(toy.SPACE, budget=1)
+    ) as study,
+    pytest.raises(RuntimeError, match='Listed waits, and no trial is running'),
+  ):
+    coordinate(study, algorithm, 'x:y', {}, folder=tmp_path)
+
+
+def test_a_finished_search_starts_no_worker(tmp_path):
+  trials = toy.run(f'{tmp_path}/a.db', tmp_path, budget=5)
+  (tmp_path / 'worker-0.log').unlink()
+  again = toy.run(f'{tmp_path}/a.db', tmp_path, budget=5)
+  assert toy.make_digest(again) == toy.make_digest(trials)
+  assert not (tmp_path / 'worker-0.log').exists()
+
+
+def test_arguments_that_are_no_json_are_refused(tmp_path):
+  with pytest.raises(ValueError, match="objective's arguments must be JSON"):
+    run_listed(tmp_path, 'make_killed', arguments={'times': {1, 2}})
+
+
+@pytest.mark.parametrize('settings', [{'workers': 0}, {'max_attempts': 0}])
+def test_settings_out_of_range(tmp_path, settings):
+  with pytest.raises(ValueError, match='at least one worker and attempt'):
+    toy.run(f'{tmp_path}/a.db', tmp_path, **settings)
+
+
+def start(tmp_path, **options) -> subprocess.Popen:
+  """A coordinator in a process of its own."""
+  options = {'storage': f'{tmp_path}/a.db', 'folder': str(tmp_path), **options}
+  command = [sys.executable, '-m', 'tests.nas.trials.toy', json.dumps(options)]
+  return subprocess.Popen(command, cwd=toy.ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def await_line(path, count: int):
+  """Until a log has so many lines."""
+  until = time.monotonic() + 30
+  while not path.exists() or len(path.read_text().splitlines()) < count:
+    assert time.monotonic() < until, 'no worker has begun'
+    time.sleep(0.02)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_and_costs_no_attempt(tmp_path, number):
+  log = tmp_path / 'log'
+  slow = {'secs': 60, 'log': str(log)}
+  process = start(tmp_path, budget=5, max_attempts=1, arguments=slow)
+  await_line(log, 2)
+  process.send_signal(number)
+  error = process.communicate(timeout=20)[1]
+  assert 'Stopped: Stopped by a signal.' in error
+  assert not find_processes(f'toy:make_objective\x00{process.pid}')
+  _, trials = read_study(f'{tmp_path}/a.db', 'toy')
+  assert [t.state for t in trials] == [State.RUNNING] * 2
+  again = toy.run(f'{tmp_path}/a.db', tmp_path, budget=5, max_attempts=1)
+  whole = toy.run(f'{tmp_path}/b.db', tmp_path, budget=5, workers=1)
+  assert toy.make_digest(again) == toy.make_digest(whole)
+
+
+def test_no_worker_outlives_its_coordinator(tmp_path):
+  log = tmp_path / 'log'
+  process = start(tmp_path, arguments={'secs': 60, 'log': str(log)})
+  await_line(log, 2)
+  assert len(find_processes(f'toy:make_objective\x00{process.pid}')) == 2
+  process.kill()
+  process.communicate()
+  until = time.monotonic() + 5
+  while find_processes(f'toy:make_objective\x00{process.pid}'):
+    assert time.monotonic() < until
+    time.sleep(0.05)
+
+
+def test_work_that_others_have_taken_over_is_given_up(postgres, tmp_path, monkeypatch):
+  """A coordinator that was taken for dead: its workers end, what they find is dropped."""
+  log = tmp_path / 'log'
+  slow = {'secs': 100, 'log': str(log)}
+  opening = {'beat_secs': 1, 'silence_secs': 2}
+  options = {'storage': postgres, 'budget': 1, 'workers': 1, 'opening': opening}
+  one = start(tmp_path, arguments=slow, **options)
+  await_line(log, 1)
+  one.send_signal(signal.SIGSTOP)
+  two = start(tmp_path, **options)
+  assert two.wait(timeout=30) == 0
+  one.send_signal(signal.SIGCONT)
+  error = one.communicate(timeout=20)[1]
+  assert one.returncode == 0
+  assert 'trial 0 was taken over' in error
+  _, trials = read_study(postgres, 'toy')
+  assert [t.state.value for t in trials] == ['done']
