@@ -6,7 +6,7 @@ Values come from config files and command lines, so whatever Python has may be a
 import dataclasses
 import numbers
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,12 +14,13 @@ from movinet_jax.models import movinet
 from movinet_jax.names import check_name
 from movinet_jax.spec import build
 
-# A0 to A5 are φ = -2 to 3. Depth grows by DEPTH**φ: at 8 blocks have up to 117 layers and
+# A0 to A5 are φ = -2 to 3. Depth grows by 1.36**φ: at 8 blocks have up to 117 layers and
 # networks cost 65,000 times A2, at -5 a thousandth; building a space of 100 does not end.
 PHIS = (-5, 8)
 MOST_LAYERS = 1000  # of a network; A5 has 59
 MOST = 10**6  # of any size: far above all networks, far below where φ makes it overflow
 MULTIPLES = (0.01, 100)
+COEFFICIENTS = (1, 16)  # of φ + 1; 1 leaves an axis as it is
 
 
 def check_fields(fields: Mapping, own: Iterable[str]) -> dict:
@@ -51,12 +52,30 @@ def check_field(name: str, value, key: str):
 
 
 def check_phi(phi) -> float:
-  if not _is_between(phi, *PHIS):
+  if not is_between(phi, *PHIS):
     raise ValueError(
       'phi is {!r}; wanted a number from {} to {}: A0 to A5 are -2 to 3, and each 1 more '
       'makes networks four times as large'.format(phi, *PHIS)
     )
   return float(phi)
+
+
+def check_coefficients(value, names: Sequence[str]) -> tuple[float, ...]:
+  """One number for each name, in their order."""
+  if isinstance(value, tuple) and hasattr(value, '_asdict'):
+    value = value._asdict()
+  if not isinstance(value, Mapping) or set(value) != set(names):
+    raise ValueError(
+      f'coefficients is {value!r}; wanted a number for each of {", ".join(names)}'
+    )
+  for name in names:
+    if not is_between(value[name], *COEFFICIENTS):
+      least, most = COEFFICIENTS
+      raise ValueError(
+        f'the coefficient of {name} is {value[name]!r}; wanted a number from {least} '
+        f'to {most}'
+      )
+  return tuple(float(value[name]) for name in names)
 
 
 def check_whole(key: str, value) -> int:
@@ -66,10 +85,10 @@ def check_whole(key: str, value) -> int:
 
 
 def _is_whole(value) -> bool:
-  return isinstance(value, numbers.Integral) and _is_between(value, 1, MOST)
+  return isinstance(value, numbers.Integral) and is_between(value, 1, MOST)
 
 
-def _is_between(value, least, most) -> bool:
+def is_between(value, least, most) -> bool:
   """Whether it is a number in the range; NaN is not, nor are True and False."""
   real = isinstance(value, numbers.Real) and not isinstance(value, bool)
   return real and bool(least <= value <= most)
@@ -99,7 +118,7 @@ def check_multipliers(key: str, value) -> tuple[float, ...]:
 
 
 def _check_multiple(key: str, value) -> float:
-  if not _is_between(value, *MULTIPLES):
+  if not is_between(value, *MULTIPLES):
     least, most = MULTIPLES
     raise ValueError(f'{key} is {value!r}; wanted a number from {least} to {most}')
   return float(value)

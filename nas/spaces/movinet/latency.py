@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from movinet_jax import layers
 from movinet_jax.models import movinet
 from movinet_jax.spec import to_json
+from nas import runtime
 from nas.spaces.movinet.cost import Part
 from nas.spaces.movinet.space import MovinetSpace
 
@@ -91,18 +92,4 @@ class Bench:
     return self._make_step(model, (size, size, 3), jnp.float32)
 
   def _make_step(self, module, frame, dtype):
-    x = jnp.full((self.batch, self.frames, *frame), 0.5, dtype)
-    shapes = jax.eval_shape(lambda x: module.init(jax.random.key(0), x), x)
-    # Any weights will do, but neither zeros nor what would become tiny numbers.
-    variables = jax.tree.map(lambda s: jnp.full(s.shape, 0.1, s.dtype), shapes)
-    state = {}
-    if self.space.base.causal:
-      state = layers.init_state(module, self.batch, frame, dtype)
-    y, _ = jax.eval_shape(module.apply, variables, x)
-
-    def step(carry):
-      variables, x, state, _ = carry
-      y, after = module.apply(variables, x, state or None)
-      return variables, x, after if state else {}, y
-
-    return step, (variables, x, state, jnp.zeros(y.shape, y.dtype))
+    return runtime.make_step(module, (self.batch, self.frames, *frame), dtype)

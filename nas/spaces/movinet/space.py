@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import typing
 from collections.abc import Mapping
 
 import numpy as np
@@ -31,8 +32,18 @@ KERNELS = (
 )
 EXPANSIONS = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 MULTIPLIERS = (0.75, 1.0, 1.25)
-# What φ multiplies by: supplement A.1.
-DEPTH, WIDTH, RESOLUTION, RATE = 1.36, 1.18, 1.16, 1.24
+
+
+class Coefficients(typing.NamedTuple):
+  """What φ + 1 multiplies by."""
+
+  depth: float
+  width: float
+  resolution: float
+  rate: float
+
+
+PUBLISHED = Coefficients(depth=1.36, width=1.18, resolution=1.16, rate=1.24)  # A.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +92,8 @@ class MovinetSpace:
   projects: tuple[int, ...]
   se: bool | str
   base: movinet.Spec
+
+  family: typing.ClassVar[str] = 'movinet'
 
   @functools.cached_property
   def space(self) -> Space:
@@ -248,6 +261,7 @@ class MovinetSpace:
 def make_space(
   phi: float = 0.0,
   *,
+  coefficients: Mapping[str, float] | Coefficients = PUBLISHED,
   kernels=KERNELS,
   expansions=EXPANSIONS,
   multipliers=MULTIPLIERS,
@@ -270,6 +284,7 @@ def make_space(
 
   Args:
     phi: φ; 0 is the space of A2, +1 makes its networks four times as large on average.
+    coefficients: what φ + 1 multiplies depth, width, resolution and frame rate by.
     kernels: (KT, KH, KW) that a layer may have.
     expansions: of a layer's inner width, relative to its block's base width.
     multipliers: of a block's and the last convolution's base width.
@@ -297,30 +312,32 @@ def make_space(
     raise ValueError(f'merge_equal is {merge_equal!r}; wanted True or False')
   fields = arguments.check_fields(fields, inspect.signature(make_space).parameters)
   phi = arguments.check_phi(phi)
+  grown = _grow(coefficients, phi)
   make = functools.partial(_make_widths, phi=phi, merge_equal=merge_equal)
   multipliers = arguments.check_multipliers('multipliers', multipliers)
   stem_multipliers = arguments.check_multipliers('stem_multipliers', stem_multipliers)
   expansions = arguments.check_multipliers('expansions', expansions)
   kernels = arguments.check_kernels(kernels)
   widths, strides = arguments.check_widths(widths, strides)
-  depth = _scale_depth(phi, depth, len(widths))
+  depth = _scale_depth(grown.depth, depth, len(widths), phi)
+  scale = functools.partial(_scale_size, grown.width, phi)
   blocks = []
   for i, (width, stride) in enumerate(zip(widths, strides, strict=True)):
-    base = round_half_up_to_8(width * WIDTH**phi)
+    base = scale('widths', width)
     expands = make(f'expansions of block {i}', base, expansions)
     features = make(f'block {i}', base, multipliers)
     blocks.append(Block(features, expands, kernels, depth, stride))
-  scaled = _scale_clip(phi, frames, resolution, frame_stride)
+  scaled = _scale_clip(grown, phi, frames, resolution, frame_stride)
   frames, resolution, frame_stride = (
     scaled if clip is None else arguments.check_clip(clip)
   )
   base = movinet.Spec(
-    stem=round_half_up_to_8(arguments.check_whole('stem', stem) * WIDTH**phi),
+    stem=scale('stem', stem),
     blocks=tuple(
       movinet.Block(b.widths[0], b.stride, (movinet.Layer(b.kernels[0], b.expands[0]),))
       for b in blocks
     ),
-    project=round_half_up_to_8(arguments.check_whole('project', project) * WIDTH**phi),
+    project=scale('project', project),
     frames=frames,
     resolution=resolution,
     frame_stride=frame_stride,
@@ -336,24 +353,36 @@ def make_space(
   )
 
 
-def _scale_clip(phi, frames, resolution, frame_stride) -> tuple[int, int, int]:
+def _grow(coefficients, phi) -> Coefficients:
+  """What φ multiplies by."""
+  given = arguments.check_coefficients(coefficients, Coefficients._fields)
+  return Coefficients(*(factor**phi for factor in given))
+
+
+def _scale_clip(grown, phi, frames, resolution, frame_stride) -> tuple[int, int, int]:
   """A clip as long, of φ's frame rate and resolution; strides are whole frames."""
   frames = arguments.check_whole('frames', frames)
-  resolution = arguments.check_whole('resolution', resolution)
+  resolution = _scale_size(grown.resolution, phi, 'resolution', resolution)
   frame_stride = arguments.check_whole('frame_stride', frame_stride)
-  scaled = max(1, round(frame_stride / RATE**phi))
+  scaled = max(1, round(frame_stride / grown.rate))
   count = max(1, round(frames * frame_stride / scaled))
-  return count, round_half_up_to_8(resolution * RESOLUTION**phi), scaled
+  return count, resolution, scaled
 
 
-def _scale_depth(phi, depth, blocks: int) -> int:
-  scaled = max(1, round(arguments.check_whole('depth', depth) * DEPTH**phi))
+def _scale_depth(factor, depth, blocks: int, phi) -> int:
+  scaled = max(1, round(arguments.check_whole('depth', depth) * factor))
   if scaled * blocks > arguments.MOST_LAYERS:
     raise ValueError(
       f'depth is {depth}: with φ = {phi:g} that is {scaled:,} layers in each of {blocks} '
       f'blocks; wanted at most {arguments.MOST_LAYERS:,} in all'
     )
   return scaled
+
+
+def _scale_size(factor, phi, key: str, size) -> int:
+  """A width or an image side, to a multiple of 8."""
+  scaled = round_half_up_to_8(arguments.check_whole(key, size) * factor)
+  return arguments.check_whole(f'{key} at φ = {phi:g}', scaled)
 
 
 def _nearest(value: int, known: tuple[int, ...]) -> int:

@@ -56,6 +56,31 @@ def test_phi_is_a_number_that_networks_have(phi):
   )
 
 
+@pytest.mark.parametrize('value', [None, 3, (1.3, 1.1, 1.1, 1.2), {}, {'depth': 1.3}])
+def test_coefficients_are_one_for_each_axis(value):
+  wanted = 'wanted a number for each of depth, width, resolution, rate'
+  refuse(
+    {'coefficients': value}, f'^coefficients is {re.escape(repr(value))}; {wanted}'
+  )
+
+
+@pytest.mark.parametrize('value', [None, '1.3', True, 0.99, 0, -1, 16.1, math.nan])
+@pytest.mark.parametrize('axis', ['depth', 'width', 'resolution', 'rate'])
+def test_coefficients_are_numbers_that_enlarge(axis, value):
+  given = {**movinet.PUBLISHED._asdict(), axis: value}
+  wanted = (
+    f'^the coefficient of {axis} is {re.escape(repr(value))}; wanted a number from 1'
+  )
+  refuse({'coefficients': given}, wanted)
+
+
+@pytest.mark.parametrize('axis', ['width', 'resolution'])
+def test_sizes_are_bounded_at_their_phi(axis):
+  given = {**movinet.PUBLISHED._asdict(), axis: 16}
+  message = r' at φ = 8 is [0-9]+; wanted a whole number from 1 to 1,000,000'
+  refuse({'phi': 8, 'depth': 1, 'coefficients': given}, message)
+
+
 @pytest.mark.parametrize('phi', [-5, 8])
 def test_spaces_of_the_outermost_phi_are_built(phi):
   space = movinet.make_space(phi, merge_equal=True)

@@ -96,6 +96,28 @@ def test_phi_scales_everything():
   assert all(2.5 < large / small < 3.5 for small, large in itertools.pairwise(means))
 
 
+def test_coefficients_are_what_phi_multiplies_by():
+  ones = {'depth': 1.0, 'width': 1.0, 'resolution': 1.0, 'rate': 1.0}
+  base, published = movinet.make_space(), movinet.PUBLISHED
+  assert movinet.make_space(1, coefficients=published) == movinet.make_space(1)
+  assert movinet.make_space(1, coefficients=published._asdict()) == movinet.make_space(
+    1
+  )
+  assert movinet.make_space(1, coefficients=ones) == base
+  deep = movinet.make_space(2, coefficients={**ones, 'depth': 2.0})
+  assert [block.depth for block in deep.blocks] == [40] * 5
+  shallow = [dataclasses.replace(block, depth=10) for block in deep.blocks]
+  assert (tuple(shallow), deep.base) == (base.blocks, base.base)
+  wide = movinet.make_space(1, coefficients={**ones, 'width': 2.0})
+  assert (wide.stems, wide.projects) == ((32, 40), (768, 1024, 1280))
+  assert [block.widths[1] for block in wide.blocks] == [48, 96, 192, 192, 384]
+  fast = movinet.make_space(1, coefficients={**ones, 'resolution': 1.5, 'rate': 2.5})
+  clip = fast.base.frames, fast.base.resolution, fast.base.frame_stride
+  assert clip == (125, 336, 2)
+  assert fast.blocks == base.blocks
+  assert base.family == 'movinet'
+
+
 def _replace_expand(spec, block, layer, expand):
   layers = list(spec.blocks[block].layers)
   layers[layer] = dataclasses.replace(layers[layer], expand=expand)

@@ -1,0 +1,325 @@
+"""The search for scaling coefficients: what it averages, and when it does not know."""
+
+import collections
+import dataclasses
+import itertools
+import re
+
+import numpy as np
+import pytest
+
+from nas.algorithms import scale
+from nas.algorithms.scale import Candidate, Scale
+from nas.history import Signal, State
+from nas.space import OneOf, Space
+from tests.nas.algorithms import workers
+
+GRID = (1.0, 1.1, 1.2, 1.3, 1.4)
+AXES = ('depth', 'width')
+
+
+def make_parts(samples=3, phis=(1.0, 2.0)):
+  """A space, its candidates (those of 1.3 and 1.4 are one depth), each axis alone."""
+  space = Space(
+    {
+      **{axis: OneOf(GRID) for axis in AXES},
+      **{'sample': OneOf(tuple(range(samples))), 'phi': OneOf(phis)},
+    }
+  )
+  candidates = [
+    Candidate(
+      dict(zip(AXES, values, strict=True)), 2.0, f'{min(values[0], 1.3)}, {values[1]}'
+    )
+    for values in itertools.product(GRID[1:], repeat=2)
+  ]
+  baselines = {
+    'depth': Candidate({'depth': 1.4, 'width': 1.0}, 2.1, 'deep'),
+    'width': Candidate({'depth': 1.0, 'width': 1.4}, 1.9, 'wide'),
+  }
+  return space, candidates, baselines
+
+
+def make_search(samples=3, phis=(1.0, 2.0), baselines=True, **settings):
+  space, candidates, alone = make_parts(samples, phis)
+  settings = {'draws': 8, **settings}
+  return Scale(space, candidates, alone if baselines else {}, **settings)
+
+
+def objective(score, noise=0.0, seed=0):
+  """`score` of depth, width and φ, the same for all networks, and noise around it."""
+
+  def measure(number, choices):
+    depth, width = (GRID[choice] for choice in choices[:2])
+    rng = np.random.default_rng((seed, number))
+    value = score(depth, width, (1.0, 2.0)[choices[3]]) + noise * rng.normal()
+    return {'state': State.DONE, 'value': value, 'metrics': {'macs': 10 * number}}
+
+  return measure
+
+
+def balanced(depth, width, phi):
+  return 0.5 - (depth - 1.18) ** 2 - (width - 1.27) ** 2
+
+
+def run(search, score=balanced, noise=0.0, seed=0):
+  trials = workers.run(search, objective(score, noise, seed))
+  return trials, search.conclude(trials)
+
+
+def test_what_is_tried():
+  search = make_search(draws=8, repeats=2)
+  trials, _ = run(search)
+  assert len(trials) == (8 + 2) * 3 * 2
+  tried = collections.Counter(tuple(trial.choices) for trial in trials)
+  assert set(tried.values()) == {2}
+  for trial in trials:
+    assert trial.train == {'seed': trial.note['repeat']}
+  # Everyone's first network comes before anyone's second.
+  assert [trial.note['sample'] for trial in trials[:30]] == [0] * 10 + [1] * 10 + [
+    2
+  ] * 10
+  assert not any(trial.train for trial in run(make_search())[0])
+
+
+def test_what_is_drawn_differs_after_rounding_and_follows_from_the_seed_alone():
+  counts = collections.Counter()
+  for seed in range(200):
+    search = make_search(draws=4, top=1, seed=seed, baselines=False)
+    trials, _ = run(search)
+    assert workers.run(search, objective(balanced), seed=seed, workers=5) == trials
+    drawn = {tuple(trial.choices[:2].tolist()) for trial in trials}
+    assert len({(min(depth, 3), width) for depth, width in drawn}) == len(drawn) == 4
+    counts.update(drawn)
+  # Of two that are one after rounding, either is drawn; all are.
+  assert len(counts) == 16
+  assert min(counts.values()) > 20
+
+
+@pytest.mark.parametrize('top', [1, 3, 5])
+def test_the_best_by_mean_are_averaged(top):
+  search = make_search(draws=12, top=top)
+  trials, found = run(search, noise=0.02)
+  values = collections.defaultdict(list)
+  for trial in trials:
+    if 0 not in trial.choices[:2]:  # no baseline
+      values[tuple(GRID[choice] for choice in trial.choices[:2])].append(trial.value)
+  best = sorted(values, key=lambda pair: -np.mean(values[pair]))[:top]
+  assert found.facts['coefficients'] == {
+    axis: pytest.approx(np.mean([pair[n] for pair in best]))
+    for n, axis in enumerate(AXES)
+  }
+  first = [trial.value for n in found.best for trial in [trials[n]]]
+  assert first == sorted(values[best[0]], reverse=True)
+  row = next(
+    row for row in found.facts['candidates'] if row['name'] in found.facts['averaged']
+  )
+  assert row['mean'] == pytest.approx(np.mean(values[best[0]]))
+  assert row['sd'] == pytest.approx(np.std(values[best[0]], ddof=1))
+  assert row['n'] == 3
+  assert row['alike'] == (2 if best[0][0] > 1.25 else 1)
+  assert row['macs'] == np.mean([10 * n for n in row['trials']])
+
+
+def test_a_baseline_is_compared_with_and_never_averaged():
+  def wide(depth, width, phi):
+    return width - depth
+
+  found = run(make_search(), wide, noise=0.1)[1].facts
+  assert found['candidates'][0]['name'] == 'width'
+  assert 'width' not in found['averaged']
+  (width,) = [row for row in found['comparisons'] if row['with'] == 'width']
+  assert width['gain'] < 0
+  assert found['beaten_by'] == []  # for all that is known: there is some noise in it
+  sure = run(make_search(), wide, noise=1e-4)[1].facts
+  assert sure['beaten_by'] == ['width']
+  assert 'width' not in sure['undecided']['baselines']
+
+
+def test_means_of_equal_candidates_are_hardly_ever_told_apart():
+  """Of 400 studies in which nothing matters, one in twenty sees the best win."""
+  search = make_search(draws=12, top=5)
+  wrong = 0
+  for seed in range(400):
+    found = run(search, lambda *_: 0.5, noise=0.01, seed=seed)[1].facts
+    assert found['noise']['sd'] == pytest.approx(0.01, rel=0.6)
+    assert found['noise']['freedom'] == 14 * 2
+    wrong += not all(row['undecided'] for row in found['comparisons'])
+  assert wrong <= 400 * 0.05 + 3 * (400 * 0.05 * 0.95) ** 0.5
+  assert wrong > 4  # nor is it so wide that nothing ever differs
+
+
+def test_differences_beyond_noise_are_told_apart():
+  found = run(make_search(draws=12), noise=0.0005)[1].facts
+  assert found['undecided'] == {'baselines': [], 'candidates': []}
+  assert all(0 < row['margin'] < row['gain'] for row in found['comparisons'])
+  found = run(make_search(draws=12), noise=0.5)[1].facts
+  assert found['undecided']['baselines'] == ['depth', 'width']
+  assert len(found['undecided']['candidates']) == 11
+
+
+@pytest.mark.parametrize(
+  ('groups', 'freedom', 'quantile'),
+  # The 5 % points of tables of the studentized range.
+  [(2, 10, 3.151), (3, 2, 8.331), (3, 10, 3.877), (5, 20, 4.232), (10, 30, 4.824)],
+)
+def test_quantiles_are_those_of_tables(groups, freedom, quantile):
+  assert scale.find_quantile(groups, freedom) == pytest.approx(quantile, rel=0.01)
+
+
+def test_of_two_candidates_the_comparison_is_a_t_test():
+  rows = [
+    {'name': 'a', 'mean': 2.0, 'n': 3, 'samples': [1.0, 2.0, 3.0], 'repeats': []},
+    {'name': 'b', 'mean': 6.0, 'n': 2, 'samples': [5.0, 7.0], 'repeats': []},
+  ]
+  noise = scale.find_noise(rows)
+  assert (noise.sd, noise.freedom) == (pytest.approx((4 / 3) ** 0.5), 3)
+  found = scale.compare(rows[1], rows[0], noise)
+  # 3.182 is the 97.5 % point of t with three degrees of freedom.
+  wanted = 3.182 * (4 / 3 * (1 / 3 + 1 / 2)) ** 0.5
+  assert found['margin'] == pytest.approx(wanted, rel=0.015)
+  assert (found['gain'], found['undecided']) == (4.0, False)
+
+
+def test_with_one_network_each_noise_is_that_of_repeats():
+  found = run(make_search(samples=1, repeats=3), noise=0.01)[1].facts
+  assert found['noise']['over'] == 'repeats'
+  assert found['noise']['freedom'] == 10 * 2
+  assert found['noise']['sd'] == found['noise']['repeats_sd']
+  assert found['comparisons'][0]['margin'] < 0.06
+
+
+def test_without_any_repetition_nothing_is_decided():
+  found = run(make_search(samples=1))[1].facts
+  assert found['noise']['over'] is None
+  assert all(row['undecided'] for row in found['comparisons'])
+  assert all(row['margin'] is None for row in found['comparisons'])
+  assert found['coefficients']
+
+
+def test_networks_differ_by_more_than_their_repeats():
+  search = make_search(repeats=3)
+
+  def measure(number, choices):
+    rng = np.random.default_rng(choices)
+    own = 0.1 * rng.normal()
+    return {'value': own + 0.001 * (number % 7), 'state': State.DONE}
+
+  noise = search.conclude(workers.run(search, measure)).facts['noise']
+  assert noise['over'] == 'samples'
+  assert noise['freedom'] == 10 * 2
+  assert noise['sd'] > 0.05
+  assert noise['repeats_sd'] < 0.005
+
+
+def test_the_best_are_trained_again_at_the_last_phi():
+  def turned(depth, width, phi):  # what is best at φ = 1 is worst at 2
+    return balanced(depth, width, phi) * (1 if phi == 1 else -1)
+
+  trials, found = run(make_search(recheck=3), turned)
+  again = [trial for trial in trials if trial.note['phi'] == 2]
+  assert len(again) == (3 + 2) * 3
+  assert trials[-len(again) :] == again
+  names = {trial.note['name'] for trial in again}
+  assert names == {'depth', 'width', *found.facts['averaged'][:3]}
+  check = found.facts['recheck']
+  assert check['order'] == check['order_before'][::-1]
+  assert (check['held'], check['best_held'], check['agreement']) == (False, False, -1)
+  assert set(check['undecided']) == {'baselines', 'candidates'}
+  held = run(make_search(recheck=3))[1].facts['recheck']
+  assert (held['held'], held['best_held'], held['agreement']) == (True, True, 1)
+  # What is found at φ = 1 is found there alone.
+  same = run(make_search())[1].facts
+  assert found.facts['candidates'] == run(make_search(recheck=3))[1].facts['candidates']
+  assert found.facts['coefficients'] == same['coefficients']
+  assert same['recheck'] is None
+
+
+def test_the_last_phi_waits_for_all_of_the_first():
+  search = make_search(recheck=3)
+  trials, _ = run(search)
+  first = len([trial for trial in trials if trial.note['phi'] == 1])
+  opened = dataclasses.replace(trials[0], state=State.RUNNING, value=None)
+  assert workers.ask(search, [opened, *trials[1:first]], 0) is Signal.WAIT
+  last = dataclasses.replace(trials[-1], state=State.RUNNING, value=None)
+  assert workers.ask(search, [*trials[:-1], last], 0) is Signal.WAIT
+  assert workers.ask(search, trials, 0) is Signal.STOP
+  assert search.conclude(trials[:first]).facts['recheck'] is None
+  assert search.conclude(trials[: first + 2]).facts['recheck']['agreement'] is not None
+
+
+def test_trials_that_failed_are_counted_and_pruned_ones_are_not_forgotten():
+  search = make_search(draws=8, baselines=False, recheck=2)
+  trials, _ = run(search)
+  name = trials[0].note['name']
+  mine = [
+    n for n, t in enumerate(trials) if t.note['name'] == name and t.note['phi'] == 1
+  ]
+  lost = {'state': State.FAILED, 'value': None, 'reason': 'out of memory'}
+  cut = {'state': State.PRUNED, 'value': -1.0}
+  changed = list(trials)
+  changed[mine[0]] = dataclasses.replace(changed[mine[0]], **lost)
+  changed[mine[1]] = dataclasses.replace(changed[mine[1]], **cut)
+  changed = changed[:24]
+  (row,) = [
+    r for r in search.conclude(changed).facts['candidates'] if r['name'] == name
+  ]
+  assert (row['n'], row['lost'], row['trials']) == (2, 1, [mine[2]])
+  assert row['mean'] == pytest.approx((-1 + trials[mine[2]].value) / 2)
+  for n in mine:
+    changed[n] = dataclasses.replace(changed[n], **lost)
+  found = search.conclude(changed).facts
+  assert (found['candidates'][-1]['name'], found['candidates'][-1]['mean']) == (
+    name,
+    None,
+  )
+  assert name not in found['averaged']
+
+
+def test_nothing_is_found_where_nothing_was_trained():
+  search = make_search(recheck=2)
+  trials = workers.run(
+    search, lambda *_: {'state': State.FAILED, 'reason': 'no memory'}
+  )
+  found = search.conclude(trials)
+  assert (found.best, found.facts['coefficients'], found.facts['averaged']) == (
+    (),
+    {},
+    [],
+  )
+  assert search.conclude([]).facts['candidates'] == []
+
+
+def test_trials_of_another_search_are_refused():
+  trials, _ = run(make_search())
+  with pytest.raises(ValueError, match=r'trial 0 is .*another study'):
+    workers.ask(make_search(seed=1), trials, 0)
+  with pytest.raises(ValueError, match=r'no trial: the study'):
+    workers.ask(make_search(repeats=1), [*trials, trials[-1]], 0)
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'draws': 13}, 'draws is 13, but of 16 candidates only 12 differ once sizes'),
+    ({'draws': -1}, 'draws is -1, wanted a whole number from 0'),
+    ({'draws': 2.5}, 'draws is 2.5, wanted a whole number from 0'),
+    ({'top': 0}, 'top is 0, wanted a whole number from 1'),
+    ({'repeats': 0}, 'repeats is 0, wanted a whole number from 1'),
+    ({'top': 9}, 'top is 9, more than the 8 draws: none would be left out'),
+    ({'recheck': 9}, 'recheck is 9, more than the 8 draws'),
+    ({'recheck': 1, 'phis': (1.0,)}, 'recheck is 1, but the space has no second phi'),
+    ({'draws': 0, 'baselines': False}, 'there is nothing to try'),
+  ],
+)
+def test_settings_that_make_no_sense(settings, message):
+  with pytest.raises(ValueError, match=re.escape(message)):
+    make_search(**settings)
+
+
+def test_candidates_of_another_space_are_refused():
+  space, candidates, _ = make_parts()
+  other = Candidate({'depth': 1.15, 'width': 1.1}, 2.0, 'other')
+  with pytest.raises(ValueError, match=r'a candidate has depth 1\.15, which the space'):
+    Scale(space, [other], draws=1, top=1)
+  with pytest.raises(ValueError, match="no decision at 'sample'"):
+    Scale(Space({'depth': OneOf(GRID)}), candidates, draws=1, top=1)
