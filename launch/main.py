@@ -20,7 +20,10 @@ from collections.abc import Sequence
 
 import launch
 
-_NOT_VERBS = {'main', 'arguments', 'config', 'parts', 'plan', 'outcome'}
+_NOT_VERBS = {
+  *('main', 'arguments', 'config', 'parts', 'plan', 'outcome'),
+  *('devices', 'trial', 'harvest', 'precise_norm'),
+}
 
 
 def list_verbs() -> dict[str, str]:
@@ -95,9 +98,11 @@ def find_exit_code(error: Exception) -> int | None:
   # Imported late: a verb that fails on its arguments need not have loaded them.
   from movinet_jax.data import DecodeError, SourceError, TooManyFailures
   from movinet_jax.train.loop import NonFiniteLoss, Preempted
+  from nas.trials.engine import Stopped
 
   codes = {
     Preempted: os.EX_TEMPFAIL,
+    Stopped: os.EX_TEMPFAIL,
     NonFiniteLoss: os.EX_SOFTWARE,
     TooManyFailures: os.EX_DATAERR,
   }

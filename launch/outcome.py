@@ -15,6 +15,7 @@ from launch import parts
 from launch.plan import Plan
 from movinet_jax import data
 from movinet_jax.spec import to_json
+from movinet_jax.train import writers
 from movinet_jax.train.workdir import replace_file
 from nas import finalists, oneshot, report, samples
 
@@ -46,14 +47,14 @@ def conclude(cfg: Mapping, home: Path, plan: Plan, state, source) -> dict:
   common = {'target': {'cost': plan.aim, 'value': settings['target']}}
   if plan.latency:
     common['latency'] = plan.latency['about']
-  train = {'train': _make_command(cfg, home / FOUND, home / 'trained')}
+  train = {'train': make_command(cfg, home / FOUND, home / 'trained')}
   found = {**_describe(plan, mine), **common, **train}
   _write(home / FOUND, found)
   for old in (home / FINALISTS).glob('*.json'):  # of an earlier comparison
     old.unlink()
   for rank, row in enumerate(near[: plan.limits.top], 1):
     path = home / FINALISTS / f'{rank:02d}.json'
-    train = {'train': _make_command(cfg, path, home / f'trained-{rank:02d}')}
+    train = {'train': make_command(cfg, path, home / f'trained-{rank:02d}')}
     changed = {'rank': rank, 'changed': row['changed']}
     _write(path, {**_describe(plan, row), **common, **changed, **train})
   tried, probabilities = samples.read_samples(home / 'samples', int(state.step))
@@ -122,21 +123,22 @@ def _write(path: Path, network: Mapping):
   replace_file(path, json.dumps(network, indent=2) + '\n')
 
 
-def _make_command(cfg, spec: Path, workdir: Path) -> str:
+def make_command(cfg, spec: Path, workdir: Path) -> str:
   """What trains a network on the data that was searched on.
 
   It is evaluated on `data.eval`, which a search itself does not read; without one, on what
   `train_with` says of the same place.
   """
   words = ['movinet', 'train', f'--config={cfg["train_with"]}', f'--spec={spec}']
-  return shlex.join([*words, f'--workdir={workdir}', *_list_overrides(cfg)])
+  return shlex.join([*words, f'--workdir={workdir}', *list_overrides(cfg)])
 
 
-def _list_overrides(cfg) -> list[str]:
+def list_overrides(cfg: Mapping) -> list[str]:
+  """What tells a training config where the data of a search is."""
   sections = {'train': dict(cfg['data']['train']), 'eval': cfg['data'].get('eval')}
   if sections['eval'] is None:
-    same = ('name', 'root', 'directory')
-    sections['eval'] = {k: v for k, v in sections['train'].items() if k in same}
+    own = ('split', 'path', 'skip')
+    sections['eval'] = {k: v for k, v in sections['train'].items() if k not in own}
   return [
     f'--config.data.{section}.{key}={value}'
     for section, values in sections.items()
@@ -147,7 +149,7 @@ def _list_overrides(cfg) -> list[str]:
 def warn_of_command(cfg: Mapping):
   """Says so now if the command that will train the result could not open its data."""
   try:
-    recipe = configs.load(cfg['train_with'], _list_overrides(cfg)).to_dict()
+    recipe = configs.load(cfg['train_with'], list_overrides(cfg)).to_dict()
     parts.open_sources(recipe['data'])
   except (ValueError, OSError, data.SourceError) as error:
     print(
@@ -169,16 +171,11 @@ def _warn_of_samples(home, tried, wanted: int):
 
 def _read_rows(home: Path, every: int, last: int) -> list[dict]:
   """What was logged when due, each step once: a run that was stopped has also logged where
-  it stopped, and some steps twice, and a kill may have torn a line."""
+  it stopped, and some steps twice."""
   rows = {}
-  for line in (home / 'metrics.jsonl').read_text().splitlines():
-    try:
-      row = json.loads(line)
-    except json.JSONDecodeError:
-      continue
-    if not isinstance(row, dict) or not {'step', 'reward'} <= row.keys():
-      continue
-    if row['step'] == last or (every and row['step'] % every == 0):
+  for row in writers.read_rows(home):
+    due = row['step'] == last or (every and row['step'] % every == 0)
+    if due and 'reward' in row:
       rows[row['step']] = row
   return [rows[step] for step in sorted(rows)]
 

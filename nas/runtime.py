@@ -2,14 +2,65 @@
 
 import json
 import os
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import lax
 
+from movinet_jax import layers
+
 VERSION = 1
+
+
+class Latency(NamedTuple):
+  """How long a network takes.
+
+  Attributes:
+    ns: nanoseconds of one call, the median of several measurements.
+    noise: how far apart those were: (most - least) / median.
+  """
+
+  ns: int
+  noise: float
+
+
+def measure_latency(model: nn.Module, *, repeats: int = 5) -> Latency:
+  """Measures one call of a network on one clip of its spec, or on one frame of a stream."""
+  spec = model.spec
+  frames = 1 if getattr(spec, 'causal', False) else spec.frames
+  shape = 1, frames, spec.resolution, spec.resolution, 3
+  step, carry = make_step(model, shape, jnp.float32)
+  found = [measure_ns(step, carry) for _ in range(repeats)]
+  middle = round(statistics.median(found))
+  return Latency(middle, (max(found) - min(found)) / middle)
+
+
+def make_step(module: nn.Module, shape: tuple[int, ...], dtype):
+  """(step, carry) for measure_ns: one call of a network or a part of one.
+
+  Args:
+    module: called with x, and with a stream's state if it has one.
+    shape: of x, [B, T, H, W, C].
+  """
+  x = jnp.full(shape, 0.5, dtype)
+  shapes = jax.eval_shape(lambda x: module.init(jax.random.key(0), x), x)
+  # Any weights will do, but neither zeros nor what would become tiny numbers.
+  variables = jax.tree.map(lambda s: jnp.full(s.shape, 0.1, s.dtype), shapes)
+  y, after = jax.eval_shape(module.apply, variables, x)
+  state = layers.init_state(module, shape[0], shape[2:], dtype) if after else {}
+
+  def step(carry):
+    variables, x, state, _ = carry
+    y, after = module.apply(variables, x, state or None)
+    return variables, x, after if state else {}, y
+
+  return step, (variables, x, state, jnp.zeros(y.shape, y.dtype))
 
 
 def measure_ns(step: Callable, carry, *, rounds: int = 5, round_secs: float = 0.02):
@@ -112,3 +163,8 @@ def _parse(line: str):
     return json.loads(line)
   except json.JSONDecodeError:
     return None
+
+
+def name_device() -> str:
+  """The kind of device that is measured on."""
+  return jax.devices()[0].device_kind

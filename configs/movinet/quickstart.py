@@ -65,6 +65,7 @@ def get_config() -> ml_collections.ConfigDict:
   }
   cfg.loss = {'name': 'softmax', 'label_smoothing': 0.1}
   cfg.train = {'ema_decay': 0.97, 'accumulate': 1, 'subclips': 1, 'boundary': 'exact'}
+  cfg.precise_norm = {}  # batches of training clips that recompute statistics
   cfg.loop = {'total_steps': 350, 'log_every': 25, 'eval_every': 0, 'save_every': 100}
   cfg.checkpoints = {'keep': 2, 'best_metric': 'top1'}
   return cfg

@@ -9,7 +9,8 @@ import pytest
 
 from configs.movinet import kinetics600
 from configs.search import movinet as search_movinet
-from launch import config, parts, plan, train
+from configs.x3d import kinetics400
+from launch import config, parts, plan, precise_norm, train
 from launch.arguments import make_parser
 from movinet_jax import data, models
 from movinet_jax.models.movinet import VARIANTS as VARIANTS_OF
@@ -18,8 +19,12 @@ from nas.spaces.movinet import make_space
 
 SHIPPED = sorted(str(p) for p in pathlib.Path('configs').rglob('*.py'))
 SHIPPED = [path for path in SHIPPED if not path.endswith('__init__.py')]
-TRAINING = [path for path in SHIPPED if 'configs/search/' not in path]
-VARIANTS = [f'configs/movinet/kinetics600.py:{name}' for name in kinetics600.TABLE]
+TRAINING = [path for path in SHIPPED if path.split('/')[1] not in ('search', 'sweep')]
+X3DS = [f'{name}{form}' for name in kinetics400.TABLE for form in ('', '-stream')]
+VARIANTS = [
+  *(f'configs/movinet/kinetics600.py:{name}' for name in kinetics600.TABLE),
+  *(f'configs/x3d/kinetics400.py:{name}' for name in X3DS),
+]
 
 
 @pytest.mark.parametrize('file', TRAINING + VARIANTS)
@@ -30,7 +35,7 @@ def test_every_section_is_the_arguments_of_its_callable(file):
   parts.call(losses.make_loss, cfg['loss'])
   optimizers.make_optimizer(**cfg['optimizer'], batch_size=8, total_steps=10_000)
   model = models.create(**{'num_classes': 4, **cfg['model']})
-  assert model.num_classes in (4, 600)
+  assert model.num_classes in (4, 400, 600)
   for section, function in {
     'train': steps.make_train_step,
     'loader': data.make_batches,
@@ -210,6 +215,35 @@ def test_kinetics_is_trained_as_the_reference_trains(row):
   }
   assert cfg['model']['dropout'] == float(dropout)
   assert cfg['eval_batch_size'] == (32 if name.startswith('a5') else 64)
+
+
+@pytest.mark.parametrize('name', X3DS)
+def test_an_x3d_is_trained_on_its_native_clip(name):
+  """And tested on the middle of a picture 8/7 as large, as the paper's 128 / 112."""
+  cfg = kinetics400.get_config(name).to_dict()
+  spec = models.families()['x3d'].VARIANTS[name]
+  for clip in cfg['clip'].values():
+    found = clip['frames'], clip['size'], 30 / clip['fps']
+    assert found == (spec.frames, spec.resolution, spec.frame_stride)
+  # 160 and 312 are themselves rounded.
+  assert cfg['clip']['eval']['short_side'] == pytest.approx(
+    8 / 7 * spec.resolution, 0.01
+  )
+  rates = {'xl': 0.1, 'xxl': 0.2}
+  assert cfg['model']['stochastic_depth'] == rates.get(name.split('-')[0], 0.0)
+
+
+def test_x3d_is_trained_as_its_paper_says():
+  cfg = kinetics400.get_config('l').to_dict()
+  assert cfg['optimizer'] == {
+    **{'name': 'sgd', 'learning_rate': 1.6, 'momentum': 0.9, 'clip_norm': None},
+    **{'weight_decay': 5e-5, 'warmup_steps': 8000},
+  }
+  assert (cfg['batch_size'], cfg['loop']['total_steps']) == (1024, 60_000)
+  assert (cfg['model']['dropout'], cfg['model']['norm_group']) == (0.5, 8)
+  assert (cfg['model']['mean'], cfg['model']['deviation']) == (0.45, 0.225)
+  assert parts.call(precise_norm.make_sizes, cfg['precise_norm'])['batches'] == 200
+  precise_norm.check(cfg, evaluates=True)
 
 
 def test_kinetics_is_optimized_as_the_reference_optimizes():

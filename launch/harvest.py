@@ -1,0 +1,121 @@
+"""What a sweep has found so far: found.json, the networks to train further, the report."""
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from launch import outcome, trial
+from movinet_jax.spec import to_json
+from movinet_jax.train.workdir import read_config, replace_file
+from nas import report, spaces
+from nas.history import Conclusion, Trial
+
+FOUND, REPORT = 'found.json', 'report.html'
+
+
+def harvest(
+  cfg: Mapping, home: Path, space, algorithm, trials: Sequence[Trial], storage: str
+) -> dict:
+  """Writes what the algorithm makes of the trials, finished or not.
+
+  Args:
+    storage: URL of the study, for the command that shows it.
+
+  Returns:
+    found.json: what was found, and if any network was trained, the best as an
+    architecture file.
+  """
+  conclusion = algorithm.conclude(trials)
+  networks = _write_networks(cfg, home, space, trials, conclusion)
+  found = {
+    'search': cfg['algorithm']['name'],
+    'trials': Counter(one.state for one in trials),
+    'facts': conclusion.facts,
+    'path': conclusion.path,
+  }
+  if conclusion.best:
+    found = {**networks[conclusion.best[0]], **found}
+  replace_file(home / FOUND, json.dumps(found, indent=2) + '\n')
+  findings = report.SweepFindings(
+    title=f'{cfg["study"]} in {home}',
+    algorithm=cfg['algorithm']['name'],
+    space=space.space,
+    trials=trials,
+    conclusion=conclusion,
+    budget=getattr(algorithm, 'budget', None),
+    measure=' + '.join(cfg['fitness']),
+    limits=cfg['limits'],
+    networks=networks,
+    dashboard=f'optuna-dashboard {shlex.quote(hide_password(storage))}',
+  )
+  report.write_sweep_report(home / REPORT, findings)
+  return found
+
+
+def _write_networks(cfg, home, space, trials, conclusion: Conclusion) -> dict:
+  """Number of a trial -> what is known of its network; a file for each, best first."""
+  networks, folder = {}, home / 'found'
+  for old in folder.glob('*.json'):  # of an earlier harvest
+    old.unlink()
+  for rank, number in enumerate(conclusion.best, 1):
+    one, path = trials[number], folder / f'{rank:02d}.json'
+    spec = space.decode(one.choices)
+    path.parent.mkdir(exist_ok=True)
+    networks[number] = {
+      'family': space.family,
+      'spec': to_json(spec),
+      'trial': number,
+      'choices': space.space.describe(one.choices),
+      'value': one.value,
+      'metrics': dict(one.metrics),
+      'train': make_command(cfg, spec, path, home / f'trained-{rank:02d}'),
+    }
+    replace_file(path, json.dumps(networks[number], indent=2) + '\n')
+  return networks
+
+
+def make_command(cfg: Mapping, spec, path: Path, workdir: Path) -> str:
+  """What trains a network of an architecture file by the whole recipe, at its own clip."""
+  recipe, words = trial.load_recipe({**cfg, 'recipe': {}}), []
+  for name, section in recipe['clip'].items():
+    fitted = trial.fit_clip(section, spec)
+    words += [
+      f'--config.clip.{name}.{key}={fitted.get(key)}'
+      for key in sorted({*section, *fitted})
+      if section.get(key) != fitted.get(key)
+    ]
+  return f'{outcome.make_command(cfg, path, workdir)} {shlex.join(words)}'.strip()
+
+
+def hide_password(url: str) -> str:
+  """A database's URL as it may be shown and written."""
+  scheme, mark, rest = url.partition('://')
+  user, at, place = rest.rpartition('@')
+  return f'{scheme}{mark}{user.partition(":")[0]}{at}{place}'
+
+
+def read_coefficients(home: Path) -> tuple[dict, dict]:
+  """The config of a search for scaling coefficients, and what it has found."""
+  cfg, path = read_config(home), home / FOUND
+  if not path.exists():
+    raise FileNotFoundError(
+      f'{path} is not there: the sweep has not ended; --report writes what there is so far'
+    )
+  return cfg, json.loads(path.read_text())['facts'].get('coefficients')
+
+
+def print_scaled(cfg: Mapping, coefficients: Mapping | None, phi: float) -> int:
+  """Prints the spaces of size φ that coefficients scale a config's base to."""
+  space = spaces.create(**cfg['space'])
+  if not hasattr(space, 'describe_scaled'):
+    raise ValueError(
+      f'{cfg["study"]} is no search for scaling coefficients, which --phi is for'
+    )
+  if not coefficients:
+    raise ValueError(
+      f'{cfg["study"]} has no coefficients: none is given, or none is trained whole yet'
+    )
+  print(space.describe_scaled(coefficients, phi))
+  return 0

@@ -1,0 +1,291 @@
+"""Search by training many networks, one trial each; the same command goes on after a stop.
+
+  movinet sweep --config=configs/sweep/quickstart.py --workdir=runs/sweep
+  movinet sweep --config=configs/sweep/tvn.py:1 --workdir=runs/tvn --workers=8
+  movinet sweep --config=configs/sweep/x3d.py --workdir=runs/x3d \\
+      --storage=postgresql://USER@HOST/DATABASE     # on as many machines as there are
+
+Then, of a search for scaling coefficients, the spaces of a size φ and networks of them:
+
+  movinet sweep --workdir=runs/sweep --phi=2
+  movinet sweep --phi=2                             # by the published coefficients
+
+Look at the study while it runs:
+
+  optuna-dashboard sqlite:///runs/sweep/study.db
+
+The workdir gets the study, trials/ with what each trial left (checkpoint, metrics),
+found.json and found/ with the networks to train further, and report.html. Trials learn on
+a part of the training split and are scored on the rest; other splits are not read.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from launch import config as configs
+from launch import devices, parts, trial
+from launch.arguments import at_least_1, make_parser
+from launch.harvest import (
+  FOUND,
+  REPORT,
+  harvest,
+  hide_password,
+  print_scaled,
+  read_coefficients,
+)
+from movinet_jax import data
+from movinet_jax.names import check_name, find
+from movinet_jax.train import workdir
+from movinet_jax.train.workdir import claim_workdir
+from nas import algorithms, spaces
+from nas.trials.engine import coordinate
+from nas.trials.pruning import Pruning
+from nas.trials.study import open_study, read_study
+
+STUDY = 'study.db'
+PUBLISHED = 'configs/sweep/movinet.py:published'  # coefficients without a search
+NEEDED = (
+  *('seed', 'study', 'algorithm.name', 'space.name', 'train_with', 'data.train'),
+  *('held_out', 'fitness'),
+)
+DEFAULTS = {
+  'coefficients': None,  # for --phi, in place of a search's
+  'recipe': {},  # changes to the config that `train_with` names
+  'limits': {},
+  'pruning': {},
+  'latency_repeats': 5,
+  'workers': 0,
+  'max_attempts': 3,
+  'trial_secs': 0,  # 0: as long as it takes
+}
+# What may change when a sweep goes on: how it runs, and where its data has moved to.
+FREE = (
+  'algorithm.budget',
+  *('workers', 'max_attempts', 'trial_secs'),
+  *(f'data.train.{key}' for key in ('root', 'path', 'directory')),
+)
+# What an algorithm needs of the space that it searches: its field, the space's attribute.
+COUNTED = ('params', 'macs')  # limits that hold before a network is proposed
+GIVEN = {'cost': 'macs', 'candidates': 'candidates', 'baselines': 'baselines'}
+
+
+def main(argv: Sequence[str]) -> int:
+  # Its workers have the accelerators; here networks are only counted.
+  jax.config.update('jax_platforms', 'cpu')
+  parser = _make_parser()
+  arguments, _ = parser.parse_known_args(argv)
+  home = Path(arguments.workdir)
+  if arguments.report:
+    parser.parse_args(argv)
+    return redraw(home, arguments.storage)
+  if arguments.phi is not None and arguments.workdir:
+    parser.parse_args(argv)
+    return print_scaled(*read_coefficients(home), arguments.phi)
+  if arguments.phi is not None and not any(w.startswith('--config') for w in argv):
+    argv = [*argv, f'--config={PUBLISHED}']
+  arguments, cfg = configs.parse(parser, argv)
+  cfg = {**DEFAULTS, **cfg.to_dict()}
+  if arguments.phi is not None:
+    return print_scaled(cfg, cfg['coefficients'], arguments.phi)
+  if not arguments.workdir:
+    parser.error('the following arguments are required: --workdir')
+  if arguments.workers:
+    cfg['workers'] = arguments.workers
+  print_found(sweep(cfg, home, arguments.storage), home)
+  return 0
+
+
+def sweep(cfg: dict, home: Path, storage: str = '') -> dict:
+  """Searches as a config says, from wherever its study stands.
+
+  Args:
+    home: the workdir.
+    storage: URL of the study's database; '' is a file in the workdir.
+
+  Returns:
+    found.json.
+  """
+  cfg = {**DEFAULTS, **cfg}
+  check(cfg)
+  space = spaces.create(**cfg['space'])
+  sources = trial.open_sources(cfg)
+  algorithm = make_algorithm(cfg, space, len(sources['train'].labels))
+  trial.check_fitness(cfg['fitness'], sources['eval'])
+  trial.check_smallest(cfg, space, sources)
+  pruning = parts.call(Pruning, cfg['pruning']) if cfg['pruning'] else None
+  workers = cfg['workers'] or max(1, devices.count_accelerators())
+  environments = devices.make_environments(workers)
+  storage = storage or make_storage(home)
+  claim_workdir(home, cfg, begun=(home / trial.TRIALS).exists(), free=FREE)
+  with open_study(
+    storage,
+    cfg['study'],
+    space=space.space,
+    algorithm=algorithm,
+    seed=cfg['seed'],
+    about=make_about(cfg, sources['train']),
+    free=('algorithm.budget',),
+  ) as study:
+    _print_start(cfg, home, storage, study.history)
+    try:
+      coordinate(
+        study,
+        algorithm,
+        'launch.trial:make_objective',
+        {'config': cfg, 'folder': str(home)},
+        key=lambda proposal: trial.make_key(cfg, space, proposal),
+        workers=workers,
+        environments=environments,
+        pruning=pruning,
+        max_attempts=cfg['max_attempts'],
+        trial_secs=cfg['trial_secs'] or None,
+        folder=home,
+      )
+    finally:  # also of a search that was stopped, or cannot go on
+      found = harvest(cfg, home, space, algorithm, study.history, storage)
+  return found
+
+
+def redraw(home: Path, storage: str) -> int:
+  """Writes found.json and the report of a study as it stands, running or not."""
+  cfg = workdir.read_config(home)
+  storage = storage or make_storage(home)
+  saved = read_study(storage, cfg['study'])
+  space = spaces.create(**cfg['space'])
+  labels = trial.open_sources(cfg)['train'].labels
+  algorithm = make_algorithm(cfg, space, len(labels))
+  print_found(harvest(cfg, home, space, algorithm, saved.trials, storage), home)
+  return 0
+
+
+def print_found(found: dict, home: Path):
+  """Prints what a search has found, and how to go on with it."""
+  told = ', '.join(f'{count} {state}' for state, count in found['trials'].items())
+  print(f'trials: {told or "none"}')
+  for name, value in found['facts'].items():
+    if isinstance(value, (str, int, float)):
+      print(f'{name.replace("_", " ")}: {value}')
+  if found['facts'].get('coefficients'):
+    shown = ', '.join(f'{k} {v:.3f}' for k, v in found['facts']['coefficients'].items())
+    print(f'coefficients: {shown}')
+    print(f'their spaces: movinet sweep --workdir={home} --phi=2')
+  if 'value' in found:
+    print(f'best: trial {found["trial"]}, {found["value"]:.4f}; train it with\n')
+    print(f'  {found["train"]}\n')
+  print(f'wrote {home / FOUND} and {home / REPORT}')
+
+
+def make_storage(home: Path) -> str:
+  return f'sqlite:///{home / STUDY}'
+
+
+def make_about(cfg: Mapping, source: data.Source) -> dict:
+  """What the results of trials depend on, beside the search itself."""
+  training = {
+    key: value
+    for key, value in trial.load_recipe(cfg).items()
+    if key not in ('data', 'loader', 'model', 'clip')
+  }
+  kept = ('space', 'held_out', 'fitness', 'limits', 'pruning', 'latency_repeats')
+  return {
+    **{key: cfg[key] for key in kept},
+    'training': training,
+    'data': source.digest,
+  }
+
+
+def make_algorithm(cfg: Mapping, space, num_classes: int):
+  """The algorithm of a config, for a space of networks.
+
+  Raises:
+    ValueError: no such algorithm or setting, or the space lacks what it needs.
+  """
+  settings = dict(cfg['algorithm'])
+  name = settings.pop('name')
+  make = find(list_algorithms(), name, 'algorithm')
+  known = [field.name for field in dataclasses.fields(make)]
+  given = {'space': space.space}
+  for field, attribute in GIVEN.items():
+    if field not in known:
+      continue
+    if not hasattr(space, attribute):
+      raise ValueError(
+        f'{name} needs a space that has {attribute}, which {space.family} spaces as this '
+        'one do not'
+      )
+    given[field] = getattr(space, attribute)
+  limits = {key: cfg['limits'][key] for key in COUNTED if key in cfg['limits']}
+  if limits and 'fits' in known and hasattr(space, 'count_costs'):
+
+    def fits(choices) -> bool:
+      costs = space.count_costs(choices, num_classes)
+      return all(costs[key] <= most for key, most in limits.items())
+
+    given['fits'] = fits
+  return parts.call(make, settings, **given)
+
+
+def list_algorithms() -> dict[str, type]:
+  """All algorithms that propose trials by the name of their file."""
+  found = {}
+  for module in pkgutil.iter_modules(algorithms.__path__):
+    members = vars(importlib.import_module(f'{algorithms.__name__}.{module.name}'))
+    for member in members.values():
+      proposes = inspect.isclass(member) and hasattr(member, 'conclude')
+      if proposes and member.__module__.endswith(f'.{module.name}'):
+        found[module.name] = member
+  return found
+
+
+def check(cfg: Mapping):
+  """Finds what is wrong in a config before anything is opened."""
+  parts.check_config(cfg, NEEDED, {}, ())
+  known = {*DEFAULTS, *(key.partition('.')[0] for key in NEEDED)}
+  for key in cfg:
+    check_name(key, known, 'key of a sweep')
+  for key in cfg['limits']:
+    check_name(key, trial.LIMITS, 'limit')
+  sizes = {'workers': 0, 'latency_repeats': 0, 'trial_secs': 0, 'max_attempts': 1}
+  for key, least in sizes.items():
+    if type(cfg[key]) is not int or cfg[key] < least:
+      raise ValueError(f'{key} is {cfg[key]!r}; wanted a whole number, {least} or more')
+  if 'latency_ns' in cfg['limits'] and not cfg['latency_repeats']:
+    raise ValueError(
+      'limits.latency_ns needs measurements: set latency_repeats to 1 or more'
+    )
+  if cfg['coefficients']:
+    raise ValueError(
+      'this config has coefficients already, there is nothing to search: say --phi=1 for '
+      'the spaces that they scale, or coefficients=None to search'
+    )
+  trial.load_recipe(cfg)
+
+
+def _print_start(cfg, home, storage, history):
+  state = 'Resuming' if history else 'Starting'
+  print(f'{state} {cfg["study"]} in {home}')
+  if history:
+    finished = sum(known.finished for known in history)
+    print(f'{finished} of {len(history)} trials are finished', file=sys.stderr)
+  print(f'Look at it: optuna-dashboard {hide_password(storage)}', file=sys.stderr)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+  parser = make_parser('sweep', __doc__)
+  add = parser.add_argument
+  add('--workdir', default='', help='folder of the search')
+  add(
+    '--storage', default='', help="the study's database; default: a file in the workdir"
+  )
+  add('--workers', type=at_least_1, help='networks at a time; default: the config says')
+  add('--report', action='store_true', help='only draw the report of what is there')
+  add('--phi', type=float, help='only print the scaled spaces that were found')
+  return parser

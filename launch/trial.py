@@ -1,0 +1,281 @@
+"""One trial of a sweep: a network is held against the limits, trained and scored.
+
+Worker processes run this, a trial after another. What a trial leaves lies in a folder named
+by its network and recipe: a run as `movinet train` leaves it, and trial.json, its outcome.
+A trial that is begun again, by whichever worker, goes on from there.
+"""
+
+import contextlib
+import copy
+import fcntl
+import functools
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from flax import traverse_util
+
+from launch import config as configs
+from launch import devices, outcome, parts, train
+from movinet_jax import cost, data
+from movinet_jax.names import check_name, suggest
+from movinet_jax.spec import to_json
+from movinet_jax.train import evaluation, writers
+from movinet_jax.train.workdir import replace_file
+from nas import runtime, spaces
+
+TRIALS, LATENCY = 'trials', 'latency'
+LIMITS = ('params', 'macs', 'latency_ns')
+NATIVE_FPS = 30  # of the video that strides which are no whole numbers count frames of
+
+
+class Pruned(Exception):
+  """A trial was worse at a rung than its threshold there; `metrics` are of that step."""
+
+  def __init__(self, reason: str, step: int, metrics: Mapping):
+    super().__init__(reason)
+    self.step, self.metrics = step, metrics
+
+
+class Discarded(Exception):
+  """A network is over a limit; `metrics` is what is known of it."""
+
+  def __init__(self, reason: str, metrics: Mapping):
+    super().__init__(reason)
+    self.metrics = metrics
+
+
+def make_objective(config: Mapping, folder: str) -> Callable:
+  """What a worker does with each job; everything slow that jobs share is done here.
+
+  Args:
+    config: of the sweep.
+    folder: workdir of the sweep.
+  """
+  devices.keep_to_cores()
+  space = spaces.create(**config['space'])
+  sources = open_sources(config)
+  home = Path(folder)
+  check_smallest(config, space, sources, home)
+
+  def run(job: Mapping, report: Callable) -> dict:
+    spec = space.decode(np.array(job['choices']))
+    recipe = make_recipe(config, space.family, spec, job['train'])
+    place = home / TRIALS / job['key']
+    place.mkdir(parents=True, exist_ok=True)
+    with _holding(place / 'lock'):
+      if (place / 'trial.json').exists():
+        return json.loads((place / 'trial.json').read_text())
+      found = _run(config, recipe, sources, place, home, job['thresholds'], report)
+      replace_file(place / 'trial.json', json.dumps(found, indent=2) + '\n')
+    return found
+
+  return run
+
+
+def _run(config, recipe, sources, place, home, thresholds, report) -> dict:
+  model = parts.make_model(recipe['model'], len(sources['train'].labels))
+  began = time.perf_counter()
+  try:
+    metrics = _measure(config, model, home)
+    train.train(
+      recipe,
+      str(place),
+      sources=sources,
+      watch=functools.partial(_watch, config['fitness'], thresholds, report),
+    )
+    state, reason, last = 'done', '', {}
+  except Discarded as error:
+    return {'state': 'discarded', 'metrics': error.metrics, 'reason': str(error)}
+  except Pruned as error:
+    state, reason, last = 'pruned', str(error), {error.step: error.metrics}
+  rows = {**_read_evaluations(place), **last}
+  curve = {step: _score(config['fitness'], row) for step, row in rows.items()}
+  return {
+    'state': state,
+    'value': curve[max(curve)],
+    'metrics': {**metrics, **rows[max(rows)], 'secs': time.perf_counter() - began},
+    'reason': reason,
+    'curve': curve,
+  }
+
+
+def make_key(config: Mapping, space, proposal) -> str:
+  """Equal for trials that would train the same network in the same way."""
+  spec = space.decode(proposal.choices)
+  recipe = make_recipe(config, space.family, spec, proposal.train)
+  kept = {key: recipe[key] for key in sorted(recipe) if key not in ('data', 'loader')}
+  text = json.dumps([kept, config['held_out'], config['fitness']], sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def make_recipe(config: Mapping, family: str, spec, changes: Mapping) -> dict:
+  """The training config of a network: the sweep's recipe, at the network's own clip.
+
+  Args:
+    changes: what the search itself changes in the recipe, by key.
+  """
+  recipe = load_recipe(config)
+  section = {k: v for k, v in recipe['model'].items() if k not in ('name', 'spec')}
+  recipe['model'] = {**section, 'name': family, 'spec': to_json(spec)}
+  recipe['clip'] = {
+    name: fit_clip(section, spec) for name, section in recipe['clip'].items()
+  }
+  for key, value in changes.items():
+    _change(recipe, key, value)
+  return recipe
+
+
+def _change(recipe: dict, key: str, value):
+  section, (*path, last) = recipe, key.split('.')
+  for name in path:
+    if not isinstance(section.get(name), dict):
+      raise ValueError(f'the recipe has no {name!r} to change{suggest(name, section)}')
+    section = section[name]
+  section[last] = value
+
+
+def load_recipe(config: Mapping) -> dict:
+  """The training config that all trials begin with."""
+  flat = traverse_util.flatten_dict(config['recipe'], sep='.')
+  changes = [f'--config.{key}={value}' for key, value in flat.items()]
+  changes += outcome.list_overrides(config)
+  return copy.deepcopy(_load(config['train_with'], tuple(changes)))
+
+
+@functools.cache
+def _load(file, changes) -> dict:
+  recipe = configs.load(file, changes).to_dict()
+  # Bars and TensorBoard files of many small runs would help nobody.
+  recipe['loop'] = {**recipe['loop'], 'progress': False}
+  return {**train.DEFAULTS, **recipe}
+
+
+def fit_clip(section: Mapping, spec) -> dict:
+  """A recipe's clip with a network's own frames, size and stride."""
+  fitted = {**section, 'frames': spec.frames, 'size': spec.resolution}
+  if section.get('short_side'):
+    share = section['short_side'] / section['size']
+    fitted['short_side'] = round(share * spec.resolution)
+  if spec.frame_stride == int(spec.frame_stride):
+    fitted.pop('fps', None)
+    return {**fitted, 'stride': int(spec.frame_stride)}
+  for key in ('stride', 'stride_jitter'):
+    fitted.pop(key, None)
+  return {**fitted, 'fps': NATIVE_FPS / spec.frame_stride}
+
+
+def open_sources(config: Mapping) -> dict[str, data.Source]:
+  """What trials learn from, and what they are scored on: held out of the same split."""
+  source = parts.open_sources({'train': config['data']['train']})['train']
+  learnt, held_out = data.split_source(source, config['held_out'], seed=config['seed'])
+  return {'train': learnt, 'eval': held_out}
+
+
+def check_smallest(config: Mapping, space, sources: Mapping, home: Path | None = None):
+  """Finds before any training that a recipe or the limits fit no network of a space.
+
+  Looked at is the network of all first choices, which a space has the smallest of.
+
+  Args:
+    home: workdir, where measured times are kept; without it nothing is measured, as by
+      one who does not have the device.
+
+  Raises:
+    ValueError: the recipe cannot be built, or that network is over a limit.
+  """
+  spec = space.decode(np.zeros(len(space.space), np.int32))
+  recipe = make_recipe(config, space.family, spec, {})
+  model, *_ = train.make_parts(recipe, sources)
+  measured = 'latency_ns' in config['limits'] and home is not None
+  try:
+    _measure(config, model, home if measured else None)
+  except Discarded as error:
+    raise ValueError(
+      f'no network of the space is within the limits: of the smallest, {error}'
+    ) from error
+
+
+def check_fitness(names, source: data.Source):
+  """Raises a ValueError for a fitness that an evaluation of this data does not have."""
+  known = evaluation.list_metrics(len(source.labels), source.multi_label)
+  if not names:
+    raise ValueError(f'fitness names no metric; there are: {", ".join(known)}')
+  for name in names:
+    check_name(name, known, 'metric of fitness')
+
+
+def _measure(config: Mapping, model, home: Path | None) -> dict:
+  """What a network costs: params and macs of a native clip, and its measured latency.
+
+  Raises:
+    Discarded: it is over a limit.
+  """
+  spec = model.spec
+  shape = 1, spec.frames, spec.resolution, spec.resolution, 3
+  counted = cost.count(model, shape)
+  metrics = {'params': counted.params, 'macs': counted.macs}
+  _check_limits(config['limits'], metrics)  # before anything is compiled for it
+  if config['latency_repeats'] and home is not None:
+    latency = _measure_latency(config, model, home)
+    metrics |= {'latency_ns': latency.ns, 'latency_noise': latency.noise}
+    _check_limits(config['limits'], metrics)
+  return metrics
+
+
+def _check_limits(limits: Mapping, metrics: Mapping):
+  """Raises Discarded for a network that is over one of the limits."""
+  for name, most in limits.items():
+    if name in metrics and metrics[name] > most:
+      reason = f'{name} is {metrics[name]:,}, at most {most:,.0f} are allowed'
+      raise Discarded(reason, metrics)
+
+
+def _measure_latency(config, model, home) -> runtime.Latency:
+  """Measured once for each network and kind of device."""
+  about = [runtime.name_device(), model.num_classes, to_json(model.spec)]
+  digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+  path = home / LATENCY / f'{digest}.json'
+  if path.exists():
+    return runtime.Latency(**json.loads(path.read_text())['latency'])
+  latency = runtime.measure_latency(model, repeats=config['latency_repeats'])
+  path.parent.mkdir(parents=True, exist_ok=True)
+  row = {'device': about[0], 'latency': latency._asdict(), 'spec': about[-1]}
+  replace_file(path, json.dumps(row) + '\n')
+  return latency
+
+
+def _watch(fitness, thresholds, report, step: int, metrics: Mapping):
+  value = _score(fitness, metrics)
+  report(step, value)
+  wanted = thresholds.get(str(step))
+  if wanted is not None and value < wanted:
+    reason = f'{value:.4f} at step {step}, where {wanted:.4f} was wanted to go on'
+    raise Pruned(reason, step, metrics)
+
+
+def _score(fitness, metrics: Mapping) -> float:
+  found = [metrics[name] for name in fitness]
+  return math.nan if None in found else sum(found)
+
+
+def _read_evaluations(place: Path) -> dict[int, dict]:
+  """Step -> metrics of every evaluation that a run has written down."""
+  rows = {}
+  for row in writers.read_rows(place):
+    found = {k.removeprefix('eval/'): v for k, v in row.items() if k[:5] == 'eval/'}
+    if found:
+      rows[row['step']] = found
+  return rows
+
+
+@contextlib.contextmanager
+def _holding(path: Path) -> Iterator[None]:
+  """Nobody else trains in the same folder: a worker taken for dead may yet wake up."""
+  with path.open('w') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield

@@ -1,0 +1,208 @@
+"""`movinet sweep`: real searches end to end, killed and resumed, and bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from launch import config, main, sweep
+from movinet_jax import models
+from nas import spaces
+from nas.trials.study import read_study
+
+SHIPPED = (
+  *(f'configs/sweep/quickstart.py:{name}' for name in ('scale', 'expand', 'evolve')),
+  *('configs/sweep/movinet.py', 'configs/sweep/x3d.py', 'configs/sweep/x3d.py:xxl'),
+  *(f'configs/sweep/tvn.py:{name}' for name in ('1', '2-mobile', '4-random')),
+)
+# A space of four networks, a few training steps each.
+TINY = {
+  'space.frames': '(2,4)',
+  'space.frame_stride': '(1,)',
+  'space.resolution': '(16,)',
+  'space.depth': '(0.2,1.0)',
+  'space.width': '(0.7,)',
+  'space.bottleneck': '(1.0,)',
+  'space.hidden': 16,
+  'recipe.loop.total_steps': 3,
+  'recipe.batch_size': 8,
+  'recipe.optimizer.warmup_steps': 1,
+  'recipe.precise_norm.batches': 1,
+  'recipe.precise_norm.batch_size': 8,
+  'latency_repeats': 1,
+  'workers': 2,
+}
+
+
+@pytest.fixture
+def make_command(motion_videos):
+  """The command line of a tiny sweep: an expansion of one step."""
+
+  def make(folder, **changed):
+    base = {'algorithm.targets.tiny': 2e5, **TINY, **changed}
+    return [
+      'sweep',
+      '--config=configs/sweep/quickstart.py:expand',
+      f'--workdir={folder}',
+      '--config.data.train.name=folder',
+      f'--config.data.train.root={motion_videos}',
+      *(f'--config.{key}={value}' for key, value in base.items()),
+    ]
+
+  return make
+
+
+@pytest.mark.parametrize('file', SHIPPED)
+def test_every_shipped_sweep_fits_its_space_and_its_recipe(file):
+  cfg = {**sweep.DEFAULTS, **config.load(file).to_dict()}
+  sweep.check(cfg)
+  space = spaces.create(**cfg['space'])
+  algorithm = sweep.make_algorithm(cfg, space, 400)
+  assert algorithm.propose([], np.random.default_rng(0)).choices is not None
+
+
+@pytest.mark.slow
+def test_a_sweep_survives_the_death_of_everybody(make_command, tmp_path, start_movinet):
+  command, storage = make_command(tmp_path), f'sqlite:///{tmp_path}/study.db'
+  process = start_movinet(command)
+  wait_for(lambda: list(tmp_path.glob('trials/*/config.json')), process)
+  workers = list_children(process.pid)
+  assert workers
+  os.kill(workers[0], signal.SIGKILL)
+  wait_for(lambda: len(finished(storage)) >= 1, process)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  before = finished(storage)
+  process = start_movinet(command)
+  output, _ = process.communicate(timeout=400)
+  assert process.returncode == 0, output
+  trials = read_study(storage, 'quickstart-expand').trials
+  assert [trial.number for trial in trials] == list(range(len(trials)))
+  assert {trial.state.value for trial in trials} == {'done'}
+  for trial in before:  # what was finished stayed as it was
+    assert trials[trial.number].value == trial.value
+  assert len(list(tmp_path.glob('trials/*/trial.json'))) == len(trials)
+  found = json.loads((tmp_path / 'found.json').read_text())
+  assert found['family'] == 'x3d'
+  assert found['trials'] == {'done': len(trials)}
+  assert 'movinet train --config=configs/movinet/quickstart.py' in found['train']
+  page = (tmp_path / 'report.html').read_text()
+  assert 'quickstart-expand' in page
+  assert 'optuna-dashboard' in page
+  check_that_another_study_is_refused(make_command, tmp_path, start_movinet)
+  check_that_the_found_network_trains(found, tmp_path, start_movinet)
+
+
+def check_that_another_study_is_refused(make_command, folder, start_movinet):
+  process = start_movinet(make_command(folder, **{'space.width': '(0.7,1.4)'}))
+  output, _ = process.communicate(timeout=100)
+  assert process.returncode == 2
+  assert 'space.width' in output
+
+
+def check_that_the_found_network_trains(found, folder, start_movinet):
+  _, *words = found['train'].split()
+  few = (
+    'loop.total_steps=1',
+    'optimizer.warmup_steps=0',
+    'batch_size=8',
+    'eval_batch_size=8',
+  )
+  process = start_movinet([*words, *(f'--config.{each}' for each in few)])
+  output, _ = process.communicate(timeout=200)
+  assert process.returncode == 0, output
+  assert list(folder.glob('trained-01/checkpoints/1'))
+
+
+def finished(storage):
+  try:
+    trials = read_study(storage, 'quickstart-expand').trials
+  except (OSError, ValueError):
+    return []
+  return [trial for trial in trials if trial.finished]
+
+
+def list_children(pid: int) -> list[int]:
+  found = subprocess.run(['pgrep', '-P', str(pid)], capture_output=True, text=True)
+  return [int(child) for child in found.stdout.split()]
+
+
+def wait_for(condition, process, secs=300):
+  end = time.monotonic() + secs
+  while not condition():
+    assert process.poll() is None, process.communicate()[0]
+    assert time.monotonic() < end
+    time.sleep(0.2)
+
+
+BAD = {
+  'no such algorithm': ({'algorithm.name': 'exapnd'}, "did you mean 'expand'"),
+  'no such setting': ({'algorithm.growht': 2}, "did you mean 'growth'"),
+  'no such limit': ({'limits.flops': 1}, "unknown limit 'flops'"),
+  'no network is so small': ({'limits.macs': 10}, 'of the smallest, macs is'),
+  'no such metric': ({'fitness': "('top2',)"}, "unknown metric of fitness 'top2'"),
+  'nothing held out': ({'held_out': 0}, 'share held out is 0'),
+  'no such recipe': ({'train_with': 'configs/none.py'}, 'no config file'),
+  'no such change': ({'recipe.loop.total_stpes': 3}, 'total_stpes'),
+  'a target that the start passes': ({'algorithm.targets.tiny': 1.0}, 'start smaller'),
+  'no number of workers': ({'workers': -1}, 'workers is -1'),
+  'no time for a trial': ({'trial_secs': -1}, 'trial_secs is -1'),
+  'a limit without measurements': (
+    {'limits.latency_ns': 1e6, 'latency_repeats': 0},
+    'set latency_repeats',
+  ),
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_bad_configs_are_refused_before_anything_is_written(
+  name, make_command, tmp_path, capsys
+):
+  changed, message = BAD[name]
+  folder = tmp_path / 'run'
+  assert main.main(make_command(folder, **changed)) == 2
+  assert message in capsys.readouterr().err
+  assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+  'storage',
+  ['postgresql://nobody@127.0.0.1:9/none', 'mysql://host/db', 'sqlite:////proc/x.db'],
+)
+def test_a_database_that_cannot_be_reached_is_said_at_once(
+  storage, make_command, tmp_path, capsys
+):
+  command = [*make_command(tmp_path / 'run'), f'--storage={storage}']
+  assert main.main(command) == 2
+  assert len(capsys.readouterr().err.strip().splitlines()[-1]) > 20
+  assert not (tmp_path / 'run' / 'trials').exists()
+
+
+def test_no_combination_of_coefficients_meets_the_constraint(tmp_path, capsys):
+  command = [
+    'sweep',
+    '--config=configs/sweep/quickstart.py',
+    f'--workdir={tmp_path / "run"}',
+    f'--config.data.train.root={tmp_path / "videos"}',
+    '--config.space.tolerance=0.0001',
+  ]
+  assert main.main(command) == 2
+  assert 'comes nearest' in capsys.readouterr().err
+  assert not (tmp_path / 'run').exists()
+
+
+def test_scaled_spaces_are_printed(tmp_path, capsys):
+  assert main.main(['sweep', '--phi=2']) == 0  # by the published coefficients
+  printed = capsys.readouterr().out
+  assert 'depth 1.36, width 1.18, resolution 1.16, rate 1.24' in printed
+  specs = [line for line in printed.splitlines() if line.startswith('{')]
+  assert len(specs) == 3
+  path = tmp_path / 'network.json'
+  path.write_text(specs[0])
+  assert models.read_spec(path)[1].resolution == 304
+  assert main.main(['sweep', f'--workdir={tmp_path}', '--phi=1']) == 2
+  assert 'no workdir of a run' in capsys.readouterr().err
