@@ -1,7 +1,11 @@
 """Which device each worker of a sweep gets: an accelerator each, or a share of the cores."""
 
+import contextlib
 import glob
+import itertools
 import os
+import pathlib
+import platform
 
 CORES = 'MOVINET_CORES'
 
@@ -42,6 +46,24 @@ def keep_to_cores():
     os.sched_setaffinity(0, [int(core) for core in cores.split(',')])
 
 
+def describe() -> str:
+  """What a worker measures on: the kind of its device, and of a CPU also how many cores."""
+  import jax  # not above: a worker's cores are chosen before
+
+  device = jax.devices()[0]
+  if device.platform != 'cpu':
+    return device.device_kind
+  return f'{_name_cpu()}, {len(os.sched_getaffinity(0))} cores'
+
+
+def _name_cpu() -> str:
+  with contextlib.suppress(OSError):
+    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+      if line.startswith('model name'):
+        return line.partition(':')[2].strip()
+  return platform.processor() or platform.machine()
+
+
 def _share_cores(i: int, workers: int) -> dict[str, str]:
   if not hasattr(os, 'sched_getaffinity'):
     return {}
@@ -53,8 +75,13 @@ def _share_cores(i: int, workers: int) -> dict[str, str]:
 def _list_gpus() -> list[str]:
   given = os.environ.get('CUDA_VISIBLE_DEVICES')
   if given is not None:
-    return [name for name in given.split(',') if name.strip()]
+    # As CUDA reads it: what follows a negative number is not visible.
+    return list(itertools.takewhile(_is_visible, given.split(',')))
   return [str(i) for i in range(len(glob.glob('/proc/driver/nvidia/gpus/*')))]
+
+
+def _is_visible(name: str) -> bool:
+  return bool(name.strip()) and not name.strip().startswith('-')
 
 
 def _list_tpus() -> list[str]:

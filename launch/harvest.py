@@ -1,16 +1,20 @@
 """What a sweep has found so far: found.json, the networks to train further, the report."""
 
 import json
+import math
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from launch import outcome, trial
 from movinet_jax.spec import to_json
 from movinet_jax.train.workdir import read_config, replace_file
 from nas import report, spaces
-from nas.history import Conclusion, Trial
+from nas.history import Conclusion, State, Trial
+from nas.trials.database import parse_address, show_address
 
 FOUND, REPORT = 'found.json', 'report.html'
 
@@ -48,7 +52,8 @@ def harvest(
     measure=' + '.join(cfg['fitness']),
     limits=cfg['limits'],
     networks=networks,
-    dashboard=f'optuna-dashboard {shlex.quote(hide_password(storage))}',
+    seed_noise=find_seed_noise(trials),
+    dashboard=f'optuna-dashboard {shlex.quote(show_address(parse_address(storage)))}',
   )
   report.write_sweep_report(home / REPORT, findings)
   return found
@@ -57,8 +62,6 @@ def harvest(
 def _write_networks(cfg, home, space, trials, conclusion: Conclusion) -> dict:
   """Number of a trial -> what is known of its network; a file for each, best first."""
   networks, folder = {}, home / 'found'
-  for old in folder.glob('*.json'):  # of an earlier harvest
-    old.unlink()
   for rank, number in enumerate(conclusion.best, 1):
     one, path = trials[number], folder / f'{rank:02d}.json'
     spec = space.decode(one.choices)
@@ -70,30 +73,41 @@ def _write_networks(cfg, home, space, trials, conclusion: Conclusion) -> dict:
       'choices': space.space.describe(one.choices),
       'value': one.value,
       'metrics': dict(one.metrics),
-      'train': make_command(cfg, spec, path, home / f'trained-{rank:02d}'),
+      'train': make_command(
+        cfg, space.family, spec, path, home / f'trained-{rank:02d}'
+      ),
     }
     replace_file(path, json.dumps(networks[number], indent=2) + '\n')
+  for old in folder.glob('*.json'):  # of an earlier harvest
+    if old.stem.isdecimal() and int(old.stem) > len(conclusion.best):
+      old.unlink(missing_ok=True)  # another machine may be at it as well
   return networks
 
 
-def make_command(cfg: Mapping, spec, path: Path, workdir: Path) -> str:
+def find_seed_noise(trials: Sequence[Trial]) -> float | None:
+  """Standard deviation of the value of networks trained again with other seeds, pooled."""
+  groups = defaultdict(list)
+  for one in trials:
+    if one.state is State.DONE:
+      rest = {key: value for key, value in one.train.items() if key != 'seed'}
+      groups[json.dumps([np.asarray(one.choices).tolist(), rest])].append(one.value)
+  freedom = sum(len(values) - 1 for values in groups.values())
+  if not freedom:
+    return None
+  return math.sqrt(sum(np.var(v) * len(v) for v in groups.values()) / freedom)
+
+
+def make_command(cfg: Mapping, family: str, spec, path: Path, workdir: Path) -> str:
   """What trains a network of an architecture file by the whole recipe, at its own clip."""
   recipe, words = trial.load_recipe({**cfg, 'recipe': {}}), []
   for name, section in recipe['clip'].items():
-    fitted = trial.fit_clip(section, spec)
+    fitted = trial.fit_clip(section, family, spec)
     words += [
       f'--config.clip.{name}.{key}={fitted.get(key)}'
       for key in sorted({*section, *fitted})
       if section.get(key) != fitted.get(key)
     ]
   return f'{outcome.make_command(cfg, path, workdir)} {shlex.join(words)}'.strip()
-
-
-def hide_password(url: str) -> str:
-  """A database's URL as it may be shown and written."""
-  scheme, mark, rest = url.partition('://')
-  user, at, place = rest.rpartition('@')
-  return f'{scheme}{mark}{user.partition(":")[0]}{at}{place}'
 
 
 def read_coefficients(home: Path) -> tuple[dict, dict]:

@@ -21,31 +21,38 @@ a part of the training split and are scored on the rest; other splits are not re
 
 import argparse
 import dataclasses
+import functools
 import importlib
 import inspect
+import json
+import math
+import numbers
 import pkgutil
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from launch import config as configs
-from launch import devices, parts, trial
+from launch import devices, parts, train, trial
 from launch.arguments import at_least_1, make_parser
 from launch.harvest import (
   FOUND,
   REPORT,
   harvest,
-  hide_password,
   print_scaled,
   read_coefficients,
 )
 from movinet_jax import data
 from movinet_jax.names import check_name, find
+from movinet_jax.spec import to_json
 from movinet_jax.train import workdir
 from movinet_jax.train.workdir import claim_workdir
 from nas import algorithms, spaces
+from nas.trials.database import parse_address, show_address
 from nas.trials.engine import coordinate
 from nas.trials.pruning import Pruning
 from nas.trials.study import open_study, read_study
@@ -71,6 +78,8 @@ FREE = (
   'algorithm.budget',
   *('workers', 'max_attempts', 'trial_secs'),
   *(f'data.train.{key}' for key in ('root', 'path', 'directory')),
+  *(f'data.eval.{key}' for key in ('name', 'root', 'path', 'directory', 'split')),
+  *(f'recipe.{key}' for key in train.FREE),
 )
 # What an algorithm needs of the space that it searches: its field, the space's attribute.
 COUNTED = ('params', 'macs')  # limits that hold before a network is proposed
@@ -95,10 +104,9 @@ def main(argv: Sequence[str]) -> int:
   cfg = {**DEFAULTS, **cfg.to_dict()}
   if arguments.phi is not None:
     return print_scaled(cfg, cfg['coefficients'], arguments.phi)
-  if not arguments.workdir:
-    parser.error('the following arguments are required: --workdir')
   if arguments.workers:
     cfg['workers'] = arguments.workers
+  home = home if arguments.workdir else Path('runs', cfg['study'])
   print_found(sweep(cfg, home, arguments.storage), home)
   return 0
 
@@ -120,11 +128,12 @@ def sweep(cfg: dict, home: Path, storage: str = '') -> dict:
   algorithm = make_algorithm(cfg, space, len(sources['train'].labels))
   trial.check_fitness(cfg['fitness'], sources['eval'])
   trial.check_smallest(cfg, space, sources)
-  pruning = parts.call(Pruning, cfg['pruning']) if cfg['pruning'] else None
+  for _, changes in getattr(algorithm, 'schedule', ()):
+    trial.check_recipe(cfg, space, sources, changes)
   workers = cfg['workers'] or max(1, devices.count_accelerators())
   environments = devices.make_environments(workers)
   storage = storage or make_storage(home)
-  claim_workdir(home, cfg, begun=(home / trial.TRIALS).exists(), free=FREE)
+  home.mkdir(parents=True, exist_ok=True)
   with open_study(
     storage,
     cfg['study'],
@@ -134,6 +143,8 @@ def sweep(cfg: dict, home: Path, storage: str = '') -> dict:
     about=make_about(cfg, sources['train']),
     free=('algorithm.budget',),
   ) as study:
+    # Only now: a command that the study refuses must not change the workdir.
+    claim_workdir(home, cfg, begun=bool(study.history), free=FREE)
     _print_start(cfg, home, storage, study.history)
     try:
       coordinate(
@@ -144,10 +155,10 @@ def sweep(cfg: dict, home: Path, storage: str = '') -> dict:
         key=lambda proposal: trial.make_key(cfg, space, proposal),
         workers=workers,
         environments=environments,
-        pruning=pruning,
+        pruning=make_pruning(cfg),
         max_attempts=cfg['max_attempts'],
         trial_secs=cfg['trial_secs'] or None,
-        folder=home,
+        folder=home / 'logs' / socket.gethostname(),
       )
     finally:  # also of a search that was stopped, or cannot go on
       found = harvest(cfg, home, space, algorithm, study.history, storage)
@@ -189,17 +200,33 @@ def make_storage(home: Path) -> str:
 
 def make_about(cfg: Mapping, source: data.Source) -> dict:
   """What the results of trials depend on, beside the search itself."""
-  training = {
-    key: value
-    for key, value in trial.load_recipe(cfg).items()
-    if key not in ('data', 'loader', 'model', 'clip')
-  }
+  training = trial.list_settings(trial.load_recipe(cfg))
   kept = ('space', 'held_out', 'fitness', 'limits', 'pruning', 'latency_repeats')
   return {
     **{key: cfg[key] for key in kept},
     'training': training,
     'data': source.digest,
   }
+
+
+def make_pruning(cfg: Mapping) -> Pruning | None:
+  """The rule of a config.
+
+  Raises:
+    ValueError: it does not fit, or names steps at which trials are not evaluated.
+  """
+  if not cfg['pruning']:
+    return None
+  rule, loop = parts.call(Pruning, cfg['pruning']), trial.load_recipe(cfg)['loop']
+  every = loop.get('eval_every', 0)
+  for step in rule.steps:
+    if not every or step % every or step >= loop['total_steps']:
+      raise ValueError(
+        f'pruning at step {step}, but trials are evaluated '
+        + (f'every {every} of {loop["total_steps"]} steps' if every else 'at their end')
+        + ': set recipe.loop.eval_every, and steps that are multiples of it'
+      )
+  return rule
 
 
 def make_algorithm(cfg: Mapping, space, num_classes: int):
@@ -230,6 +257,19 @@ def make_algorithm(cfg: Mapping, space, num_classes: int):
       return all(costs[key] <= most for key, most in limits.items())
 
     given['fits'] = fits
+  if 'identify' in known:
+    # Several vectors may be one network, that is trained once.
+    known_specs = functools.lru_cache(None)(
+      lambda choices: json.dumps(
+        to_json(space.decode(np.frombuffer(choices, np.int32)))
+      )
+    )
+    given['identify'] = lambda choices: known_specs(np.int32(choices).tobytes())
+  if cfg['limits'] and 'fits' not in known:
+    raise ValueError(
+      f'limits are for evolve and uniform, which draw other networks for those that are '
+      f'over one; {name} has its own idea of cost: leave limits out'
+    )
   return parts.call(make, settings, **given)
 
 
@@ -253,6 +293,9 @@ def check(cfg: Mapping):
     check_name(key, known, 'key of a sweep')
   for key in cfg['limits']:
     check_name(key, trial.LIMITS, 'limit')
+  for key, most in cfg['limits'].items():
+    if not isinstance(most, numbers.Real) or not 0 < most < math.inf:
+      raise ValueError(f'limits.{key} is {most!r}; wanted a number above 0')
   sizes = {'workers': 0, 'latency_repeats': 0, 'trial_secs': 0, 'max_attempts': 1}
   for key, least in sizes.items():
     if type(cfg[key]) is not int or cfg[key] < least:
@@ -266,7 +309,7 @@ def check(cfg: Mapping):
       'this config has coefficients already, there is nothing to search: say --phi=1 for '
       'the spaces that they scale, or coefficients=None to search'
     )
-  trial.load_recipe(cfg)
+  make_pruning(cfg)
 
 
 def _print_start(cfg, home, storage, history):
@@ -275,7 +318,10 @@ def _print_start(cfg, home, storage, history):
   if history:
     finished = sum(known.finished for known in history)
     print(f'{finished} of {len(history)} trials are finished', file=sys.stderr)
-  print(f'Look at it: optuna-dashboard {hide_password(storage)}', file=sys.stderr)
+  print(
+    f'Look at it: optuna-dashboard {show_address(parse_address(storage))}',
+    file=sys.stderr,
+  )
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import math
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -30,7 +31,8 @@ from nas import runtime, spaces
 
 TRIALS, LATENCY = 'trials', 'latency'
 LIMITS = ('params', 'macs', 'latency_ns')
-NATIVE_FPS = 30  # of the video that strides which are no whole numbers count frames of
+# Of the video that a network's stride counts frames of, where clips are taken by time.
+NATIVE_FPS = {'movinet': 25, 'tvn': 25, 'x3d': 30}
 
 
 class Pruned(Exception):
@@ -108,9 +110,22 @@ def make_key(config: Mapping, space, proposal) -> str:
   """Equal for trials that would train the same network in the same way."""
   spec = space.decode(proposal.choices)
   recipe = make_recipe(config, space.family, spec, proposal.train)
-  kept = {key: recipe[key] for key in sorted(recipe) if key not in ('data', 'loader')}
-  text = json.dumps([kept, config['held_out'], config['fitness']], sort_keys=True)
+  rest = [list_settings(recipe), recipe['model'], recipe['clip']]
+  text = json.dumps([rest, config['held_out'], config['fitness']], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def list_settings(recipe: Mapping) -> dict[str, object]:
+  """What of a recipe results depend on, by key, beside network, size of clips and data."""
+  flat = traverse_util.flatten_dict(dict(recipe), sep='.')
+  own = {'model.name', 'model.spec', *train.FREE}
+  clip = ('frames', 'size', 'stride', 'fps', 'short_side', 'stride_jitter')
+  own |= {f'clip.{part}.{key}' for part in recipe['clip'] for key in clip}
+  return {
+    key: value
+    for key, value in sorted(flat.items())
+    if key not in own and not key.startswith(('data.', 'model.spec.'))
+  }
 
 
 def make_recipe(config: Mapping, family: str, spec, changes: Mapping) -> dict:
@@ -123,7 +138,7 @@ def make_recipe(config: Mapping, family: str, spec, changes: Mapping) -> dict:
   section = {k: v for k, v in recipe['model'].items() if k not in ('name', 'spec')}
   recipe['model'] = {**section, 'name': family, 'spec': to_json(spec)}
   recipe['clip'] = {
-    name: fit_clip(section, spec) for name, section in recipe['clip'].items()
+    name: fit_clip(section, family, spec) for name, section in recipe['clip'].items()
   }
   for key, value in changes.items():
     _change(recipe, key, value)
@@ -132,6 +147,8 @@ def make_recipe(config: Mapping, family: str, spec, changes: Mapping) -> dict:
 
 def _change(recipe: dict, key: str, value):
   section, (*path, last) = recipe, key.split('.')
+  if not path and last not in recipe:
+    raise ValueError(f'the recipe has no {last!r} to change{suggest(last, recipe)}')
   for name in path:
     if not isinstance(section.get(name), dict):
       raise ValueError(f'the recipe has no {name!r} to change{suggest(name, section)}')
@@ -155,18 +172,17 @@ def _load(file, changes) -> dict:
   return {**train.DEFAULTS, **recipe}
 
 
-def fit_clip(section: Mapping, spec) -> dict:
+def fit_clip(section: Mapping, family: str, spec) -> dict:
   """A recipe's clip with a network's own frames, size and stride."""
   fitted = {**section, 'frames': spec.frames, 'size': spec.resolution}
   if section.get('short_side'):
     share = section['short_side'] / section['size']
     fitted['short_side'] = round(share * spec.resolution)
-  if spec.frame_stride == int(spec.frame_stride):
-    fitted.pop('fps', None)
+  if 'fps' not in section and spec.frame_stride == int(spec.frame_stride):
     return {**fitted, 'stride': int(spec.frame_stride)}
   for key in ('stride', 'stride_jitter'):
     fitted.pop(key, None)
-  return {**fitted, 'fps': NATIVE_FPS / spec.frame_stride}
+  return {**fitted, 'fps': NATIVE_FPS[family] / spec.frame_stride}
 
 
 def open_sources(config: Mapping) -> dict[str, data.Source]:
@@ -176,10 +192,20 @@ def open_sources(config: Mapping) -> dict[str, data.Source]:
   return {'train': learnt, 'eval': held_out}
 
 
+def check_recipe(config: Mapping, space, sources: Mapping, changes: Mapping):
+  """Builds what trains a network of a space with changes that the search will make.
+
+  Raises:
+    ValueError: it cannot be built.
+  """
+  spec = space.decode(np.zeros(len(space.space), np.int32))
+  train.make_parts(make_recipe(config, space.family, spec, changes), sources)
+
+
 def check_smallest(config: Mapping, space, sources: Mapping, home: Path | None = None):
   """Finds before any training that a recipe or the limits fit no network of a space.
 
-  Looked at is the network of all first choices, which a space has the smallest of.
+  Looked at is the network of all first choices, which should be the smallest.
 
   Args:
     home: workdir, where measured times are kept; without it nothing is measured, as by
@@ -237,13 +263,19 @@ def _check_limits(limits: Mapping, metrics: Mapping):
 
 def _measure_latency(config, model, home) -> runtime.Latency:
   """Measured once for each network and kind of device."""
-  about = [runtime.name_device(), model.num_classes, to_json(model.spec)]
+  about = [devices.describe(), model.num_classes, to_json(model.spec)]
   digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
   path = home / LATENCY / f'{digest}.json'
   if path.exists():
     return runtime.Latency(**json.loads(path.read_text())['latency'])
-  latency = runtime.measure_latency(model, repeats=config['latency_repeats'])
   path.parent.mkdir(parents=True, exist_ok=True)
+  # One at a time, that measurements at least do not disturb each other.
+  with _holding(path.parent / f'lock-{socket.gethostname()}'):
+    latency = runtime.measure_latency(
+      model,
+      repeats=config['latency_repeats'],
+      most_ns=config['limits'].get('latency_ns'),
+    )
   row = {'device': about[0], 'latency': latency._asdict(), 'spec': about[-1]}
   replace_file(path, json.dumps(row) + '\n')
   return latency

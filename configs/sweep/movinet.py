@@ -61,7 +61,6 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
   }}  # fmt: skip
   cfg.held_out = 0.1  # of the training split: what networks are scored on
   cfg.fitness = ('top1',)
-  cfg.limits = {}  # most params, macs, latency_ns
   cfg.pruning = {}  # early stops: see nas.trials.pruning
   cfg.trial_secs = 0  # of one trial, at most; 0: as long as it takes
   return cfg

@@ -26,10 +26,12 @@ def get_config(variant: str = 'scale') -> ml_collections.ConfigDict:
   cfg.fitness = ('top1',)
   cfg.workers = 2
   cfg.latency_repeats = 3
-  cfg.limits = {}  # most params, macs, latency_ns
+  cfg.limits = {}  # of evolve: most params, macs, latency_ns
   cfg.pruning = {}  # early stops: see nas.trials.pruning
   cfg.trial_secs = 0  # of one trial, at most; 0: as long as it takes
   cfg.recipe = {
+    'model': {},
+    'clip': {'train': {}, 'eval': {}},
     'optimizer': {'learning_rate': 40.0, 'warmup_steps': 10},
     'train': {'ema_decay': 0.9},
     # In so few steps moving averages of statistics do not get far.

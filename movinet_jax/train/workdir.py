@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -112,7 +113,7 @@ def _plain(value):
 
 
 def _write_part(path, text) -> Path:
-  part = path.with_name(f'{path.name}.{os.getpid()}.part')
+  part = path.with_name(f'{path.name}.{socket.gethostname()}.{os.getpid()}.part')
   with part.open('w') as file:
     file.write(text)
     file.flush()

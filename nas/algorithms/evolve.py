@@ -9,7 +9,7 @@ which part of a network mutates is uniform over its open decisions.
 import dataclasses
 import functools
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class Evolve:
       longer to train than others. What is proposed depends on it.
     fits: whether an architecture [D] is within limits that are known without training,
       such as parameters. Those that are not are never proposed.
+    identify: equal for choices [D] that are one network; without it, all differ.
 
   Raises:
     ValueError: a setting out of its range, or a space with nothing to search.
@@ -55,6 +56,7 @@ class Evolve:
   tournament: int = 50
   lag: int = 16
   fits: Callable[[np.ndarray], bool] | None = None
+  identify: Callable[[np.ndarray], Hashable] | None = None
 
   def __post_init__(self):
     check_space(self.space)
@@ -84,7 +86,7 @@ class Evolve:
       return signal
     draw_any = functools.partial(draw, self.space, rng)
     if self._is_too_few(history[: max(0, len(history) - self.lag)]):
-      return draw_new(history, self.fits, draw_any)
+      return draw_new(self, history, draw_any)
     settled = find_settled(history, self.lag)
     if settled is None:
       return Signal.WAIT
@@ -95,7 +97,7 @@ class Evolve:
 
     # A child that is known or does not fit makes way for one of another tournament; where
     # there is no other child, for a random network.
-    return draw_new(history, self.fits, draw_child, draw_any)
+    return draw_new(self, history, draw_child, draw_any)
 
   def _is_too_few(self, seen) -> bool:
     """Whether these make no population, however those end that run."""

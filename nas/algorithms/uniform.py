@@ -5,7 +5,7 @@ Every decision is drawn uniformly by itself, as evolutions begin; nothing is lea
 
 import dataclasses
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Uniform:
     budget: trials. Discarded ones do not count.
     fits: whether an architecture [D] is within limits that are known without training,
       such as parameters. Those that are not are never proposed.
+    identify: equal for choices [D] that are one network; without it, all differ.
 
   Raises:
     ValueError: a setting out of its range, or a space with nothing to search.
@@ -45,6 +46,7 @@ class Uniform:
   _: dataclasses.KW_ONLY
   budget: int
   fits: Callable[[np.ndarray], bool] | None = None
+  identify: Callable[[np.ndarray], Hashable] | None = None
 
   def __post_init__(self):
     check_space(self.space)
@@ -60,7 +62,7 @@ class Uniform:
     """
     if signal := find_signal(history, self.budget):
       return signal
-    return draw_new(history, self.fits, lambda: draw(self.space, rng))
+    return draw_new(self, history, lambda: draw(self.space, rng))
 
   def conclude(self, history: Sequence[Trial]) -> Conclusion:
     """The best networks, and those that were better than all before them."""
@@ -74,11 +76,9 @@ def draw(space: Space, rng: np.random.Generator) -> Proposal:
 
 
 def draw_new(
-  history: Sequence[Trial],
-  fits: Callable[[np.ndarray], bool] | None,
-  *makers: Callable[[], Proposal],
+  algorithm, history: Sequence[Trial], *makers: Callable[[], Proposal]
 ) -> Proposal:
-  """The first proposal made that fits and is not in the history yet.
+  """The first proposal made that fits and is no network of the history.
 
   Which networks earlier trials are does not depend on how those end, so running ones are
   looked at too. The next maker is asked when all that one makes seems to be known, or not
@@ -87,14 +87,15 @@ def draw_new(
   Raises:
     ValueError: nothing that fits was made.
   """
-  known, last = {_key(trial.choices) for trial in history}, None
+  fits, identify = algorithm.fits, algorithm.identify or _key
+  known, last = {identify(trial.choices) for trial in history}, None
   for make in makers:
     repeats = 0
     for _ in range(TRIES):
       made = make()
       if fits is not None and not fits(made.choices):
         continue
-      if _key(made.choices) not in known:
+      if identify(made.choices) not in known:
         return made
       last, repeats = made, repeats + 1
       if repeats == REPEATS:

@@ -30,7 +30,7 @@ def make_lineage(findings: SweepFindings) -> Html:
     rows.append([child.number, *mutation, _say_value(child), gain])
   said = (
     f'The best network, trial {line[-1].number}, is {len(line) - 1} mutations away from '
-    'one of the first population. A mutation resamples one decision; what it opens '
+    'a network drawn at random. A mutation resamples one decision; what it opens '
     'comes with it.'
   )
   names = (

@@ -67,7 +67,7 @@ class Database:
       ValueError, OSError: it cannot be used, in a sentence.
     """
     self._url = parse_address(address)
-    self.name = _show(self._url)
+    self.name = show_address(self._url)
     self.is_shared = self._url.get_backend_name() == 'postgresql'
     self._check: Callable[[], None] = lambda: None
     self._guard = threading.local()
@@ -243,12 +243,12 @@ def parse_address(address: str) -> sa.URL:
       f'{url.drivername}://…'
     )
   if not url.database or url.database == ':memory:':
-    raise ValueError(f'the address {_show(url)} names no database')
+    raise ValueError(f'the address {show_address(url)} names no database')
   return url.set(drivername=_DRIVERS[url.drivername])
 
 
-def _show(url: sa.URL) -> str:
-  # Options may hold a password as well.
+def show_address(url: sa.URL) -> str:
+  """An address as it may be printed; options may hold a password as well."""
   plain = url.set(drivername=url.get_backend_name(), query={})
   return plain.render_as_string(hide_password=True)
 

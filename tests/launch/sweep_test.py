@@ -9,9 +9,11 @@ import time
 import numpy as np
 import pytest
 
-from launch import config, main, sweep
-from movinet_jax import models
+from launch import config, main, parts, sweep, trial
+from movinet_jax import data, models
+from movinet_jax.train import workdir
 from nas import spaces
+from nas.trials.database import parse_address, show_address
 from nas.trials.study import read_study
 
 SHIPPED = (
@@ -62,7 +64,13 @@ def test_every_shipped_sweep_fits_its_space_and_its_recipe(file):
   sweep.check(cfg)
   space = spaces.create(**cfg['space'])
   algorithm = sweep.make_algorithm(cfg, space, 400)
-  assert algorithm.propose([], np.random.default_rng(0)).choices is not None
+  first = algorithm.propose([], np.random.default_rng(0))
+  spec = space.decode(first.choices)
+  recipe = trial.make_recipe(cfg, space.family, spec, first.train)
+  assert data.TrainClip(**recipe['clip']['train']).size == spec.resolution
+  assert data.EvalClip(**recipe['clip']['eval']).frames == spec.frames
+  classes = recipe['model'].get('num_classes', 4)
+  assert parts.make_model(recipe['model'], classes).spec == spec
 
 
 @pytest.mark.slow
@@ -81,10 +89,10 @@ def test_a_sweep_survives_the_death_of_everybody(make_command, tmp_path, start_m
   output, _ = process.communicate(timeout=400)
   assert process.returncode == 0, output
   trials = read_study(storage, 'quickstart-expand').trials
-  assert [trial.number for trial in trials] == list(range(len(trials)))
-  assert {trial.state.value for trial in trials} == {'done'}
-  for trial in before:  # what was finished stayed as it was
-    assert trials[trial.number].value == trial.value
+  assert [one.number for one in trials] == list(range(len(trials)))
+  assert {one.state.value for one in trials} == {'done'}
+  for one in before:  # what was finished stayed as it was
+    assert trials[one.number].value == one.value
   assert len(list(tmp_path.glob('trials/*/trial.json'))) == len(trials)
   found = json.loads((tmp_path / 'found.json').read_text())
   assert found['family'] == 'x3d'
@@ -123,7 +131,7 @@ def finished(storage):
     trials = read_study(storage, 'quickstart-expand').trials
   except (OSError, ValueError):
     return []
-  return [trial for trial in trials if trial.finished]
+  return [one for one in trials if one.finished]
 
 
 def list_children(pid: int) -> list[int]:
@@ -143,12 +151,21 @@ BAD = {
   'no such algorithm': ({'algorithm.name': 'exapnd'}, "did you mean 'expand'"),
   'no such setting': ({'algorithm.growht': 2}, "did you mean 'growth'"),
   'no such limit': ({'limits.flops': 1}, "unknown limit 'flops'"),
-  'no network is so small': ({'limits.macs': 10}, 'of the smallest, macs is'),
+  'limits where they do nothing': ({'limits.macs': 10}, 'for evolve and uniform'),
   'no such metric': ({'fitness': "('top2',)"}, "unknown metric of fitness 'top2'"),
   'nothing held out': ({'held_out': 0}, 'share held out is 0'),
   'no such recipe': ({'train_with': 'configs/none.py'}, 'no config file'),
   'no such change': ({'recipe.loop.total_stpes': 3}, 'total_stpes'),
   'a target that the start passes': ({'algorithm.targets.tiny': 1.0}, 'start smaller'),
+  'no such change of a schedule': (
+    {'algorithm.schedule': "((0,{}),(8,{'optimzer.clip_norm':1}),)"},
+    "no 'optimzer' to change; did you mean 'optimizer'",
+  ),
+  'pruning where nothing is evaluated': (
+    {'pruning.steps': '(2,)'},
+    'trials are evaluated at their end',
+  ),
+  'a limit that is no number': ({'limits.params': '3k'}, "limits.params is '3k'"),
   'no number of workers': ({'workers': -1}, 'workers is -1'),
   'no time for a trial': ({'trial_secs': -1}, 'trial_secs is -1'),
   'a limit without measurements': (
@@ -206,3 +223,35 @@ def test_scaled_spaces_are_printed(tmp_path, capsys):
   assert models.read_spec(path)[1].resolution == 304
   assert main.main(['sweep', f'--workdir={tmp_path}', '--phi=1']) == 2
   assert 'no workdir of a run' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('changed', 'key'),
+  [
+    ({'recipe.model.dropout': 0.5}, 'training.model.dropout'),
+    ({'recipe.clip.train.flip': True}, 'training.clip.train.flip'),
+    ({'recipe.optimizer.learning_rate': 1.0}, 'training.optimizer.learning_rate'),
+    ({'held_out': 0.5}, 'held_out'),
+    ({'recipe.loop.log_every': 1}, None),
+    ({'recipe.eval_batch_size': 3}, None),
+    ({'data.train.root': 'elsewhere'}, None),
+  ],
+)
+def test_a_study_is_its_recipe_and_not_how_it_runs(changed, key, motion_videos):
+  file = 'configs/sweep/quickstart.py'
+  source = data.open_source('folder', root=motion_videos, split='train')
+
+  def describe(changes):
+    words = [f'--config.{key}={value}' for key, value in changes.items()]
+    cfg = config.load(file, words).to_dict()
+    return sweep.make_about({**sweep.DEFAULTS, **cfg}, source)
+
+  lines = workdir.find_differences(describe({}), describe(changed))
+  assert [line.partition(':')[0].replace("'", '') for line in lines] == [key] * bool(
+    key
+  )
+
+
+def test_a_password_is_not_shown():
+  for storage in ('postgresql://u:secret@h/db', 'postgresql://h/db?password=secret'):
+    assert 'secret' not in show_address(parse_address(storage))

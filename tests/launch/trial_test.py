@@ -65,11 +65,15 @@ def test_a_clip_is_the_networks_own():
   section = {'frames': 9, 'size': 100, 'short_side': 120, 'stride': 3, 'flip': True}
   spec = x3d.make_spec(4, 50, 2.0)
   fitted = {'frames': 4, 'size': 50, 'short_side': 60, 'stride': 2, 'flip': True}
-  assert trial.fit_clip(section, spec) == fitted
+  assert trial.fit_clip(section, 'x3d', spec) == fitted
   spec = x3d.make_spec(32, 312, 2.5)
-  fitted = trial.fit_clip({**section, 'stride_jitter': 1}, spec)
+  fitted = trial.fit_clip({**section, 'stride_jitter': 1}, 'x3d', spec)
   assert fitted['fps'] == 12
   assert not {'stride', 'stride_jitter'} & fitted.keys()
+  # A recipe that takes clips by time does so for whole strides too.
+  by_time = {'frames': 9, 'size': 100, 'fps': 10.0}
+  fitted = trial.fit_clip(by_time, 'x3d', x3d.make_spec(4, 50, 2.0))
+  assert fitted == {'frames': 4, 'size': 50, 'fps': 15.0}
 
 
 def test_a_recipe_takes_what_the_search_changes(cfg):
@@ -137,6 +141,8 @@ def test_a_network_is_trained_once_and_scored(cfg, tmp_path):
   # Killed before it was written down, it is found trained.
   (place / 'trial.json').unlink()
   again, reported = run(cfg, tmp_path, job)
+  for found in (again, outcome):
+    assert found['metrics'].pop('secs') > 0  # of this attempt
   assert json.dumps(again) == json.dumps(outcome)
   assert not reported
 

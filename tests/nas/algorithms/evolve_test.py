@@ -213,6 +213,24 @@ def test_no_network_is_tried_twice():
   assert any(not trial.note for trial in trials[100:])
 
 
+def test_vectors_of_one_network_are_one_network():
+  """Half of the vectors differ in a decision that does nothing."""
+  tree = {f'{letter}': OneOf(tuple(range(5))) for letter in 'abcd'}
+  algorithm = Evolve(
+    Space({**tree, 'idle': OneOf((0, 1, 2, 3, 4))}),
+    budget=300,
+    population=30,
+    tournament=10,
+    lag=2,
+    identify=lambda choices: choices[:4].tobytes(),
+  )
+  trials = workers.run(algorithm, end_well, workers=3)
+  assert len({trial.choices[:4].tobytes() for trial in trials}) == 300
+  blind = dataclasses.replace(algorithm, identify=None)
+  trials = workers.run(blind, end_well, workers=3)
+  assert len({trial.choices[:4].tobytes() for trial in trials}) < 300
+
+
 def test_a_space_that_is_used_up_does_not_end_the_search():
   space = Space({'a': OneOf((0, 1, 2))})
   algorithm = Evolve(space, budget=12, population=3, tournament=2, lag=1)

@@ -109,7 +109,8 @@ def test_a_known_network_that_fits_is_better_than_none():
   only = uniform.draw(NESTED, rng)
   history = [Trial(0, only.choices, state=State.DONE, value=1.0)]
   turns = iter([True, *[False] * uniform.TRIES])
-  found = uniform.draw_new(history, lambda _: next(turns), lambda: only)
+  search = Uniform(NESTED, budget=8, fits=lambda _: next(turns))
+  found = uniform.draw_new(search, history, lambda: only)
   assert found is only
 
 
