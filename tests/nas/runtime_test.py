@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from movinet_jax import models
 from nas import runtime
 
 
@@ -72,3 +73,17 @@ def test_files_of_something_else_are_refused(tmp_path):
   path.write_text('')
   with pytest.raises(ValueError, match='no file of measured times'):
     runtime.read_times(path)
+
+
+def test_a_network_far_over_a_limit_is_measured_by_few_calls(monkeypatch):
+  model = models.create('movinet/a0', frames=1, resolution=16, num_classes=2)
+  seen = []
+  measure = runtime.measure_ns
+  monkeypatch.setattr(runtime, 'measure_ns', lambda *a: seen.append(a) or measure(*a))
+  slow = runtime.measure_latency(model, repeats=1, most_ns=1)
+  assert slow.ns > 3
+  assert not seen
+  # What is near the limit, or under it, is measured as ever; starting it does not count.
+  found = runtime.measure_latency(model, repeats=1, most_ns=10 * slow.ns)
+  assert len(seen) == 1
+  assert found.ns < 3 * slow.ns
