@@ -13,7 +13,7 @@ from launch import outcome, trial
 from movinet_jax.spec import to_json
 from movinet_jax.train.workdir import read_config, replace_file
 from nas import report, spaces
-from nas.history import Conclusion, State, Trial
+from nas.history import Conclusion, Signal, State, Trial
 from nas.trials.database import parse_address, show_address
 
 FOUND, REPORT = 'found.json', 'report.html'
@@ -49,6 +49,7 @@ def harvest(
     trials=trials,
     conclusion=conclusion,
     budget=getattr(algorithm, 'budget', None),
+    over=_is_over(algorithm, trials),
     measure=' + '.join(cfg['fitness']),
     limits=cfg['limits'],
     networks=networks,
@@ -82,6 +83,14 @@ def _write_networks(cfg, home, space, trials, conclusion: Conclusion) -> dict:
     if old.stem.isdecimal() and int(old.stem) > len(conclusion.best):
       old.unlink(missing_ok=True)  # another machine may be at it as well
   return networks
+
+
+def _is_over(algorithm, trials: Sequence[Trial]) -> bool:
+  """Whether the algorithm has nothing left to try; chance has no say in that."""
+  try:
+    return algorithm.propose(trials, np.random.default_rng(0)) is Signal.STOP
+  except ValueError:  # it finds nothing to propose
+    return False
 
 
 def find_seed_noise(trials: Sequence[Trial]) -> float | None:

@@ -112,7 +112,7 @@ def _evolve(cfg):
     'non_local': (0, 8),
   }
   cfg.limits = {'latency_ns': 3e6, 'params': 60_000}
-  cfg.recipe.loop.total_steps = 40
+  cfg.recipe.loop.total_steps = 60
 
 
 VARIANTS = {'scale': _scale, 'expand': _expand, 'evolve': _evolve}

@@ -111,6 +111,8 @@ def _say_stand(findings: SweepFindings) -> Html:
     return missing(
       f'{trained:,} of a budget of {findings.budget:,} trials have been used.'
     )
+  if not findings.over:
+    return missing('The sweep has stopped before its end; the same command goes on.')
   return note('The sweep is over.')
 
 

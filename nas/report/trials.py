@@ -28,6 +28,7 @@ class SweepFindings:
       latency_ns, latency_noise ((most - least) / median of its measurements) and secs.
     conclusion: what the algorithm makes of them.
     budget: how many trials may be trained.
+    over: whether there is nothing left to try, so that the conclusion is the last.
     measure: the metric that a trial's value is, or several of which it is the sum:
       'top1 + top5'.
     limits: cost -> the most a network may have; who has more is discarded.
@@ -44,6 +45,7 @@ class SweepFindings:
   trials: Sequence[Trial]
   conclusion: Conclusion = dataclasses.field(default_factory=Conclusion)
   budget: int | None = None
+  over: bool = True
   measure: str = 'top1'
   limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
   seed_noise: float | None = None

@@ -472,6 +472,14 @@ def test_an_expansion_has_a_page_at_any_moment(most):
   assert wanted in text
 
 
+@pytest.mark.parametrize('over', [True, False])
+def test_a_page_says_whether_the_search_is_over(over):
+  findings = dataclasses.replace(make_expanded(), over=over, budget=None)
+  text = ' '.join(Page(report.make_sweep_report(findings)).texts)
+  assert ('The sweep is over.' in text) == over
+  assert ('has stopped before its end' in text) != over
+
+
 def test_an_expansion_whose_start_failed_says_why():
   space = Space({axis: OneOf(choices) for axis, choices in AXES.items()})
   algorithm = Expand(space, count_macs, targets={'s': 3.2e6})
