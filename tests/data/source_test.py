@@ -96,7 +96,7 @@ def test_another_encoding_is_named(encoding, tmp_path):
 
 
 def test_registry_is_the_folder():
-  assert data.list_sources() == ('csv', 'folder', 'tfds')
+  assert data.list_sources() == ('csv', 'folder', 'motion', 'tfds')
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.postgres import run_server
 from launch import config, main, parts, sweep, trial
 from movinet_jax import data, models
 from movinet_jax.train import workdir
@@ -103,6 +104,26 @@ def test_a_sweep_survives_the_death_of_everybody(make_command, tmp_path, start_m
   assert 'optuna-dashboard' in page
   check_that_another_study_is_refused(make_command, tmp_path, start_movinet)
   check_that_the_found_network_trains(found, tmp_path, start_movinet)
+
+
+@pytest.mark.slow
+def test_machines_join_one_study(make_command, tmp_path, start_movinet):
+  """Two coordinators, a database and a folder that they share; one is stopped."""
+  with run_server() as storage:
+    command = [*make_command(tmp_path, workers=1), f'--storage={storage}']
+    processes = [start_movinet(command), start_movinet(command)]
+    wait_for(lambda: finished(storage), processes[0])
+    processes[1].terminate()  # leaves what it trained to whoever goes on
+    assert processes[1].wait(60) in (0, os.EX_TEMPFAIL)
+    processes[1] = start_movinet(command)
+    for process in processes:
+      output, _ = process.communicate(timeout=500)
+      assert process.returncode == 0, output
+    trials = read_study(storage, 'quickstart-expand').trials
+  assert [one.number for one in trials] == list(range(len(trials)))
+  assert {one.state.value for one in trials} == {'done'}
+  assert len(list(tmp_path.glob('trials/*/trial.json'))) == len(trials)
+  assert json.loads((tmp_path / 'found.json').read_text())['facts']['targets']
 
 
 def check_that_another_study_is_refused(make_command, folder, start_movinet):
