@@ -50,7 +50,6 @@ from movinet_jax import data
 from movinet_jax.names import check_name, find
 from movinet_jax.spec import to_json
 from movinet_jax.train import workdir
-from movinet_jax.train.workdir import claim_workdir
 from nas import algorithms, spaces
 from nas.trials.database import parse_address, show_address
 from nas.trials.engine import coordinate
@@ -81,8 +80,8 @@ FREE = (
   *(f'data.eval.{key}' for key in ('name', 'root', 'path', 'directory', 'split')),
   *(f'recipe.{key}' for key in train.FREE),
 )
-# What an algorithm needs of the space that it searches: its field, the space's attribute.
 COUNTED = ('params', 'macs')  # limits that hold before a network is proposed
+# What an algorithm needs of the space that it searches: its field, the space's attribute.
 GIVEN = {'cost': 'macs', 'candidates': 'candidates', 'baselines': 'baselines'}
 
 
@@ -144,7 +143,7 @@ def sweep(cfg: dict, home: Path, storage: str = '') -> dict:
     free=('algorithm.budget',),
   ) as study:
     # Only now: a command that the study refuses must not change the workdir.
-    claim_workdir(home, cfg, begun=bool(study.history), free=FREE)
+    workdir.claim_workdir(home, cfg, begun=bool(study.history), free=FREE)
     _print_start(cfg, home, storage, study.history)
     try:
       coordinate(
@@ -259,12 +258,12 @@ def make_algorithm(cfg: Mapping, space, num_classes: int):
     given['fits'] = fits
   if 'identify' in known:
     # Several vectors may be one network, that is trained once.
-    known_specs = functools.lru_cache(None)(
-      lambda choices: json.dumps(
-        to_json(space.decode(np.frombuffer(choices, np.int32)))
-      )
-    )
-    given['identify'] = lambda choices: known_specs(np.int32(choices).tobytes())
+
+    @functools.cache
+    def name_spec(choices: tuple[int, ...]) -> str:
+      return json.dumps(to_json(space.decode(np.array(choices))))
+
+    given['identify'] = lambda choices: name_spec(tuple(choices.tolist()))
   if cfg['limits'] and 'fits' not in known:
     raise ValueError(
       f'limits are for evolve and uniform, which draw other networks for those that are '

@@ -167,7 +167,7 @@ def load_recipe(config: Mapping) -> dict:
 @functools.cache
 def _load(file, changes) -> dict:
   recipe = configs.load(file, changes).to_dict()
-  # Bars and TensorBoard files of many small runs would help nobody.
+  # A bar for each of several runs side by side would help nobody.
   recipe['loop'] = {**recipe['loop'], 'progress': False}
   return {**train.DEFAULTS, **recipe}
 
@@ -193,13 +193,17 @@ def open_sources(config: Mapping) -> dict[str, data.Source]:
 
 
 def check_recipe(config: Mapping, space, sources: Mapping, changes: Mapping):
-  """Builds what trains a network of a space with changes that the search will make.
+  """Builds what trains the network of all first choices, with changes of the search's.
+
+  Returns:
+    The network.
 
   Raises:
     ValueError: it cannot be built.
   """
   spec = space.decode(np.zeros(len(space.space), np.int32))
-  train.make_parts(make_recipe(config, space.family, spec, changes), sources)
+  recipe = make_recipe(config, space.family, spec, changes)
+  return train.make_parts(recipe, sources)[0]
 
 
 def check_smallest(config: Mapping, space, sources: Mapping, home: Path | None = None):
@@ -214,9 +218,7 @@ def check_smallest(config: Mapping, space, sources: Mapping, home: Path | None =
   Raises:
     ValueError: the recipe cannot be built, or that network is over a limit.
   """
-  spec = space.decode(np.zeros(len(space.space), np.int32))
-  recipe = make_recipe(config, space.family, spec, {})
-  model, *_ = train.make_parts(recipe, sources)
+  model = check_recipe(config, space, sources, {})
   measured = 'latency_ns' in config['limits'] and home is not None
   try:
     _measure(config, model, home if measured else None)
