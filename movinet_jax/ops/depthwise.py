@@ -11,6 +11,10 @@ written out here:
 * with respect to the kernel: a loop over image rows that keeps its accumulators in
   cache (CPU), or one reduction per tap (accelerators, and several CPU devices, where
   slicing a sharded batch row by row would gather it).
+
+On a CPU the sum is a program that XLA must not merge with what follows: it takes sums for
+cheap and computes all taps once more in everything that reads them, batch norm's two
+statistics, the squeeze and the gate, ten times in a block that is trained.
 """
 
 import functools
@@ -19,6 +23,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from movinet_jax.names import check_name
 from movinet_jax.ops.padding import space_padding, time_padding
@@ -107,8 +112,16 @@ def _shifted_forward(x, kernel, stride, pads):
 
 def _shifted_backward(stride, pads, saved, g):
   x, kernel = saved
-  dx = _input_gradient(g, kernel, x.shape, stride, pads)
-  dk = _kernel_gradient(x, g, kernel.shape, stride)
+  axes = [
+    _Axis(n - sum(pad), m, taps, step, pad[0])
+    for n, m, taps, step, pad in zip(
+      x.shape[1:4], g.shape[1:4], kernel.shape[:3], (1, *stride), pads, strict=True
+    )
+  ]
+  # Like x, g is stored once with its padding: both gradients read that.
+  padded = _pad(g, [axis.pads for axis in axes])
+  dx = _input_gradient(padded, kernel, axes)
+  dk = _kernel_gradient(x, g, padded, axes, kernel.shape, stride)
   return dx.astype(x.dtype), dk.astype(kernel.dtype)
 
 
@@ -137,6 +150,18 @@ def _window(x, tap, stride, shape):
 
 def _sum_of_taps(x, kernel, stride):
   """Valid convolution of a padded x with a kernel [KT, KH, KW, C], in float32."""
+
+  def apart(x, kernel):
+    # An optimisation barrier would not do: XLA takes it out before it merges loops.
+    with set_xla_metadata(inlineable='false'):
+      return _add_taps(x, kernel, stride=stride)
+
+  merged = functools.partial(_add_taps, stride=stride)
+  return lax.platform_dependent(x, kernel, cpu=apart, default=merged)
+
+
+@functools.partial(jax.jit, static_argnames='stride')
+def _add_taps(x, kernel, *, stride):
   kt, kh, kw, _ = kernel.shape
   b, t, h, w, c = x.shape
   shape = (b, t - kt + 1, (h - kh) // stride[0] + 1, (w - kw) // stride[1] + 1, c)
@@ -148,42 +173,52 @@ def _sum_of_taps(x, kernel, stride):
   )
 
 
-def _input_gradient(g, kernel, x_shape, stride, pads):
-  """Transposes the convolution: every phase of the stride is a stride-1 sum over g.
+class _Axis:
+  """Which outputs read an input, along one axis.
 
-  `x_shape` is that of the padded input; the gradient is that of what lies inside.
+  Inputs a, a + s, a + 2 s, … are phase a of stride s: the m-th meets tap first[a] + k s in
+  output m + shift[a] - k, for k below taps[a]. `pads` are the zeros around the outputs
+  that make every phase a plain sum.
   """
-  sizes, (kt, kh, kw, _), (sh, sw) = x_shape[1:4], kernel.shape, stride
-  # All phases get the size of the largest, so that they interleave; the crop drops the rest.
-  # Strided windows may end before the last padded row: their zeros follow g.
-  least = (sizes[0], -(-sizes[1] // sh), -(-sizes[2] // sw))
-  before = (kt - 1, -(-kh // sh) - 1, -(-kw // sw) - 1)
-  after = (n - m for n, m in zip(least, g.shape[1:4], strict=True))
-  g = _pad(g, tuple(zip(before, after, strict=True)))
+
+  def __init__(self, size, outputs, taps, stride, padding):
+    self.size, self.stride = size, stride
+    self.count = -(-size // stride)  # of a phase; the last may go on beyond the end
+    starts = [padding + a for a in range(stride)]
+    self.first = [start % stride for start in starts]
+    self.shift = [start // stride for start in starts]
+    self.taps = [len(range(first, taps, stride)) for first in self.first]
+    before = (k - 1 - n for k, n in zip(self.taps, self.shift, strict=True))
+    self.pads = max(0, *before), max(0, self.count + max(self.shift) - outputs)
+
+  def select(self, phase):
+    """The slices of the padded outputs, and of the taps, that a phase meets."""
+    taps = self.taps[phase]
+    start = self.pads[0] + self.shift[phase] - taps + 1
+    outputs = slice(start, start + self.count + taps - 1)
+    return outputs, slice(self.first[phase], None, self.stride)
+
+
+def _input_gradient(g, kernel, axes):
+  """Transposes the convolution: every phase of the stride is a stride-1 sum over g."""
+  time, height, width = axes
   rows = [
     _interleave(
-      [_phase_gradient(g, kernel[:, i::sh, j::sw], least) for j in range(sw)], 3
+      [_phase_gradient(g, kernel, axes, (0, i, j)) for j in range(width.stride)], 3
     )
-    for i in range(sh)
+    for i in range(height.stride)
   ]
-  dx = _interleave(rows, axis=2)
-  inside = (slice(p[0], n - p[1]) for p, n in zip(pads, sizes, strict=True))
-  return dx[:, *inside]
+  return _interleave(rows, 2)[:, : time.size, : height.size, : width.size]
 
 
-def _phase_gradient(g, taps, size):
-  """Gradient, [B, *size, C], of the inputs that a stride's phase reads with these taps.
-
-  Those are rows i, i + s, … of the padded input for the taps i, i + s, …, and columns so.
-  """
-  if 0 in taps.shape:  # A stride beyond the kernel leaves pixels that nothing reads.
-    return jnp.zeros((g.shape[0], *size, g.shape[-1]), jnp.float32)
-  # g is padded for the phase with the most taps.
-  first = (
-    n - m - k + 1 for n, m, k in zip(g.shape[1:4], size, taps.shape[:3], strict=True)
-  )
-  g = g[:, *(slice(n, None) for n in first)]
-  return _sum_of_taps(g, taps[::-1, ::-1, ::-1], (1, 1))
+def _phase_gradient(g, kernel, axes, phase):
+  selected = (axis.select(a) for axis, a in zip(axes, phase, strict=True))
+  outputs, taps = zip(*selected, strict=True)
+  kernel = kernel[taps]
+  if 0 in kernel.shape:  # A stride beyond the kernel leaves pixels that nothing reads.
+    shape = g.shape[0], *(axis.count for axis in axes), g.shape[-1]
+    return jnp.zeros(shape, jnp.float32)
+  return _sum_of_taps(g[:, *outputs], kernel[::-1, ::-1, ::-1], (1, 1))
 
 
 def _interleave(parts, axis):
@@ -194,16 +229,19 @@ def _interleave(parts, axis):
   return merged.reshape(*shape[:axis], len(parts) * shape[axis], *shape[axis + 1 :])
 
 
-def _kernel_gradient(x, g, kernel_shape, stride):
+def _kernel_gradient(x, g, padded, axes, kernel_shape, stride):
   """Sums x * g over all positions for each tap, [KT, KH, KW, C] in float32."""
-  by_tap = functools.partial(_gradient_by_tap, kernel_shape=kernel_shape, stride=stride)
+  how = {'kernel_shape': kernel_shape, 'stride': stride}
+  by_tap = functools.partial(_gradient_by_tap, **how)
   if jax.device_count() > 1:
-    return by_tap(x, g)
-  by_row = functools.partial(_gradient_by_row, kernel_shape=kernel_shape, stride=stride)
-  return lax.platform_dependent(x, g, cpu=by_row, default=by_tap)
+    return by_tap(x, g, padded)
+  first = [axis.pads[0] for axis in axes]
+  by_row = functools.partial(_gradient_by_row, first=first, **how)
+  return lax.platform_dependent(x, g, padded, cpu=by_row, default=by_tap)
 
 
-def _gradient_by_tap(x, g, *, kernel_shape, stride):
+def _gradient_by_tap(x, g, padded, *, kernel_shape, stride):
+  del padded
   g = g.astype(jnp.float32)
   sums = [
     jnp.sum(_window(x, tap, stride, g.shape).astype(jnp.float32) * g, (0, 1, 2, 3))
@@ -212,32 +250,36 @@ def _gradient_by_tap(x, g, *, kernel_shape, stride):
   return jnp.stack(sums).reshape(kernel_shape)
 
 
-def _gradient_by_row(x, g, *, kernel_shape, stride):
-  """Walks the image rows of g with an accumulator [KT, KH, W * C] for each kernel column.
+def _gradient_by_row(x, g, padded, *, first, kernel_shape, stride):
+  """Walks the image rows of g with an accumulator [KT, KH, W, C] for each kernel column.
 
   A row of an NDHWC array is one contiguous vector, and a step to the next column is a
-  step of C within it, so all taps of a kernel column are one plain product of vectors.
-  With a stride in width, columns are first sorted by phase to make the same true.
+  step of C within it: without a stride in width, all taps of a kernel column are one
+  plain product of vectors. Rows of g are read from `padded`, where it begins at `first`.
   """
   (sh, sw), (b, t, h, w, c) = stride, g.shape
   kt, kh, kw, _ = kernel_shape
-  phases = [x[:, :, :, j::sw] for j in range(min(sw, kw))]
+  flat = sw == 1
+
+  def read_column(rows, m):
+    """What kernel column m multiplies, of x's rows [KT, KH, W', C]."""
+    if flat:
+      return rows.reshape(kt, kh, -1)[..., m * c : (m + w) * c]
+    return rows[:, :, m : m + sw * (w - 1) + 1 : sw]
 
   def add_row(n, sums):
-    at = (n // (t * h), n // h % t)
-    row = lax.dynamic_slice(g, (*at, n % h, 0, 0), (1, 1, 1, w, c)).reshape(w * c)
-    rows = [
-      lax.dynamic_slice(part, (*at, n % h * sh, 0, 0), (1, kt, kh, *part.shape[3:]))
-      for part in phases
-    ]
-    rows = [part.reshape(kt, kh, -1) for part in rows]
-    columns = (rows[j % sw][..., j // sw * c : (j // sw + w) * c] for j in range(kw))
-    return tuple(
-      a + x.astype(jnp.float32) * row for a, x in zip(sums, columns, strict=True)
-    )
+    frame, i, j = n // (t * h), n // h % t, n % h
+    at = frame, i + first[0], j + first[1], first[2], 0
+    row = lax.dynamic_slice(padded, at, (1, 1, 1, w, c))
+    row = row.reshape(-1) if flat else row.reshape(w, c)
+    size = 1, kt, kh, *x.shape[3:]
+    rows = lax.dynamic_slice(x, (frame, i, j * sh, 0, 0), size)[0]
+    columns = (read_column(rows, m).astype(jnp.float32) for m in range(kw))
+    return tuple(a + column * row for a, column in zip(sums, columns, strict=True))
 
   # Made of g, not plain zeros: under shard_map a loop's first value must be marked as
   # differing between devices just as its later ones are.
-  zeros = jnp.zeros_like(g[0, 0, 0], jnp.float32).reshape(-1) + jnp.zeros((kt, kh, 1))
+  zeros = jnp.zeros_like(g[0, 0, 0], jnp.float32) + jnp.zeros((kt, kh, 1, 1))
+  zeros = zeros.reshape(kt, kh, -1) if flat else zeros
   sums = lax.fori_loop(0, b * t * h, add_row, (zeros,) * kw, unroll=2)
   return jnp.stack(sums, 2).reshape(*kernel_shape[:3], w, c).sum(3)

@@ -129,6 +129,21 @@ def test_vmap():
       assert relative_error(a[i], b) < 1e-5
 
 
+def test_every_sum_is_computed_once():
+  """Not once more in each of its readers, where XLA would merge it with all of them."""
+  x, kernel, _ = make_case((3, 3, 3), (1, 1), (8, 7), 'same', jnp.float32)
+
+  def block(x, kernel):
+    y = shifted(x, kernel, (1, 1), 'same')
+    y = (y - y.mean((0, 1, 2, 3))) * lax.rsqrt(y.var((0, 1, 2, 3)) + 1e-3)
+    return jnp.sum(jax.nn.silu(y * jax.nn.sigmoid(y.mean((1, 2, 3), keepdims=True))))
+
+  for program, sums in ((block, 1), (jax.grad(block, (0, 1)), 2)):
+    text = jax.jit(program).lower(x, kernel).compile().as_text()
+    loops = [part.count(' multiply(') for part in text.split('\n}\n')]
+    assert sum(count >= 27 for count in loops) == sums, loops
+
+
 SHARDED = """
 import functools, jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
