@@ -3,13 +3,16 @@
   movinet evaluate --checkpoint=runs/mine
   movinet evaluate --checkpoint=runs/mine --mode=stream --chunk=1
   movinet evaluate --checkpoint=runs/mine --mode=multiclip --clips=10
+  movinet evaluate --checkpoint=runs/mine --mode=multiclip --clips=10 --crops=3
   movinet evaluate --checkpoint=runs/mine --set root=other_videos --set split=test
 
 Modes: `clip` runs each clip whole, `stream` frame by frame with the state carried (the
 same numbers, for a causal network), `multiclip` averages the probabilities of several
-clips of a video. Writes OUT.json, OUT-classes.csv and OUT-confusion.png, where OUT is
-evaluation-MODE-STEP in the workdir unless --out says otherwise. The JSON says what was
-evaluated and how; an evaluation of something else is not written over it.
+clips of a video. With --crops=3 each clip is seen as three squares that take the whole of
+the shorter side: left, centre and right; ten clips of it are the 30 views of papers.
+Writes OUT.json, OUT-classes.csv and OUT-confusion.png, where OUT is evaluation-MODE-STEP in
+the workdir unless --out says otherwise. The JSON says what was evaluated and how; an
+evaluation of something else is not written over it.
 """
 
 import csv
@@ -29,9 +32,7 @@ from movinet_jax.train import evaluation
 def main(argv: Sequence[str]) -> int:
   arguments = _make_parser().parse_args(argv)
   trained = parts.load_trained(arguments.checkpoint, arguments.which)
-  clip = trained.clip
-  if arguments.mode == 'multiclip':
-    clip = dataclasses.replace(clip, clips=arguments.clips)
+  clip = _choose_views(trained.clip, arguments)
   if arguments.frames:
     clip = dataclasses.replace(clip, frames=arguments.frames)
   section = {**trained.config['data']['eval'], **dict(arguments.set)}
@@ -58,6 +59,16 @@ def main(argv: Sequence[str]) -> int:
   result, failures = run(precise_norm.complete(trained, arguments.checkpoint))
   report(result, failures, trained.labels, subject, out)
   return 0
+
+
+def _choose_views(clip, arguments):
+  """The clip of training's evaluation, with as many views as the mode wants."""
+  if arguments.mode != 'multiclip':
+    return dataclasses.replace(clip, clips=1, crops=1)
+  # Three squares cover the longer side only if each takes the whole of the shorter one.
+  size = clip.short_side if arguments.crops > 1 else clip.size
+  views = {'clips': arguments.clips, 'crops': arguments.crops}
+  return dataclasses.replace(clip, size=size, **views)
 
 
 def check_free(out: str, mode: str, subject: dict):
@@ -156,8 +167,9 @@ def _make_parser():
   add('--mode', default='clip', choices=evaluation.MODES)
   add('--chunk', type=at_least_1, default=1, help='frames per call in mode stream')
   add('--clips', type=at_least_1, default=10, help='clips per video in mode multiclip')
+  add('--crops', type=int, default=1, choices=(1, 3), help='squares per clip, as above')
   add('--frames', type=at_least_1, help='frames of a clip; default: as trained')
-  add('--batch-size', type=at_least_1, help='clips at a time; default: the config says')
+  add('--batch-size', type=at_least_1, help='videos at a time; default: as the config')
   add('--out', help='where to write, without suffix')
   add(
     '--set',

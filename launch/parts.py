@@ -196,13 +196,15 @@ def load_initial(model, seed: int, path: str = ''):
 
 
 def make_evaluate(
-  model, source, clip, loader: Mapping, batch_size: int, *, mode='clip', chunk_frames=1
+  model, source, clip, loader: Mapping, batch_size: int, *, mode=None, chunk_frames=1
 ):
   """Compiles the evaluation of a source once: variables -> (Evaluation, failures).
 
   Every video counts once, each process reading its share. Failures are the reasons of
-  those of this process that could not be decoded, by name.
+  those of this process that could not be decoded, by name. The mode is by default what
+  the clip is for: 'multiclip' if it has several views, else 'clip'.
   """
+  mode = mode or ('multiclip' if clip.views > 1 else 'clip')
   step = steps.make_eval_step(model, mode=mode, chunk_frames=chunk_frames)
   predict = evaluation.make_predict(step, mesh.make_mesh())
   size = round_to_devices(batch_size)

@@ -23,11 +23,16 @@ from movinet_jax.data.reader import Cut, VideoInfo
 
 # Random boxes are drawn until one fits, as TensorFlow and torchvision do.
 _BOX_TRIES = 10
+# By number of crops: where on the longer side they lie, from 0 to 1.
+_PLACES = {1: (0.5,), 3: (0.0, 0.5, 1.0)}
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainClip:
   """A random clip: random time, random resized crop, flip, colour.
+
+  A crop is drawn in one of two ways: by `area` and `aspect`, as images are (Inception,
+  MoViNet); or, where `short_side` is given, without distortion, as SlowFast and X3D do.
 
   Attributes:
     frames: T, frames of a clip.
@@ -36,8 +41,11 @@ class TrainClip:
     fps: frames of the clip per second of video.
     stride_jitter: j draws the stride from s-j … s+j-1. The upper end is missing because
       it is in the TensorFlow reference (random_stride_range with an exclusive bound).
-    area: least and greatest share of the picture's area in the box.
-    aspect: least and greatest width / height of the box; drawn evenly in its logarithm.
+    area: least and greatest share of the picture's area in the box; default: (0.08, 1).
+    aspect: least and greatest width / height of the box, drawn evenly in its logarithm;
+      default: (0.5, 2).
+    short_side: least and greatest of what the picture's shorter side is scaled to, both
+      included, before a `size` square is cut out anywhere (X3D, section 4).
     flip: mirror half of the clips. Switch it off where left and right are classes.
     colour: strength of brightness, contrast, saturation and hue jitter; 0 is none.
     autoaugment: AutoAugment v0.
@@ -48,8 +56,9 @@ class TrainClip:
   stride: int | None = None
   fps: float | None = None
   stride_jitter: int = 0
-  area: tuple[float, float] = (0.08, 1.0)
-  aspect: tuple[float, float] = (0.5, 2.0)
+  area: tuple[float, float] | None = None
+  aspect: tuple[float, float] | None = None
+  short_side: tuple[int, int] | None = None
   flip: bool = True
   colour: float = 0.0
   autoaugment: bool = False
@@ -58,11 +67,7 @@ class TrainClip:
 
   def __post_init__(self):
     _check_timing(self)
-    _check_range('area', self.area, at_most=1.0)
-    _check_range('aspect', self.aspect)
-    # Lists come from configs; a plan must compare and hash.
-    object.__setattr__(self, 'area', tuple(self.area))
-    object.__setattr__(self, 'aspect', tuple(self.aspect))
+    self._settle_crop()
     if self.stride_jitter and self.stride is None:
       raise ValueError(
         f'stride_jitter={self.stride_jitter} needs stride; this clip has fps={self.fps}'
@@ -72,13 +77,33 @@ class TrainClip:
     if not 0 <= self.colour <= 1:
       raise ValueError(f'colour is a strength from 0 to 1, got {self.colour}')
 
+  def _settle_crop(self):
+    if self.short_side is None:
+      crop = {
+        'area': (0.08, 1.0) if self.area is None else self.area,
+        'aspect': (0.5, 2.0) if self.aspect is None else self.aspect,
+      }
+      _check_range('area', crop['area'], at_most=1.0)
+      _check_range('aspect', crop['aspect'])
+    elif self.area is None and self.aspect is None:
+      crop = {'short_side': self.short_side}
+      _check_sides(self.short_side, self.size)
+    else:
+      raise ValueError(
+        f'short_side={self.short_side} is another way to crop than area={self.area} and '
+        f'aspect={self.aspect}; leave these two out, or short_side'
+      )
+    # Lists come from configs; a plan must compare and hash.
+    for name, pair in crop.items():
+      object.__setattr__(self, name, tuple(pair))
+
   def plan(self, info: VideoInfo, rng: np.random.Generator) -> Cut:
     """Draws one clip of a video whose frames were counted."""
     step = _step_frames(self, info, self._draw_stride(rng))
     room = _room_frames(self.frames, step, info)
     start = int(rng.integers(room + 1))
     flip = self.flip and bool(rng.integers(2))
-    box = _random_box(info.width, info.height, self.area, self.aspect, rng)
+    box = self._draw_box(info, rng)
     distortions = augment.choose_policy(rng) if self.autoaugment else ()
     if self.colour:
       distortions += augment.choose_colour(rng, self.colour)
@@ -91,18 +116,31 @@ class TrainClip:
     low = max(self.stride - self.stride_jitter, 1)
     return int(rng.integers(low, max(self.stride + self.stride_jitter, low + 1)))
 
+  def _draw_box(self, info: VideoInfo, rng: np.random.Generator):
+    if self.short_side is None:
+      return _random_box(info.width, info.height, self.area, self.aspect, rng)
+    least, greatest = self.short_side
+    side = _crop_side(info, self.size, int(rng.integers(least, greatest + 1)))
+    left, top = rng.uniform(0, info.width - side), rng.uniform(0, info.height - side)
+    return float(left), float(top), side, side
+
 
 @dataclasses.dataclass(frozen=True)
 class EvalClip:
-  """A fixed clip: the middle of the video, the middle of the picture.
+  """Fixed views of a video; if nothing else is said, one: its middle, cut out centrally.
+
+  Papers print "10-center" for clips=10, and "10-LeftCenterRight" or 30 views for clips=10
+  with crops=3, squares of the whole short side (X3D, section 4).
 
   Attributes:
     frames: T, frames of a clip.
     size: height and width of a frame, in pixels.
-    short_side: what the picture's shorter side is scaled to before the central `size`
-      square is cut out; default: size.
+    short_side: what the picture's shorter side is scaled to before `size` squares are
+      cut out; default: size.
     stride, fps: as in TrainClip.
     clips: K clips, evenly spaced from the first to the last that fits; 1 is the middle.
+    crops: squares of each clip: 1, the central one; or 3, at both ends of the picture's
+      longer side and in between.
   """
 
   frames: int
@@ -111,6 +149,7 @@ class EvalClip:
   stride: int | None = None
   fps: float | None = None
   clips: int = 1
+  crops: int = 1
 
   def __post_init__(self):
     _check_timing(self)
@@ -123,13 +162,21 @@ class EvalClip:
       )
     if self.clips < 1:
       raise ValueError(f'clips must be 1 or more, got {self.clips}')
+    if self.crops not in _PLACES:
+      raise ValueError(
+        'crops must be 1 (central) or 3 (left, centre and right, or top, centre and '
+        f'bottom), got {self.crops}'
+      )
 
   @property
   def views(self) -> int:
-    return self.clips
+    return self.clips * self.crops
 
   def plan(self, info: VideoInfo, rng: np.random.Generator | None = None) -> Cut:
-    """The clips of a video whose frames were counted, one after another; no chance."""
+    """The clips of a video whose frames were counted, one after another; no chance.
+
+    With several crops the frames are strips that hold them all; `split` takes them apart.
+    """
     del rng
     step = _step_frames(self, info, self.stride)
     room = _room_frames(self.frames, step, info)
@@ -138,13 +185,38 @@ class EvalClip:
     else:
       starts = [round(room * k / (self.clips - 1)) for k in range(self.clips)]
     times_secs = _times_secs(starts, self.frames, step, info)
-    return dataclasses.replace(self.frame(info), times_secs=times_secs)
+    cut = self.frame(info) if self.crops == 1 else self._strip(info)
+    return dataclasses.replace(cut, times_secs=times_secs)
 
   def frame(self, info: VideoInfo) -> Cut:
-    """The box and size alone, for one frame of a stream."""
-    side = min(info.width, info.height) * self.size / self.short_side
+    """The central box and size alone, for one frame of a stream."""
+    side = _crop_side(info, self.size, self.short_side)
     left, top = (info.width - side) / 2, (info.height - side) / 2
     return Cut((), (left, top, side, side), (self.size, self.size))
+
+  def _strip(self, info: VideoInfo) -> Cut:
+    """The central box, made as long as the picture."""
+    left, top, side, _ = self.frame(info).box
+    long = round(max(info.width, info.height) * self.size / side)
+    if info.width >= info.height:
+      return Cut((), (0.0, top, float(info.width), side), (self.size, long))
+    return Cut((), (left, 0.0, side, float(info.height)), (long, self.size))
+
+  def split(self, frames: np.ndarray) -> np.ndarray:
+    """Takes the views out of the frames of a cut.
+
+    Args:
+      frames: `[K T, H, W, 3]`, K clips one after another, as `plan` has them read.
+
+    Returns:
+      `[views, T, size, size, 3]`: the crops of the first clip from left to right or from
+      top to bottom, then those of the second.
+    """
+    clips = frames.reshape(self.clips, self.frames, *frames.shape[1:])
+    high, wide = frames.shape[1] - self.size, frames.shape[2] - self.size
+    corners = [(math.ceil(high * p), math.ceil(wide * p)) for p in _PLACES[self.crops]]
+    crops = [clips[:, :, y : y + self.size, x : x + self.size] for y, x in corners]
+    return np.stack(crops, axis=1).reshape(self.views, *crops[0].shape[1:])
 
 
 Clip = TrainClip | EvalClip
@@ -166,6 +238,11 @@ def _times_secs(starts, frames: int, step: float, info: VideoInfo) -> tuple[floa
   # floor(x + .5), not round: rounding halves to even would make the steps uneven.
   ordinals = np.floor(ordinals + 0.5 - 1e-6) % info.frames
   return tuple((ordinals / info.fps).tolist())
+
+
+def _crop_side(info: VideoInfo, size: int, short_side: int) -> float:
+  """Pixels of the picture that are `size` ones once its shorter side is short_side."""
+  return min(info.width, info.height) * size / short_side
 
 
 def _random_box(width: int, height: int, area, aspect, rng: np.random.Generator):
@@ -198,4 +275,13 @@ def _check_range(name: str, pair, at_most: float = math.inf):
     limit = '' if at_most == math.inf else f' <= {at_most:g}'
     raise ValueError(
       f'{name} must be (least, greatest) with 0 < least{limit}, got {pair}'
+    )
+
+
+def _check_sides(sides, size: int):
+  whole = isinstance(sides, list | tuple) and all(type(side) is int for side in sides)
+  if not whole or len(sides) != 2 or not size <= sides[0] <= sides[1]:
+    raise ValueError(
+      'short_side of a training clip must be (least, greatest) in whole pixels, both at '
+      f'least size={size}, got {sides!r}'
     )

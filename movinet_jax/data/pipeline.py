@@ -61,7 +61,7 @@ def make_batches(
 
   Args:
     source: the dataset.
-    clip: what to take of each video; EvalClip with clips=K adds an axis K.
+    clip: what to take of each video; EvalClip of K views adds an axis K.
     batch_size: B over all processes; each gets B / count rows of every batch.
     seed: of order and augmentation.
     train: see above.
@@ -252,7 +252,7 @@ class _Load(grain.transforms.RandomMap):
     record = dataclasses.replace(record, video='')
     frames = augment.distort(frames, cut.distortions)
     if self.clip.views > 1:
-      frames = frames.reshape(self.clip.views, -1, *frames.shape[1:])
+      frames = self.clip.split(frames)
     return _Row(record, frames)
 
 

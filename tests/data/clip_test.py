@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from movinet_jax.data.clip import EvalClip, TrainClip
-from movinet_jax.data.reader import VideoInfo, read_clip
+from movinet_jax.data.reader import VideoInfo, fit_frame, read_clip
 
 
 def video(frames=250, fps=25.0, width=340, height=256):
@@ -114,6 +114,94 @@ def test_eval_box_is_short_side_then_central_crop():
   assert tall.box == pytest.approx((0, 35, 90, 90))
 
 
+# Sizes of a picture whose shorter side is that of the clip, and where its crops begin.
+CROPS = [(80, 48, [0, 16, 32]), (81, 48, [0, 17, 33]), (48, 48, [0, 0, 0])]
+
+
+@pytest.mark.parametrize('tall', [False, True])
+@pytest.mark.parametrize(('long', 'size', 'starts'), CROPS)
+def test_three_crops_are_both_ends_and_the_middle(long, size, starts, tall):
+  levels = np.arange(long, dtype=np.uint8)
+  picture = np.tile(levels[None, :, None], (size, 1, 3))
+  picture = picture.transpose(1, 0, 2) if tall else picture
+  clip = EvalClip(1, size, stride=1, crops=3)
+  cut = clip.plan(video(width=picture.shape[1], height=picture.shape[0]))
+  views = clip.split(fit_frame(picture, cut)[None])
+  assert views.shape == (3, 1, size, size, 3)
+  for view, start in zip(views, starts, strict=True):
+    shown = view[0].transpose(1, 0, 2) if tall else view[0]
+    np.testing.assert_array_equal(shown[:, :, 0], [levels[start : start + size]] * size)
+
+
+@pytest.mark.parametrize('tall', [False, True])
+def test_crops_smaller_than_the_short_side_leave_out_both_its_borders(tall):
+  """A picture of 320 x 128 scaled to 160 x 64, of which 48 squares are taken."""
+  across, down = np.meshgrid(np.arange(320), np.arange(128))
+  picture = np.stack([across / 2, down, 0 * down], axis=-1).astype(np.uint8)
+  picture = picture.transpose(1, 0, 2) if tall else picture
+  clip = EvalClip(1, 48, short_side=64, stride=1, crops=3)
+  cut = clip.plan(video(width=picture.shape[1], height=picture.shape[0]))
+  views = clip.split(fit_frame(picture, cut)[None])[:, 0].astype(float)
+  views = views.transpose(0, 2, 1, 3) if tall else views
+  for view, start in zip(views, [0, 56, 112], strict=True):
+    columns, rows = view[:, :, 0].mean(0), view[:, :, 1].mean(1)
+    np.testing.assert_allclose(columns, start + np.arange(48), atol=1)
+    np.testing.assert_allclose(rows, 2 * (8 + np.arange(48)) + 0.5, atol=1)
+
+
+def test_views_are_all_crops_of_a_clip_then_those_of_the_next():
+  clip = EvalClip(2, 4, stride=1, clips=3, crops=3)
+  frames = np.zeros((6, 4, 8, 3), int)
+  frames[..., 0] = np.arange(6)[:, None, None]  # which frame
+  frames[..., 1] = np.arange(8)  # which column
+  views = clip.split(frames)
+  assert views.shape == (clip.views, 2, 4, 4, 3) == (9, 2, 4, 4, 3)
+  times, starts = views[:, :, 0, 0, 0].tolist(), views[:, 0, 0, 0, 1].tolist()
+  assert times == [[0, 1]] * 3 + [[2, 3]] * 3 + [[4, 5]] * 3
+  assert starts == [0, 2, 4] * 3
+
+
+def test_one_crop_is_the_central_one_and_what_a_stream_sees():
+  for clip in (EvalClip(2, 48, short_side=64, stride=1, clips=k) for k in (1, 3)):
+    cut = clip.plan(video())
+    assert (cut.box, cut.size) == (clip.frame(video()).box, (48, 48))
+    frames = np.zeros((2 * clip.clips, 48, 48, 3), np.uint8)
+    assert clip.split(frames).shape == (clip.clips, 2, 48, 48, 3)
+  three = EvalClip(2, 48, short_side=64, stride=1, crops=3)
+  assert three.frame(video()) == clip.frame(video())
+
+
+@pytest.mark.parametrize(('width', 'height'), [(340, 256), (90, 160), (160, 160)])
+def test_short_sides_are_drawn_from_their_whole_range(width, height):
+  info, clip = (
+    video(width=width, height=height),
+    TrainClip(2, 16, stride=1, short_side=(18, 23)),
+  )
+  plans = [clip.plan(info, rng) for rng in rngs(400)]
+  assert plans == [clip.plan(info, rng) for rng in rngs(400)]
+  boxes = np.array([plan.box for plan in plans])
+  assert (boxes[:, 2] == boxes[:, 3]).all()  # never distorted
+  short_sides = min(width, height) * 16 / boxes[:, 2]
+  drawn, counts = np.unique(short_sides.round(6), return_counts=True)
+  assert drawn.tolist() == [18, 19, 20, 21, 22, 23]
+  assert counts.min() > 400 / 6 / 2
+  room = np.array([width, height]) - boxes[:, 2:]
+  places = boxes[:, :2] / room  # 0: left or top, 1: right or bottom
+  assert (places.min(0) < 0.05).all()
+  assert (places.max(0) > 0.95).all()
+  assert places.min() >= 0
+  assert places.max() <= 1
+  assert abs(np.corrcoef(places.T)[0, 1]) < 0.2
+
+
+def test_the_whole_short_side_can_be_the_crop():
+  clip = TrainClip(2, 64, stride=1, short_side=(64, 64))
+  for rng in rngs(20):
+    left, top, wide, high = clip.plan(video(width=100, height=70), rng).box
+    assert (top, wide, high) == (0, 70, 70)
+    assert 0 <= left <= 30
+
+
 @pytest.mark.parametrize(
   ('width', 'height'), [(340, 256), (90, 160), (1000, 40), (8, 8)]
 )
@@ -160,6 +248,23 @@ def test_boxes_and_flips_vary_and_repeat():
     (TrainClip, {'stride': 1, 'colour': 2}, 'colour'),
     (EvalClip, {'stride': 1, 'short_side': 32}, 'short_side=32'),
     (EvalClip, {'stride': 1, 'clips': 0}, 'clips'),
+    (EvalClip, {'stride': 1, 'crops': 2}, 'crops must be 1 .* or 3 .*, got 2'),
+    (EvalClip, {'stride': 1, 'crops': 0}, 'crops'),
+    (TrainClip, {'stride': 1, 'short_side': (63, 80)}, r'size=64, got \(63, 80\)'),
+    (TrainClip, {'stride': 1, 'short_side': (80, 70)}, 'short_side'),
+    (TrainClip, {'stride': 1, 'short_side': (70, 80, 90)}, 'short_side'),
+    (TrainClip, {'stride': 1, 'short_side': (70.5, 80)}, 'whole pixels'),
+    (TrainClip, {'stride': 1, 'short_side': 70}, r'\(least, greatest\)'),
+    (
+      TrainClip,
+      {'stride': 1, 'short_side': (70, 80), 'area': (0.08, 1)},
+      'another way to crop than area',
+    ),
+    (
+      TrainClip,
+      {'stride': 1, 'short_side': (70, 80), 'aspect': (1, 1)},
+      'leave these two out',
+    ),
   ],
 )
 def test_contradictions_are_refused(kind, arguments, words):
@@ -170,4 +275,7 @@ def test_contradictions_are_refused(kind, arguments, words):
 def test_lists_of_a_config_are_as_good_as_tuples():
   clip = TrainClip(2, 64, stride=1, area=[0.2, 1], aspect=[1, 1])
   assert clip == TrainClip(2, 64, stride=1, area=(0.2, 1), aspect=(1, 1))
+  assert math.isfinite(hash(clip))
+  clip = TrainClip(2, 64, stride=1, short_side=[70, 80])
+  assert clip == TrainClip(2, 64, stride=1, short_side=(70, 80))
   assert math.isfinite(hash(clip))

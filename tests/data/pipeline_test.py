@@ -168,6 +168,51 @@ def test_views_are_an_axis(source):
   np.testing.assert_array_equal(many[:, 3], first[:, 1])
 
 
+@pytest.fixture
+def gradients(encode, tmp_path):
+  """Two videos whose red is the place on the longer side and whose blue is the frame."""
+  folder = tmp_path / 'val' / 'gradient'
+  folder.mkdir(parents=True)
+  frames = np.zeros((6, 48, 80, 3), np.uint8)
+  frames[..., 0] = 3 * np.arange(80)
+  frames[..., 2] = 40 * np.arange(6)[:, None, None]
+  both = {'a_wide': frames, 'b_tall': frames.swapaxes(1, 2)}
+  for name, seen in both.items():
+    encode(folder / f'{name}.mkv', seen, pix_fmt='bgr0', codec='ffv1')
+  return data.open_source('folder', root=str(tmp_path), split='val')
+
+
+def test_crops_of_a_video_are_views_of_it(gradients):
+  clip = EvalClip(2, 48, stride=1, clips=3, crops=3)
+  (batch,) = read(gradients, clip=clip, batch_size=2)
+  assert batch['video'].shape == (2, 9, 2, 48, 48, 3)
+  wide, tall = batch['video']
+  np.testing.assert_array_equal(tall, wide.swapaxes(2, 3))
+  for number, view in enumerate(wide):
+    k, c = divmod(number, 3)
+    seen = np.broadcast_to(3 * (16 * c + np.arange(48)), (2, 48, 48))
+    np.testing.assert_array_equal(view[..., 0], seen)
+    np.testing.assert_array_equal(view[:, 0, 0, 2], [40 * 2 * k, 40 * (2 * k + 1)])
+
+
+def test_training_reads_squares_of_a_scaled_picture(gradients):
+  clip = TrainClip(2, 24, stride=1, short_side=(28, 34), flip=False)
+  batches = read(gradients, 20, clip=clip, batch_size=2, train=True)
+  assert_equal_streams(
+    batches, read(gradients, 20, clip=clip, batch_size=2, train=True)
+  )
+  seen = [
+    v
+    for b in batches
+    for n, v in zip(b['name'], b['video'], strict=True)
+    if 'wide' in n
+  ]
+  # Red grows by 3 a pixel of the file, so by 3 * 48 / short side a pixel of the crop.
+  steps = [np.diff(v[0, 12, :, 0].astype(float)).mean() for v in seen]
+  assert 3 * 48 / 34 - 0.15 < min(steps) < 4.6 < 4.75 < max(steps) < 3 * 48 / 28 + 0.15
+  assert len({int(v[0, 12, 0, 0]) for v in seen}) > 5
+
+
 def test_failures_are_marked_counted_and_not_replaced(source):
   names = [record.name for record in source.records]
   bad = {names[0], names[1], names[9]}

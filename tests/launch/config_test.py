@@ -229,6 +229,10 @@ def test_an_x3d_is_trained_on_its_native_clip(name):
   assert cfg['clip']['eval']['short_side'] == pytest.approx(
     8 / 7 * spec.resolution, 0.01
   )
+  # In training up to 10/7, as 160 / 112.
+  least, greatest = cfg['clip']['train']['short_side']
+  assert least == cfg['clip']['eval']['short_side']
+  assert greatest == pytest.approx(10 / 7 * spec.resolution, abs=0.6)
   rates = {'xl': 0.1, 'xxl': 0.2}
   assert cfg['model']['stochastic_depth'] == rates.get(name.split('-')[0], 0.0)
 

@@ -1,6 +1,7 @@
 """`movinet evaluate`: each mode, on good and broken videos."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -30,6 +31,41 @@ def test_every_video_once(summaries):
     assert (summary['evaluated'], summary['missing']) == (8, 0)
   assert summaries['clip'][0]['views'] == 8
   assert summaries['multiclip'][0]['views'] == 24
+
+
+@pytest.fixture
+def watched(trained, monkeypatch):
+  """A run whose config has training evaluate by six views of a larger picture."""
+  run = parts.load_trained(str(trained))
+  clip = dataclasses.replace(run.clip, short_side=20, clips=2, crops=3)
+  run = dataclasses.replace(run, clip=clip)
+  monkeypatch.setattr(parts, 'load_trained', lambda *_: run)
+  return run
+
+
+def test_several_views_are_evaluated_by_their_mean(watched):
+  source = parts.open_sources(watched.config['data'], watched.labels)['eval']
+  evaluate_all = parts.make_evaluate(watched.model, source, watched.clip, {}, 8)
+  result, _ = evaluate_all(watched.variables)
+  assert (result.mode, result.evaluated, result.views) == ('multiclip', 8, 8 * 2 * 3)
+
+
+@pytest.mark.parametrize(
+  ('options', 'seen'),
+  [
+    (['--mode=clip'], (1, 1, 16)),
+    (['--mode=multiclip', '--clips=3'], (3, 1, 16)),
+    # Three squares cover the longer side if they take the whole of the shorter one.
+    (['--mode=multiclip', '--clips=3', '--crops=3'], (3, 3, 20)),
+  ],
+)
+def test_a_mode_chooses_its_own_views(watched, trained, tmp_path, options, seen):
+  place = [f'--checkpoint={trained}', f'--out={tmp_path / "found"}']
+  assert evaluate.main([*place, *options]) == 0
+  summary = json.loads((tmp_path / 'found.json').read_text())
+  clip = summary['of']['clip']
+  assert (clip['clips'], clip['crops'], clip['size']) == seen
+  assert summary['views'] == 8 * seen[0] * seen[1]
 
 
 def test_a_stream_equals_its_clip(summaries):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from launch import config, sweep, trial
+from movinet_jax import data
 from movinet_jax.models import x3d
 from nas import spaces
 from nas.history import Proposal
@@ -74,6 +75,21 @@ def test_a_clip_is_the_networks_own():
   by_time = {'frames': 9, 'size': 100, 'fps': 10.0}
   fitted = trial.fit_clip(by_time, 'x3d', x3d.make_spec(4, 50, 2.0))
   assert fitted == {'frames': 4, 'size': 50, 'fps': 15.0}
+  # The range of a training clip grows with the picture, views stay as many as they are.
+  fitted = trial.fit_clip({**by_time, 'short_side': (114, 142)}, 'x3d', spec)
+  assert fitted['short_side'] == (356, 443)
+  fitted = trial.fit_clip({**by_time, 'clips': 10, 'crops': 3}, 'x3d', spec)
+  assert (fitted['clips'], fitted['crops']) == (10, 3)
+
+
+def test_x3d_is_scored_by_ten_central_clips_of_its_own_size():
+  cfg = {**sweep.DEFAULTS, **config.load('configs/sweep/x3d.py').to_dict()}
+  space = spaces.create(**cfg['space'])
+  spec = x3d.make_spec(4, 160, 12.0)
+  clips = trial.make_recipe(cfg, space.family, spec, {})['clip']
+  found = data.EvalClip(**clips['eval'])
+  assert (found.clips, found.crops, found.size, found.short_side) == (10, 1, 160, 183)
+  assert data.TrainClip(**clips['train']).short_side == (183, 229)
 
 
 def test_a_recipe_takes_what_the_search_changes(cfg):
