@@ -21,7 +21,6 @@ a part of the training split and are scored on the rest; other splits are not re
 
 import argparse
 import dataclasses
-import functools
 import importlib
 import inspect
 import json
@@ -75,7 +74,7 @@ DEFAULTS = {
 # What may change when a sweep goes on: how it runs, and where its data has moved to.
 FREE = (
   'algorithm.budget',
-  *('workers', 'max_attempts', 'trial_secs'),
+  'workers',
   *(f'data.train.{key}' for key in ('root', 'path', 'directory')),
   *(f'data.eval.{key}' for key in ('name', 'root', 'path', 'directory', 'split')),
   *(f'recipe.{key}' for key in train.FREE),
@@ -200,7 +199,10 @@ def make_storage(home: Path) -> str:
 def make_about(cfg: Mapping, source: data.Source) -> dict:
   """What the results of trials depend on, beside the search itself."""
   training = trial.list_settings(trial.load_recipe(cfg))
-  kept = ('space', 'held_out', 'fitness', 'limits', 'pruning', 'latency_repeats')
+  kept = (
+    *('space', 'held_out', 'fitness', 'limits', 'pruning', 'latency_repeats'),
+    *('max_attempts', 'trial_secs'),  # which decide what fails
+  )
   return {
     **{key: cfg[key] for key in kept},
     'training': training,
@@ -259,11 +261,10 @@ def make_algorithm(cfg: Mapping, space, num_classes: int):
   if 'identify' in known:
     # Several vectors may be one network, that is trained once.
 
-    @functools.cache
-    def name_spec(choices: tuple[int, ...]) -> str:
-      return json.dumps(to_json(space.decode(np.array(choices))))
+    def name_spec(choices: np.ndarray) -> str:
+      return json.dumps(to_json(space.decode(choices)))
 
-    given['identify'] = lambda choices: name_spec(tuple(choices.tolist()))
+    given['identify'] = name_spec
   if cfg['limits'] and 'fits' not in known:
     raise ValueError(
       f'limits are for evolve and uniform, which draw other networks for those that are '

@@ -175,9 +175,10 @@ def _load(file, changes) -> dict:
 def fit_clip(section: Mapping, family: str, spec) -> dict:
   """A recipe's clip with a network's own frames, size and stride."""
   fitted = {**section, 'frames': spec.frames, 'size': spec.resolution}
-  if section.get('short_side'):
-    share = section['short_side'] / section['size']
-    fitted['short_side'] = round(share * spec.resolution)
+  if sides := section.get('short_side'):
+    shares = np.atleast_1d(sides) / section['size']  # a range, to train with
+    scaled = tuple(round(share * spec.resolution) for share in shares)
+    fitted['short_side'] = scaled if len(scaled) > 1 else scaled[0]
   if 'fps' not in section and spec.frame_stride == int(spec.frame_stride):
     return {**fitted, 'stride': int(spec.frame_stride)}
   for key in ('stride', 'stride_jitter'):
@@ -207,25 +208,33 @@ def check_recipe(config: Mapping, space, sources: Mapping, changes: Mapping):
 
 
 def check_smallest(config: Mapping, space, sources: Mapping, home: Path | None = None):
-  """Finds before any training that a recipe or the limits fit no network of a space.
+  """Finds before any training that a recipe or a limit fits no network of a space.
 
-  Looked at is the network of all first choices, which should be the smallest.
+  Of spaces that know their smallest network; of others trials will tell.
 
   Args:
     home: workdir, where measured times are kept; without it nothing is measured, as by
       one who does not have the device.
 
   Raises:
-    ValueError: the recipe cannot be built, or that network is over a limit.
+    ValueError: the recipe cannot be built, or the smallest network is over a limit.
   """
   model = check_recipe(config, space, sources, {})
-  measured = 'latency_ns' in config['limits'] and home is not None
-  try:
-    _measure(config, model, home if measured else None)
-  except Discarded as error:
-    raise ValueError(
-      f'no network of the space is within the limits: of the smallest, {error}'
-    ) from error
+  for name in config['limits'] if hasattr(space, 'smallest') else ():
+    if name == 'latency_ns' and home is None:
+      continue
+    cost = 'params' if name == 'params' else 'macs'
+    spec = space.decode(space.smallest(cost, model.num_classes))
+    smallest = parts.make_model(
+      make_recipe(config, space.family, spec, {})['model'], model.num_classes
+    )
+    alone = {**config, 'limits': {name: config['limits'][name]}}
+    try:
+      _measure(alone, smallest, home if name == 'latency_ns' else None)
+    except Discarded as error:
+      raise ValueError(
+        f'no network of the space is within the limits: of the smallest, {error}'
+      ) from error
 
 
 def check_fitness(names, source: data.Source):

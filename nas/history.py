@@ -7,6 +7,7 @@ one that is killed, or runs on many machines, makes the same decisions.
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -66,9 +67,19 @@ class Trial:
   metrics: Mapping = dataclasses.field(default_factory=dict)
   reason: str = ''
 
+  @functools.cached_property
+  def key(self) -> bytes:
+    """Equal for equal choices. Kept, for proposals look at all trials again."""
+    return make_key(self.choices)
+
   @property
   def finished(self) -> bool:
     return self.state is not State.RUNNING
+
+
+def make_key(choices: np.ndarray) -> bytes:
+  """Equal for equal choices, of whatever type a storage gives back."""
+  return np.asarray(choices, np.int32).tobytes()
 
 
 @dataclasses.dataclass(frozen=True)

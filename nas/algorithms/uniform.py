@@ -4,6 +4,7 @@ Every decision is drawn uniformly by itself, as evolutions begin; nothing is lea
 """
 
 import dataclasses
+import functools
 import numbers
 from collections.abc import Callable, Hashable, Sequence
 
@@ -17,6 +18,7 @@ from nas.history import (
   Trial,
   count_trained,
   list_records,
+  make_key,
   rank,
 )
 from nas.space import Space
@@ -87,15 +89,17 @@ def draw_new(
   Raises:
     ValueError: nothing that fits was made.
   """
-  fits, identify = algorithm.fits, algorithm.identify or _key
-  known, last = {identify(trial.choices) for trial in history}, None
+  fits, identify = algorithm.fits, algorithm.identify
+  # Of a key, bytes are the key itself.
+  name = functools.partial(_name, identify) if identify else bytes
+  known, last = {name(trial.key) for trial in history}, None
   for make in makers:
     repeats = 0
     for _ in range(TRIES):
       made = make()
       if fits is not None and not fits(made.choices):
         continue
-      if identify(made.choices) not in known:
+      if name(make_key(made.choices)) not in known:
         return made
       last, repeats = made, repeats + 1
       if repeats == REPEATS:
@@ -108,8 +112,10 @@ def draw_new(
   )
 
 
-def _key(choices) -> bytes:
-  return np.asarray(choices, np.int32).tobytes()
+# A network is named again by every later proposal, and its name may be a whole spec.
+@functools.cache
+def _name(identify: Callable[[np.ndarray], Hashable], key: bytes) -> Hashable:
+  return identify(np.frombuffer(key, np.int32))
 
 
 def find_signal(history: Sequence[Trial], budget: int) -> Signal | None:

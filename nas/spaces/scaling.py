@@ -75,10 +75,19 @@ class ScalingSpace:
     return self.sample(chosen, phi, sample)
 
   def sample(self, coefficients: Mapping[str, float], phi: float, number: int):
-    """The Spec of a network that coefficients scale; they need not be in the space."""
+    """The Spec of a network that coefficients scale; they need not be in the space.
+
+    Networks of one number are alike, whatever scales them: a decision takes the same
+    place among its choices. What differs between them is then the coefficients' doing.
+    """
     scaled = self.scale(coefficients, phi)
-    entropy = self.seed, *(round(1000 * coefficients[axis]) for axis in AXES), number
-    return scaled.decode(scaled.space.sample(np.random.default_rng(entropy)))
+    places = (
+      np.random.default_rng((self.seed, number, *decision.path.encode())).random()
+      for decision in scaled.space.decisions
+    )
+    sizes = scaled.space.sizes
+    choices = [int(x * size) for x, size in zip(places, sizes, strict=True)]
+    return scaled.decode(np.array(choices, np.int32))
 
   def scale(self, coefficients: Mapping[str, float], phi: float) -> MovinetSpace:
     return scale(self.base, coefficients, phi)

@@ -1,14 +1,14 @@
 """Tiny Video Networks' space: resolution, clip, and up to eight blocks of many operations.
 
 Piergiovanni, Angelova and Ryoo, "Tiny Video Networks", 2019, section 2 and appendix A.3.
-The defaults are the paper's ranges, or ladders inside them where it names ends alone. The
-first choice of every decision is the cheapest.
+The defaults are the paper's ranges, or ladders inside them where it names ends alone.
 """
 
 import dataclasses
 import functools
+import itertools
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -31,7 +31,7 @@ BLOCK = {
   'non_local': (0, *(2**i for i in range(2, 11))),
   'gate': (False, True),
   'residual': (False, True),
-  'activations': ('relu',),
+  'activations': ('identity', 'relu'),  # "optionally", appendix A.3
 }
 CLIP = {
   'resolution': tuple(range(32, 321, 32)),
@@ -39,7 +39,8 @@ CLIP = {
   'frame_stride': tuple(range(1, 26)),  # of 25 fps video
 }
 # What the search for mobile networks (section 3) adds.
-MOBILE = {'inverted': (False, True), 'activations': ('relu', 'hard_swish')}
+MOBILE = {'inverted': (False, True), 'activations': ('identity', 'relu', 'hard_swish')}
+NUMBER = 'number_of_blocks'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +49,7 @@ class TvnSpace:
 
   Attributes:
     values: of each decision, by the names of BLOCK and CLIP.
-    most_blocks: how many blocks there may be; each but the first may be left out. So a
-      network with fewer has several vectors.
+    most_blocks: how many blocks there may be. Each number from one is as likely.
     longest_frames: of the video that a clip spans, at most: strides depend on frames.
     fields: the rest of tvn.Spec.
   """
@@ -62,23 +62,62 @@ class TvnSpace:
   family: typing.ClassVar[str] = 'tvn'
 
   @functools.cached_property
-  def space(self) -> Space:
+  def space(self) -> 'BlockSpace':
     clips = [
       {'frames': n, 'frame_stride': OneOf(self.list_strides(n))}
       for n in self.values['frames']
     ]
-    blocks = [OneOf((None, self._block)) for _ in range(self.most_blocks - 1)]
-    return Space(
+    return BlockSpace(
       {
         'resolution': OneOf(self.values['resolution']),
         'clip': OneOf(clips),
-        'blocks': [self._block, *blocks],
+        NUMBER: OneOf(self._numbers),
+        'blocks': [self._block] * self.most_blocks,
       }
     )
+
+  @property
+  def _numbers(self) -> tuple[int, ...]:
+    return tuple(range(1, self.most_blocks + 1))
 
   def count_costs(self, choices, num_classes: int) -> dict[str, int]:
     """What a network of the space costs, without tracing it: see count_costs."""
     return count_costs(self.decode(choices), num_classes)
+
+  def smallest(self, cost: str, num_classes: int) -> np.ndarray:
+    """The choices of a network with the least of a cost, 'macs' or 'params'.
+
+    It has one block with the least of all that only adds to either. Frames and operations
+    are tried, for those that take many frames may leave one.
+    """
+    values = self.values
+    adding = 'features', 'expand', 'repeats', 'squeeze', 'non_local', 'gate', 'residual'
+    block = tvn.Block(
+      **{name: min(values[name]) for name in adding},
+      activation=values['activations'][0],
+    )
+    specs = [
+      tvn.Spec(
+        (dataclasses.replace(block, inverted=inverted, spatial=image, temporal=time),),
+        resolution=min(values['resolution']),
+        frames=frames,
+        frame_stride=self.list_strides(frames)[0],
+        **self.fields,
+      )
+      for frames, inverted, image, time in itertools.product(
+        values['frames'], values['inverted'], *self._list_smallest_ops()
+      )
+    ]
+    return self.encode(
+      min(specs, key=lambda spec: count_costs(spec, num_classes)[cost])
+    )
+
+  def _list_smallest_ops(self) -> Iterator[list]:
+    """Operations on images, and those on time: one of each kind."""
+    sizes = min(self.values['kernels']), max(self.values['strides'])
+    act = self.values['activations'][0]
+    for name in ('spatial', 'temporal'):
+      yield [kind and tvn.Op(kind, *sizes, act) for kind in self.values[name]]
 
   def list_strides(self, frames: int) -> tuple[int, ...]:
     """Strides with which so many frames span no more video than there may be."""
@@ -114,28 +153,17 @@ class TvnSpace:
       sizes['activation'] = OneOf(self.values['activations'])
     return {'kind': kind, **sizes}
 
-  def count(self) -> int:
-    """How many networks there are, those that leave out several blocks counted once.
-
-    Some of them are the same still: those with time operations where one frame is left.
-    """
-    blocks = Space(self._block).count()
-    rest = len(self.values['resolution']) * sum(
-      len(self.list_strides(n)) for n in self.values['frames']
-    )
-    return rest * sum(blocks**n for n in range(1, self.most_blocks + 1))
-
   def decode(self, choices) -> tvn.Spec:
     """The network that a vector of choices stands for, with its native clip."""
     tree = self.space.decode(choices)
-    blocks = tuple(_make_block(block) for block in tree['blocks'] if block)
+    blocks = tuple(map(_make_block, tree['blocks'][: tree[NUMBER]]))
     spec = tvn.Spec(
       blocks, resolution=tree['resolution'], **tree['clip'], **self.fields
     )
     return drop_idle(spec)
 
   def encode(self, spec: tvn.Spec) -> np.ndarray:
-    """The canonical choices of a network; its blocks take the first places.
+    """The canonical choices of a network.
 
     Raises:
       ValueError: the network does not lie in the space; says where not.
@@ -148,14 +176,9 @@ class TvnSpace:
       finder.choose(f'clip:{clip}/frame_stride', spec.frame_stride, strides)
     for name, value in self.fields.items():
       finder.check(name, getattr(spec, name), value)
-    if len(spec.blocks) > self.most_blocks:
-      finder.outside.append(
-        f'{len(spec.blocks)} blocks, the space has {self.most_blocks}'
-      )
+    finder.choose(NUMBER, len(spec.blocks), self._numbers)
     for i, block in enumerate(spec.blocks[: self.most_blocks]):
-      if i:
-        finder.chosen[f'blocks/{i}'] = 1
-      self._encode_block(finder, f'blocks/{i}:1' if i else 'blocks/0', block)
+      self._encode_block(finder, f'blocks/{i}', block)
     if finder.outside:
       raise ValueError(
         'the network is not in this space:\n  ' + '\n  '.join(finder.outside)
@@ -184,6 +207,40 @@ class TvnSpace:
         finder.choose(f'{inside}/stride', op.stride, values['strides'])
         if op.kind in tvn.CONVOLUTIONS:
           finder.choose(f'{inside}/activation', op.activation, values['activations'])
+
+
+class BlockSpace(Space):
+  """A space in which the decisions about blocks beyond the number chosen are closed.
+
+  A tree cannot say so. In one, each block is left out by itself, and numbers in the middle
+  are the likeliest; or each number has blocks of its own, and another number means other
+  blocks.
+  """
+
+  @functools.cached_property
+  def _blocks(self) -> np.ndarray:
+    """[D], the block that each decision is about; 0 for those about none."""
+    paths = [decision.path.split('/') for decision in self.decisions]
+    return np.array([int(path[1]) if path[0] == 'blocks' else 0 for path in paths])
+
+  def is_open(self, choices) -> np.ndarray:
+    last = np.asarray(choices)[..., self.number(NUMBER), np.newaxis]
+    return super().is_open(choices) & (self._blocks <= last)
+
+  def count(self) -> int:
+    """How many networks there are.
+
+    Some of them are the same: those with time operations where one frame is left.
+    """
+    rest, blocks = dict(self.tree), self.tree['blocks']
+    del rest['blocks'], rest[NUMBER]
+    each = Space(blocks[0]).count()
+    return Space(rest).count() * sum(each ** (n + 1) for n in range(len(blocks)))
+
+  def enumerate(self) -> Iterator[np.ndarray]:
+    for choices in super().enumerate():
+      if np.array_equal(choices, self.canonical(choices)):
+        yield choices
 
 
 def make_space(

@@ -244,6 +244,18 @@ class MovinetSpace:
         check(f'block {i} layer {j}: se', layer.se, known)
     return lines
 
+  def smallest(self, cost: str, num_classes: int) -> np.ndarray:
+    """The choices of the network with the least of any cost: few layers, all narrow."""
+    chosen = np.zeros(len(self.space), np.int32)
+    for n, (decision, values) in enumerate(
+      zip(self.space.decisions, self.space.values, strict=True)
+    ):
+      if decision.path.endswith('kernel'):
+        chosen[n] = min(range(len(values)), key=lambda k, v=values: math.prod(v[k]))
+      elif decision.tag != 'filters':  # a layer that is left out, its gate
+        chosen[n] = decision.choices - 1
+    return self.space.canonical(chosen)
+
   def largest(self) -> np.ndarray:
     """The choices of the network with most multiply-adds: all layers, all at the widest."""
     chosen = np.zeros(len(self.space), np.int32)

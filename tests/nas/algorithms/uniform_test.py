@@ -124,6 +124,25 @@ def test_numbers_of_another_type_are_the_same_network():
     assert proposal.choices.tolist() == [1]
 
 
+def test_a_network_is_identified_once():
+  """However many proposals look at it."""
+  asked = []
+
+  def identify(choices):
+    asked.append(tuple(choices.tolist()))
+    return asked[-1]
+
+  algorithm = Uniform(NESTED, budget=20, identify=identify)
+  trials = workers.run(algorithm, end_well, workers=3)
+  assert set(list_keys(trials)) <= set(asked)
+  assert len(set(asked)) == len(asked)
+  # Of another search the same vectors may be other networks.
+  parity = Uniform(NESTED, budget=2, identify=lambda choices: choices[-1] % 2)
+  for seed in range(20):
+    trials = workers.run(parity, end_well, seed=seed)
+    assert {trial.choices[-1] % 2 for trial in trials} == {0, 1}
+
+
 def test_conclusion():
   algorithm = Uniform(NESTED, budget=20)
   values = [3, 5, 1, 5, 8, 2, 9, 4]

@@ -162,6 +162,34 @@ def test_networks_are_samples_of_the_scaled_space():
   assert len({space.decode(choices), *(o.decode(choices) for o in others)}) > 1
 
 
+def test_networks_of_one_number_are_alike_whatever_scales_them():
+  """Each decision that two spaces have in common is taken at the same place."""
+  space = make_space(phis=(1.0, 2.0), samples=4)
+
+  def read(coefficients, phi, number):
+    """Choices by path and size, but of later layers: which are left out moves them."""
+    scaled = scaling.scale(SMALL, coefficients, phi)
+    choices = scaled.encode(space.sample(coefficients, phi, number))
+    decisions, sizes = scaled.space.decisions, scaled.space.sizes
+    found = zip(decisions, sizes, choices, strict=True)
+    return {
+      (decision.path, int(size)): int(choice)
+      for decision, size, choice in found
+      if 'layers' not in decision.path or 'layers/0' in decision.path
+    }
+
+  first, second = (space.candidates[n].coefficients for n in (0, -1))
+  for number in range(4):
+    one, other, large = (
+      read(*of, number) for of in ((first, 1.0), (second, 1.0), (first, 2.0))
+    )
+    for found in (other, large):
+      common = one.keys() & found.keys()
+      assert len(common) > 3
+      assert all(one[key] == found[key] for key in common)
+  assert read(first, 1.0, 0) != read(first, 1.0, 1)
+
+
 def encode(space, coefficients, **more):
   values = {**coefficients, **more}
   return space.space.encode(
