@@ -52,7 +52,7 @@ class _Run:
     networks: in the order of their trials.
     groups: (first, end) of each step's candidates, of which one is accepted.
     path: the accepted ones.
-    targets: which network meets a target, of those decided.
+    targets: which network stands for a target, of those decided.
     ended: why there is no further step.
   """
 
@@ -81,8 +81,9 @@ class Expand:
   Attributes:
     space: flat, of numbers.
     cost: of a vector [D], such as its multiply-adds.
-    targets: costs by name. A network within `tolerance` of one meets it; the search
-      ends when all are met.
+    targets: costs by name. A network within `tolerance` of one meets it. Where the
+      largest that is not above is below that, it stands for the target, which is missed.
+      The search ends when all are decided.
     start: values by decision; others begin at their first.
     growth: what a step multiplies the cost by. X3D: 2.
     tolerance: relative, to both sides. Any from 0.105 to 0.207 makes of the paper's
@@ -150,7 +151,10 @@ class Expand:
     return Signal.STOP if run.ended and done else Signal.WAIT
 
   def conclude(self, history: Sequence[Trial]) -> Conclusion:
-    """Networks that meet targets, best first, and how the accepted steps led there."""
+    """Networks of the targets, best first, and how the accepted steps led there.
+
+    A target that is missed has its network, the largest that is not above, and says so.
+    """
     run = self._replay(history)
     met = {n for n in run.targets.values() if self._score(history, n) is not None}
     best = sorted(met or run.path[-1:], key=lambda n: (-self._score(history, n), n))
@@ -170,7 +174,9 @@ class Expand:
         'targets': {
           name: {
             'target': self.targets[name],
+            'tolerance': self.tolerance,
             'contracted': bool(run.networks[number].contracts),
+            'met': self._meets(name, run.networks[number]),
             **self._describe(history, run.networks, number),
           }
           for name, number in run.targets.items()
@@ -313,15 +319,15 @@ class Expand:
     for name in sorted(set(self.targets) - set(run.targets), key=self.targets.get):
       self._meet(run, name)
     if set(run.targets) == set(self.targets):
-      run.ended = 'all targets are met'
+      run.ended = self._say_met(run)
 
   def _meet(self, run: _Run, name: str):
     """Decides a target if the path has reached it."""
-    target, network = self.targets[name], run.networks[run.path[-1]]
-    if network.cost < target * (1 - self.tolerance):
-      return
-    if network.cost <= target * (1 + self.tolerance):
+    network = run.networks[run.path[-1]]
+    if self._meets(name, network):
       run.targets[name] = run.path[-1]
+      return
+    if network.cost < self.targets[name]:
       return
     before = run.path[-2]
     contracted = self.contract(run.networks[before], network, name)
@@ -330,6 +336,22 @@ class Expand:
       return
     run.targets[name] = len(run.networks)
     run.networks.append(contracted)
+
+  def _meets(self, name: str, network: Network) -> bool:
+    least, most = ((1 + side * self.tolerance) * self.targets[name] for side in (-1, 1))
+    return least <= network.cost <= most
+
+  def _say_met(self, run: _Run) -> str:
+    """Whether all targets are met, or of what cost the missed ones' networks are."""
+    missed = [
+      f'{name} wanted {self.targets[name]:,g} and got {run.networks[number].cost:,g}'
+      for name, number in run.targets.items()
+      if not self._meets(name, run.networks[number])
+    ]
+    if not missed:
+      return 'all targets are met'
+    within = f'within {100 * self.tolerance:g} %'
+    return f'all targets are decided, but not all are met {within}: {"; ".join(missed)}'
 
   def _score(self, history, number: int) -> float | None:
     """Mean of a network's trials, None if none was trained to the end.

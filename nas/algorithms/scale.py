@@ -13,7 +13,7 @@ import functools
 import itertools
 import math
 import numbers
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,9 +67,11 @@ class Scale:
   Two means differ if they do so by more than Tukey's honest significant difference: the
   0.95 quantile of the range of as many means as are compared, had all candidates the
   same true mean. So the best is not taken for better because it was the luckiest of
-  many. Noise is the spread among the networks sampled for one candidate, pooled over
-  all; with one sample each it is the spread among repeats, and says nothing of other
-  networks.
+  many. Differences are paired: all candidates are trained on networks of the same
+  numbers and from the same seeds, and a network is compared with the other candidate's
+  of its number. Noise is what then still varies from network to network, so nothing
+  that is good or bad luck for all alike; with one sample each it varies from seed to
+  seed, and says nothing of other networks.
 
   Attributes:
     space: a decision for each coefficient, `sample`, the number of a network drawn from
@@ -266,22 +268,28 @@ class Scale:
       for job, trial in pairs
       if trial.state in (State.DONE, State.PRUNED) and trial.value is not None
     ]
-    by_sample = collections.defaultdict(list)
-    for job, trial in scored:
-      by_sample[job.sample].append(trial.value)
-    macs = [trial.metrics['macs'] for _, trial in scored if 'macs' in trial.metrics]
-    means = [float(np.mean(values)) for _, values in sorted(by_sample.items())]
+    values = {(job.sample, job.repeat): trial.value for job, trial in scored}
+    repeats = [
+      [values.get((sample, repeat)) for repeat in range(self.repeats)]
+      for sample in self._samples
+    ]
+    samples = [_average(given) for given in repeats]
+    means = [mean for mean in samples if mean is not None]
     return {
       'name': name,
       'coefficients': dict(candidate.coefficients),
       'ratio': candidate.ratio,
       'alike': self._alike[candidate.rounded],
-      'mean': float(np.mean(means)) if means else None,
+      'mean': _average(samples),
       'sd': float(np.std(means, ddof=1)) if len(means) > 1 else None,
       'n': len(means),
-      'samples': means,
-      'repeats': [list(values) for _, values in sorted(by_sample.items())],
-      'macs': float(np.mean(macs)) if macs else None,
+      # By number of network, and of these by seed: None where there is no value.
+      'samples': samples,
+      'repeats': repeats,
+      **{
+        cost: _average(trial.metrics.get(cost) for _, trial in scored)
+        for cost in ('macs', 'latency_ns')
+      },
       'trials': [trial.number for _, trial in scored if trial.state is State.DONE],
       'lost': sum(trial.finished for _, trial in pairs) - len(scored),
     }
@@ -302,7 +310,7 @@ class Scale:
       'beaten_by': [
         found['with']
         for found in comparisons
-        if found['gain'] < 0 and not found['undecided']
+        if not found['undecided'] and found['gain'] < 0
       ],
       # The best is no better and no worse than these, as far as can be told.
       'undecided': {
@@ -335,10 +343,12 @@ class Noise(NamedTuple):
   Attributes:
     over: 'samples' or 'repeats', whose spread it is; None: there is only one of each,
       so nothing is known.
-    sd: standard deviation of one of them, pooled over candidates.
+    sd: standard deviation of one of them, beside what its candidate and its number or
+      seed account for. That of a difference of two is √2 times as large.
     freedom: degrees of freedom of sd.
     quantile: of the studentized range of all means, at LEVEL.
-    repeats_sd: standard deviation of repeats of the same network; None without repeats.
+    repeats_sd: standard deviation of repeats of the same network, beside what their seed
+      does to all networks; None without repeats.
   """
 
   over: str | None
@@ -361,11 +371,19 @@ def find_noise(rows: Sequence[Mapping]) -> Noise:
   return Noise(over, sd, freedom, find_quantile(len(rows), freedom), repeats_sd)
 
 
-def _pool(groups: Sequence[Sequence[float]]) -> tuple[float | None, int]:
-  """The standard deviation within groups, and its degrees of freedom."""
-  freedom = sum(len(values) - 1 for values in groups if values)
-  squares = sum(float(np.var(values)) * len(values) for values in groups if values)
-  return (math.sqrt(squares / freedom), freedom) if freedom else (None, 0)
+def _pool(rows: Sequence[Sequence[float | None]]) -> tuple[float | None, int]:
+  """What rows and columns do not account for: standard deviation, degrees of freedom.
+
+  By least squares, a number for each row and each column: those of a table in which some
+  values are missing are no means.
+  """
+  table = np.array(rows, float, ndmin=2)
+  row, column = known = np.nonzero(~np.isnan(table))
+  count, width = table.shape
+  effects = np.concatenate([np.eye(count)[row], np.eye(width)[column]], axis=1)
+  fit, _, rank, _ = np.linalg.lstsq(effects, table[known])
+  rest, freedom = table[known] - effects @ fit, len(row) - int(rank)
+  return (math.sqrt(rest @ rest / freedom), freedom) if freedom else (None, 0)
 
 
 @functools.cache
@@ -378,16 +396,18 @@ def find_quantile(groups: int, freedom: int) -> float:
 
 
 def compare(best: Mapping, other: Mapping, noise: Noise) -> dict:
-  """What the best gains on another, and whether that is noise (Tukey and Kramer)."""
+  """What the best gains on another, and whether that is noise (Tukey's, of pairs).
+
+  The gain is that of the networks and seeds that both have a value of, so where one of
+  them lost a trial it is not the difference of their means; None: they share none.
+  """
+  over = noise.over or 'samples'
+  ours, theirs = (np.array(row[over], float) for row in (best, other))
+  gains = (ours - theirs)[~np.isnan(ours - theirs)]
+  gain = float(np.mean(gains)) if len(gains) else None
   margin = None
-  if noise.over:
-    counts = [
-      row['n'] if noise.over == 'samples' else sum(map(len, row['repeats']))
-      for row in (best, other)
-    ]
-    error = noise.sd * math.sqrt(sum(1 / count for count in counts) / 2)
-    margin = noise.quantile * error
-  gain = best['mean'] - other['mean']
+  if noise.over and len(gains):
+    margin = noise.quantile * noise.sd / math.sqrt(len(gains))
   undecided = margin is None or abs(gain) <= margin
   return {
     'with': other['name'],
@@ -403,6 +423,12 @@ def measure_agreement(before: Sequence[str], after: Sequence[str]) -> float | No
   places = {name: place for place, name in enumerate(after)}
   kept = sum(places[a] < places[b] for a, b in pairs)
   return 2 * kept / len(pairs) - 1 if pairs else None
+
+
+def _average(values: Iterable[float | None]) -> float | None:
+  """Of those that are known; None of none."""
+  known = [value for value in values if value is not None]
+  return float(np.mean(known)) if known else None
 
 
 def _rank(rows: Sequence[Mapping]) -> list:

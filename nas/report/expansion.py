@@ -33,6 +33,7 @@ from nas.report.html import (
   note,
   table,
   tag,
+  warn,
 )
 from nas.report.labels import Labels
 from nas.report.trials import SweepFindings, title_cost
@@ -56,7 +57,7 @@ def make_expansion(findings: SweepFindings) -> Html:
       tag('h3', 'Steps'),
       _make_steps(findings, steps),
       tag('h3', 'Targets'),
-      _make_targets(findings, targets),
+      _make_targets(targets),
     ]
   )
 
@@ -72,8 +73,9 @@ def _list_rejected(steps) -> list[Mapping]:
 
 
 def _draw_steps(findings: SweepFindings, steps, targets) -> Html:
-  met = [network for network in targets.values() if is_finite(network['value'])]
-  contracted = [network for network in met if network['contracted']]
+  trained = [network for network in targets.values() if is_finite(network['value'])]
+  contracted = [network for network in trained if network['contracted']]
+  met = [network for network in trained if network['met']]
   drawn = [*_list_rejected(steps), *contracted, *steps]  # the last on top
   axes = list(dict.fromkeys(n['axis'] for n in drawn if n['axis']))
   colours = {axis: colour(i) for i, axis in enumerate(axes)} | {'': 'front'}
@@ -180,7 +182,7 @@ def _compare(findings: SweepFindings, step) -> tuple[str, str]:
   return second['axis'], f'{format_change(ahead)}{within}'
 
 
-def _make_targets(findings: SweepFindings, targets: Mapping[str, Mapping]) -> Html:
+def _make_targets(targets: Mapping[str, Mapping]) -> Html:
   if not targets:
     return missing('No target has been reached yet.')
   factors = list(next(iter(targets.values()))['factors'])
@@ -190,7 +192,7 @@ def _make_targets(findings: SweepFindings, targets: Mapping[str, Mapping]) -> Ht
       _say_origin(network),
       format_cost(COST, network['target']),
       format_cost(COST, network['cost']),
-      f'{network["cost"] / network["target"]:.3f}',
+      f'{network["cost"] / network["target"]:.3f}{"" if network["met"] else " (missed)"}',
       format_number(network['value'], 4),
       *_list_factors(factors, network, None),
       ', '.join(map(str, network['trials'])) or 'none done',
@@ -199,7 +201,22 @@ def _make_targets(findings: SweepFindings, targets: Mapping[str, Mapping]) -> Ht
   ]
   costs = 'Aim', 'Cost', 'Cost / aim'
   names = ('Target', 'Network', *costs, 'Value', *factors, 'Trials')
-  return table(names, rows, texts=2)
+  parts = [table(names, rows, texts=2)]
+  if not all(network['met'] for network in targets.values()):
+    parts.insert(0, _say_missed(targets))
+  return join(parts)
+
+
+def _say_missed(targets: Mapping[str, Mapping]) -> Html:
+  """What was wanted and what was got where no network is within the tolerance."""
+  said = [
+    f'{name}: wanted {format_cost(COST, network["target"])}, got '
+    f'{format_cost(COST, network["cost"])}, more than {100 * network["tolerance"]:g} % below it. No '
+    'contraction of the step that passed it comes nearer from below.'
+    for name, network in targets.items()
+    if not network['met']
+  ]
+  return warn('A target was missed' if len(said) == 1 else 'Targets were missed', *said)
 
 
 def _say_origin(network: Mapping) -> str:

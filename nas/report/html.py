@@ -44,6 +44,12 @@ def missing(text: str) -> Html:
   return tag('p', text, class_='missing')
 
 
+def warn(title: str, *said: str) -> Html:
+  """What a reader should not overlook, a paragraph each."""
+  inside = [tag('b', title), *[tag('p', line) for line in said]]
+  return tag('div', *inside, class_='warning', role='note')
+
+
 def fold(title: str, *inside, **attributes) -> Html:
   """What is shown when its title is clicked."""
   return tag('details', tag('summary', title), *inside, **attributes)
@@ -87,7 +93,7 @@ def format_number(value, digits: int = 3) -> str:
 
 def format_change(value) -> str:
   """A difference of accuracies, with its sign."""
-  return f'{value:+.4f}'.replace('-', '−')
+  return f'{value:+.4f}'.replace('-', '−') if is_finite(value) else '–'
 
 
 def cost_units(name: str) -> Units:

@@ -17,8 +17,8 @@ from nas.report.html import (
   Html,
   capitalize,
   figure,
-  format_amount,
   format_change,
+  format_cost,
   format_number,
   join,
   key,
@@ -26,6 +26,7 @@ from nas.report.html import (
   note,
   table,
   tag,
+  warn,
 )
 from nas.report.trials import SweepFindings
 
@@ -75,7 +76,7 @@ def make_verdict(facts: Mapping) -> Html:
   if not comparisons:
     return missing('There is nothing to compare the best candidate with yet.')
   if noise['over'] is None:
-    return _warn(
+    return warn(
       'Undecided',
       'Every candidate has been judged by one training of one network, so noise is not '
       'known and no difference can be told from it.',
@@ -88,10 +89,10 @@ def make_verdict(facts: Mapping) -> Html:
     alike = sum(c['undecided'] for c in rest)
     said.append(f'Of {len(rest)} other candidates {alike} may be as good as {best}.')
   said += [_say_comparison(best, comparison) for comparison in baselines]
-  if any(c['gain'] < 0 and not c['undecided'] for c in baselines):
-    return _warn('A baseline is better than the best candidate', *said)
+  if any(not c['undecided'] and c['gain'] < 0 for c in baselines):
+    return warn('A baseline is better than the best candidate', *said)
   if any(c['undecided'] for c in baselines):
-    return _warn('Undecided between the best candidate and a baseline', *said)
+    return warn('Undecided between the best candidate and a baseline', *said)
   return join([note(line) for line in said])
 
 
@@ -100,19 +101,15 @@ def _find_best(facts: Mapping) -> Mapping:
   return next(row for row in facts['candidates'] if row['name'].startswith(DRAWN))
 
 
-def _warn(title: str, *said: str) -> Html:
-  inside = [tag('b', title), *[tag('p', line) for line in said]]
-  return tag('div', *inside, class_='warning undecided', role='note')
-
-
 def _say_noise(noise: Mapping) -> str:
   over = {
-    'samples': 'among the networks sampled for one candidate',
-    'repeats': 'among trainings of one network, as each candidate has one alone',
+    'samples': 'from one sampled network to the next',
+    'repeats': 'from one seed to the next, as each candidate has one network alone',
   }[noise['over']]
   said = (
-    f'Noise is the spread {over}: a standard deviation of {noise["sd"]:.4f} '
-    f'({noise["freedom"]} degrees of freedom)'
+    'Candidates are compared in pairs, on networks of the same numbers and the same '
+    f'seeds. Noise is how they differ {over}, beside what all have in common: a standard '
+    f'deviation of {noise["sd"]:.4f} ({noise["freedom"]} degrees of freedom)'
   )
   if noise['over'] == 'samples' and noise['repeats_sd'] is not None:
     said += f'; among trainings of one network it is {noise["repeats_sd"]:.4f}'
@@ -121,6 +118,8 @@ def _say_noise(noise: Mapping) -> str:
 
 def _say_comparison(best: str, comparison: Mapping) -> str:
   gain, margin = comparison['gain'], comparison['margin']
+  if margin is None:
+    return f'{comparison["with"]}: undecided, it shares no network with {best}.'
   size = f'by {abs(gain):.4f}, {{}} the margin of noise {margin:.4f}'
   if comparison['undecided']:
     side = 'above' if gain >= 0 else 'below'
@@ -137,9 +136,10 @@ def _list_judged(facts: Mapping) -> list[Mapping]:
 def _draw_candidates(findings: SweepFindings, facts: Mapping, at: str = '') -> Html:
   """A row for each: its samples, their mean, and how far noise may hide the best."""
   rows = _list_judged(facts)
-  ends = {row['name']: row['mean'] + _find_reach(facts, row) for row in rows}
+  reaches = {row['name']: _find_reach(facts, row) for row in rows}
   left = 12 + LETTER_WIDTH * max(len(row['name']) for row in rows)
-  x = make_axis([[*ends.values()], *(row['samples'] for row in rows)], left, 940)
+  sampled = [[v for v in row['samples'] if is_finite(v)] for row in rows]
+  x = make_axis([*reaches.values(), *sampled], left, 940)
   foot = ROW * len(rows) + 6
   parts = [_draw_foot(findings, x, foot)]
   drawn = [row for row in rows if row['name'].startswith(DRAWN)]
@@ -148,7 +148,7 @@ def _draw_candidates(findings: SweepFindings, facts: Mapping, at: str = '') -> H
     parts.append(line(best, 0, best, foot, 'level'))
   for place, row in enumerate(rows):
     middle = ROW * (place + 0.5) + 2
-    parts += _draw_row(x, middle, row, ends[row['name']], _name_kind(facts, row))
+    parts += _draw_row(x, middle, row, reaches[row['name']], _name_kind(facts, row))
   title = f'{capitalize(findings.value_title)} of every candidate{at}'
   kinds = {_name_kind(facts, row) for row in rows}
   return figure(
@@ -156,8 +156,9 @@ def _draw_candidates(findings: SweepFindings, facts: Mapping, at: str = '') -> H
     svg(960, foot + 40, title, *parts, class_='chart wide'),
     *[key(kind, meaning) for kind, meaning in KINDS.items() if kind in kinds],
     below='Dots are the networks sampled for a candidate, the upright bar is their mean. '
-    'The line from there is the margin of noise: where it reaches the dashed line, the '
-    'candidate may be as good as the best drawn one.',
+    'The line is the margin of noise: where it reaches the dashed line, the candidate may '
+    'be as good as the best drawn one. It begins at the mean, or beside it where one of '
+    'the two lacks networks that the other has.',
   )
 
 
@@ -171,12 +172,16 @@ def _draw_foot(findings: SweepFindings, x: Axis, foot: float) -> Html:
   return join([*parts, text(middle, foot + 34, findings.value_title, 'name', 'middle')])
 
 
-def _find_reach(facts: Mapping, row: Mapping) -> float:
-  """The margin of noise of a candidate's mean, toward that of the best drawn one."""
+def _find_reach(facts: Mapping, row: Mapping) -> tuple[float, float]:
+  """The margin of noise, from a candidate's place toward the best drawn one's mean.
+
+  That place is its mean, but for the networks that only one of the two has.
+  """
   for comparison in facts['comparisons']:
     if comparison['with'] == row['name'] and comparison['margin'] is not None:
-      return math.copysign(comparison['margin'], comparison['gain'])
-  return 0.0
+      place = _find_best(facts)['mean'] - comparison['gain']
+      return place, place + math.copysign(comparison['margin'], comparison['gain'])
+  return row['mean'], row['mean']
 
 
 def _name_kind(facts: Mapping, row: Mapping) -> str:
@@ -185,15 +190,16 @@ def _name_kind(facts: Mapping, row: Mapping) -> str:
   return 'c2' if row['name'] in facts['averaged'] else 'c0'
 
 
-def _draw_row(x: Axis, at: float, row: Mapping, end: float, kind: str) -> list[Html]:
+def _draw_row(x: Axis, at: float, row: Mapping, reach, kind: str) -> list[Html]:
   name, mean = row['name'], x(row['mean'])
   said = f'{name}: mean {row["mean"]:.4f} of {row["n"]}'
   parts = [text(x.start - 8, at + 4, name, anchor='end')]
-  parts.append(line(mean, at, x(end), at, f'line thin {kind}'))
+  parts.append(line(x(reach[0]), at, x(reach[1]), at, f'line thin {kind}'))
   parts.append(line(mean, at - 7, mean, at + 7, f'line {kind}'))
   parts += [
     dot(x(value), at, f'dot sample {kind}', 3.5, f'{said}; sample {i}: {value:.4f}')
     for i, value in enumerate(row['samples'])
+    if is_finite(value)
   ]
   return parts
 
@@ -207,7 +213,8 @@ def _make_table(facts: Mapping) -> Html:
       tag('b', row['name']) if row['name'] in facts['averaged'] else row['name'],
       *(format_coefficient(row['coefficients'][name]) for name in coefficients),
       f'{row["ratio"]:.3f}',
-      format_amount(row['macs']),
+      format_cost('macs', row['macs']),
+      format_cost('latency_ns', row['latency_ns']),
       _say_mean(row),
       row['n'],
       *_say_gap(comparisons.get(row['name'])),
@@ -218,6 +225,7 @@ def _make_table(facts: Mapping) -> Html:
   names = (
     'Cost / base',
     'MACs',
+    'Latency',
     'Mean ± sd',
     'Networks',
     'Behind',
@@ -226,7 +234,10 @@ def _make_table(facts: Mapping) -> Html:
     'Trials',
   )
   lost = sum(row['lost'] for row in facts['candidates'])
-  said = 'In bold: those that were averaged. Behind the best drawn one, and the margin.'
+  said = (
+    'In bold: those that were averaged. MACs and latency: the mean of the candidate’s '
+    'networks. Behind the best drawn one, on networks that both have, and the margin.'
+  )
   if lost:
     said += f' Trials that ended without a value: {lost}.'
   return join([table(('Candidate', *coefficients, *names), rows), note(said)])
@@ -263,7 +274,7 @@ def _make_recheck(findings: SweepFindings, facts: Mapping) -> Html:
     [
       note(same + said)
       if again['best_held']
-      else _warn(f'Another one is the best{at}', said),
+      else warn(f'Another one is the best{at}', said),
       make_verdict(again),
       _draw_candidates(findings, again, at),
       _make_table(again),

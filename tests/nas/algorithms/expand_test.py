@@ -112,6 +112,7 @@ def test_the_paper_s_networks_are_found():
   assert targets['s']['factors']['frames'] == 13
   assert targets['s']['factors']['frame_stride'] == 6
   assert found.facts['ended'] == 'all targets are met'
+  assert all(target['met'] for target in targets.values())
   assert found.best == tuple(targets[name]['trials'][0] for name in reversed(TARGETS))
 
 
@@ -266,15 +267,25 @@ def test_a_contraction_keeps_the_duration_and_the_expansion_goes_on_without_it()
     **{'frames': 6, 'frame_stride': 3, 'depth': 1, 'width': 1.0}
   }
   assert (target['cost'], target['contracted']) == (60, True)
+  # 60 is 13 % below 69, and nothing larger is not above: the target is missed.
+  assert [search.conclude(trials).facts['targets'][n]['met'] for n in 'ab'] == [
+    False,
+    True,
+  ]
 
 
-def test_where_nothing_lies_between_two_steps_the_smaller_meets_the_target():
+def test_where_nothing_lies_between_two_steps_the_smaller_stands_for_the_target():
   search = expand_toy({'a': 15, 'b': 20}, tolerance=0.0)
   trials = run(search, follow('depth'))
-  found = search.conclude(trials).facts['targets']
+  facts = search.conclude(trials).facts
+  found = facts['targets']
   assert found['a']['cost'] == 10
   assert not found['a']['contracted']
   assert len(trials) == 4  # the start and one for each axis: width is not near to twice
+  assert [found[name]['met'] for name in 'ab'] == [False, True]
+  assert facts['ended'] == (
+    'all targets are decided, but not all are met within 0 %: a wanted 15 and got 10'
+  )
 
 
 def test_two_targets_that_one_step_passes_are_both_contracted():

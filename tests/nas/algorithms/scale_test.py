@@ -45,14 +45,19 @@ def make_search(samples=3, phis=(1.0, 2.0), baselines=True, **settings):
   return Scale(space, candidates, alone if baselines else {}, **settings)
 
 
-def objective(score, noise=0.0, seed=0):
-  """`score` of depth, width and φ, the same for all networks, and noise around it."""
+def objective(score, noise=0.0, seed=0, luck=0.0):
+  """`score` of depth, width and φ, and noise around it.
+
+  And luck, which all candidates have alike with their network of a number.
+  """
 
   def measure(number, choices):
     depth, width = (GRID[choice] for choice in choices[:2])
     rng = np.random.default_rng((seed, number))
     value = score(depth, width, (1.0, 2.0)[choices[3]]) + noise * rng.normal()
-    return {'state': State.DONE, 'value': value, 'metrics': {'macs': 10 * number}}
+    value += luck * np.random.default_rng((seed, 10**6, choices[2])).normal()
+    metrics = {'macs': 10 * number, 'latency_ns': 1000 + number}
+    return {'state': State.DONE, 'value': value, 'metrics': metrics}
 
   return measure
 
@@ -61,8 +66,8 @@ def balanced(depth, width, phi):
   return 0.5 - (depth - 1.18) ** 2 - (width - 1.27) ** 2
 
 
-def run(search, score=balanced, noise=0.0, seed=0):
-  trials = workers.run(search, objective(score, noise, seed))
+def run(search, score=balanced, noise=0.0, seed=0, luck=0.0):
+  trials = workers.run(search, objective(score, noise, seed, luck))
   return trials, search.conclude(trials)
 
 
@@ -79,6 +84,18 @@ def test_what_is_tried():
     2
   ] * 10
   assert not any(trial.train for trial in run(make_search())[0])
+
+
+def test_all_candidates_are_trained_on_the_same_networks_and_seeds():
+  trials, _ = run(make_search(repeats=2, recheck=3))
+  tried = collections.defaultdict(list)
+  for trial in trials:
+    depth, width, sample, phi = trial.choices
+    assert (sample, trial.train['seed']) == (trial.note['sample'], trial.note['repeat'])
+    tried[phi, depth, width].append((sample, trial.train['seed']))
+  assert collections.Counter(phi for phi, *_ in tried) == {0: 8 + 2, 1: 3 + 2}
+  every = list(itertools.product(range(3), range(2)))
+  assert all(sorted(pairs) == every for pairs in tried.values())
 
 
 def test_what_is_drawn_differs_after_rounding_and_follows_from_the_seed_alone():
@@ -118,6 +135,14 @@ def test_the_best_by_mean_are_averaged(top):
   assert row['n'] == 3
   assert row['alike'] == (2 if best[0][0] > 1.25 else 1)
   assert row['macs'] == np.mean([10 * n for n in row['trials']])
+  assert row['latency_ns'] == np.mean([1000 + n for n in row['trials']])
+
+
+def test_costs_that_were_not_measured_are_not_known():
+  search = make_search()
+  trials = workers.run(search, lambda *_: {'state': State.DONE, 'value': 0.5})
+  for row in search.conclude(trials).facts['candidates']:
+    assert (row['macs'], row['latency_ns']) == (None, None)
 
 
 def test_a_baseline_is_compared_with_and_never_averaged():
@@ -135,14 +160,15 @@ def test_a_baseline_is_compared_with_and_never_averaged():
   assert 'width' not in sure['undecided']['baselines']
 
 
-def test_means_of_equal_candidates_are_hardly_ever_told_apart():
+@pytest.mark.parametrize('luck', [0.0, 0.1])
+def test_means_of_equal_candidates_are_hardly_ever_told_apart(luck):
   """Of 400 studies in which nothing matters, one in twenty sees the best win."""
   search = make_search(draws=12, top=5)
   wrong = 0
   for seed in range(400):
-    found = run(search, lambda *_: 0.5, noise=0.01, seed=seed)[1].facts
+    found = run(search, lambda *_: 0.5, noise=0.01, seed=seed, luck=luck)[1].facts
     assert found['noise']['sd'] == pytest.approx(0.01, rel=0.6)
-    assert found['noise']['freedom'] == 14 * 2
+    assert found['noise']['freedom'] == 13 * 2
     wrong += not all(row['undecided'] for row in found['comparisons'])
   assert wrong <= 400 * 0.05 + 3 * (400 * 0.05 * 0.95) ** 0.5
   assert wrong > 4  # nor is it so wide that nothing ever differs
@@ -166,24 +192,69 @@ def test_quantiles_are_those_of_tables(groups, freedom, quantile):
   assert scale.find_quantile(groups, freedom) == pytest.approx(quantile, rel=0.01)
 
 
-def test_of_two_candidates_the_comparison_is_a_t_test():
+def test_luck_that_all_candidates_share_is_no_noise():
+  found = run(make_search(), noise=0.0005, luck=0.5)[1].facts
+  assert np.std(found['candidates'][0]['samples']) > 0.05
+  assert found['noise']['sd'] == pytest.approx(0.0005, rel=0.5)
+  assert found['undecided'] == {'baselines': [], 'candidates': []}
+
+
+def test_luck_of_a_seed_is_no_noise():
+  search = make_search(samples=1, repeats=3)
+
+  def measure(number, choices):  # all ten candidates once, then with the next seed
+    found = objective(balanced, noise=0.0005)(number, choices)
+    return {**found, 'value': found['value'] + (0.3, 0.0, 0.7)[number // 10]}
+
+  found = search.conclude(workers.run(search, measure)).facts
+  assert found['noise']['over'] == 'repeats'
+  assert found['noise']['sd'] == pytest.approx(0.0005, rel=0.5)
+  assert found['undecided'] == {'baselines': [], 'candidates': []}
+
+
+def make_row(name, *samples):
+  known = [value for value in samples if value is not None]
+  mean = float(np.mean(known))
+  return {
+    'name': name,
+    'mean': mean,
+    'samples': samples,
+    'repeats': [[v] for v in samples],
+  }
+
+
+def test_of_two_candidates_the_comparison_is_a_paired_t_test():
+  rows = [make_row('a', 1.0, 5.0, 3.0), make_row('b', 3.0, 6.0, 6.0)]
+  noise = scale.find_noise(rows)
+  assert (noise.sd, noise.freedom) == (pytest.approx(0.5**0.5), 2)
+  found = scale.compare(rows[1], rows[0], noise)
+  # Differences are 2, 1 and 3; 4.303 is the 97.5 % point of t with two degrees of freedom.
+  assert found['margin'] == pytest.approx(4.303 * (1 / 3) ** 0.5, rel=0.015)
+  assert (found['gain'], found['undecided']) == (2.0, True)
+
+
+def test_a_network_is_never_compared_with_one_of_another_number():
+  """The first of them is easy, and 'b' has lost its own."""
   rows = [
-    {'name': 'a', 'mean': 2.0, 'n': 3, 'samples': [1.0, 2.0, 3.0], 'repeats': []},
-    {'name': 'b', 'mean': 6.0, 'n': 2, 'samples': [5.0, 7.0], 'repeats': []},
+    make_row('a', 9.0, 5.0, 3.0, 4.0),
+    make_row('b', None, 6.1, 4.0, 4.9),
+    make_row('c', 9.5, None, None, None),
   ]
   noise = scale.find_noise(rows)
-  assert (noise.sd, noise.freedom) == (pytest.approx((4 / 3) ** 0.5), 3)
+  # As of the differences 1.1, 1.0 and 0.9: what only one has tells nothing of noise.
+  assert (noise.sd, noise.freedom) == (pytest.approx(0.1 / 2**0.5), 2)
   found = scale.compare(rows[1], rows[0], noise)
-  # 3.182 is the 97.5 % point of t with three degrees of freedom.
-  wanted = 3.182 * (4 / 3 * (1 / 3 + 1 / 2)) ** 0.5
-  assert found['margin'] == pytest.approx(wanted, rel=0.015)
-  assert (found['gain'], found['undecided']) == (4.0, False)
+  assert rows[1]['mean'] < rows[0]['mean']
+  assert (found['gain'], found['undecided']) == (pytest.approx(1.0), False)
+  assert found['margin'] == pytest.approx(noise.quantile * noise.sd / 3**0.5)
+  found = scale.compare(rows[1], rows[2], noise)
+  assert (found['gain'], found['margin'], found['undecided']) == (None, None, True)
 
 
 def test_with_one_network_each_noise_is_that_of_repeats():
   found = run(make_search(samples=1, repeats=3), noise=0.01)[1].facts
   assert found['noise']['over'] == 'repeats'
-  assert found['noise']['freedom'] == 10 * 2
+  assert found['noise']['freedom'] == 9 * 2
   assert found['noise']['sd'] == found['noise']['repeats_sd']
   assert found['comparisons'][0]['margin'] < 0.06
 
@@ -206,7 +277,7 @@ def test_networks_differ_by_more_than_their_repeats():
 
   noise = search.conclude(workers.run(search, measure)).facts['noise']
   assert noise['over'] == 'samples'
-  assert noise['freedom'] == 10 * 2
+  assert noise['freedom'] == 9 * 2
   assert noise['sd'] > 0.05
   assert noise['repeats_sd'] < 0.005
 
