@@ -3,6 +3,7 @@
 0   done
 2   the command, a config or an input is wrong: mend it first
 65  too many videos cannot be decoded
+69  the workers of a search die as they start: mend that, then the same command goes on
 70  the loss is not finite
 74  the disk is full: make room, then the same command goes on
 75  stopped by a signal after saving: the same command goes on (retry it)
@@ -99,10 +100,12 @@ def find_exit_code(error: Exception) -> int | None:
   from movinet_jax.data import DecodeError, SourceError, TooManyFailures
   from movinet_jax.train.loop import NonFiniteLoss, Preempted
   from nas.trials.engine import Stopped
+  from nas.trials.pool import WorkersDied
 
   codes = {
     Preempted: os.EX_TEMPFAIL,
     Stopped: os.EX_TEMPFAIL,
+    WorkersDied: os.EX_UNAVAILABLE,
     NonFiniteLoss: os.EX_SOFTWARE,
     TooManyFailures: os.EX_DATAERR,
   }

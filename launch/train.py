@@ -89,9 +89,7 @@ def train(
     The final TrainState.
   """
   cfg = {**DEFAULTS, **cfg}
-  parts.check_config(cfg, NEEDED, LATE, ('batch_size', 'eval_batch_size'))
-  sources = sources or parts.open_sources(cfg['data'])
-  model, clips, tx, step = make_parts(cfg, sources)
+  model, clips, tx, step, sources = make_parts(cfg, sources)
   source, labels = sources['train'], sources['train'].labels
   checkpoints = Path(folder) / parts.CHECKPOINTS
   resumes = parts.claim(cfg, Path(folder), FREE)
@@ -122,13 +120,17 @@ def train(
       )
 
 
-def make_parts(cfg: Mapping, sources: Mapping[str, data.Source]):
-  """Network, clips, optimizer and step of a config, before anything is read or written.
+def make_parts(cfg: Mapping, sources: Mapping[str, data.Source] | None = None):
+  """Network, clips, optimizer, step and data of a config, before anything is written.
+
+  Args:
+    sources: train and eval, in place of those that the config names.
 
   Raises:
     ValueError: the config does not fit itself or the data.
   """
   parts.check_config(cfg, NEEDED, LATE, ('batch_size', 'eval_batch_size'))
+  sources = sources or parts.open_sources(cfg['data'])
   _check_fit(cfg, sources['train'], sources.get('eval'))
   precise_norm.check(cfg, evaluates='eval' in sources)
   model = parts.make_model(cfg['model'], len(sources['train'].labels))
@@ -144,7 +146,7 @@ def make_parts(cfg: Mapping, sources: Mapping[str, data.Source]):
   step = parts.call(
     steps.make_train_step, cfg['train'], model=model, tx=tx, loss=loss, seed=cfg['seed']
   )
-  return model, clips, tx, step
+  return model, clips, tx, step, sources
 
 
 def _check_fit(cfg, source, evaluated):

@@ -86,7 +86,9 @@ def coordinate(
       to whoever goes on; that does not count as an attempt.
     ValueError: the objective cannot be made, or the algorithm finds nothing to propose.
     OSError: the database was away for too long.
-    RuntimeError: workers die before they are ready, or the algorithm waits for nobody.
+    WorkersDied: again and again, before they were ready. As after Stopped, nothing is
+      lost.
+    RuntimeError: the algorithm waits for nobody.
   """
   if workers < 1 or max_attempts < 1:
     raise ValueError(

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from nas.trials.outcome import make_failure
 
 _STARTS = 5  # that may fail in a row before it is taken for more than bad luck
 _LAST_WORDS_SECS = 1.0  # from the end of a worker's pipe to its own
-_TAIL = 20  # lines of a log that an error shows
+_WORDS = 300  # letters of the last line in a log that an error shows
 
 
 class Progress(NamedTuple):
@@ -39,6 +39,10 @@ class Died(NamedTuple):
 
   number: int
   cause: str
+
+
+class WorkersDied(RuntimeError):
+  """Workers die as they start. Once that is mended, start the search again."""
 
 
 class Pool:
@@ -106,12 +110,15 @@ class Pool:
         worker.kill()
         worker.job = None
 
-  def wait(self, timeout_secs: float) -> list[Progress | Finished | Died]:
+  def wait(self, timeout_secs: float) -> Iterator[Progress | Finished | Died]:
     """What workers say within this time, as soon as one says something.
+
+    Each is heard when its turn comes: what one has said before another makes this raise
+    is not lost.
 
     Raises:
       ValueError: the objective cannot be made.
-      RuntimeError: workers die again and again before they are ready.
+      WorkersDied: again and again, before they were ready.
     """
     with selectors.DefaultSelector() as selector:
       for worker in self._workers:
@@ -121,11 +128,9 @@ class Pool:
         time.sleep(timeout_secs)
       else:
         selector.select(timeout_secs)
-    events = []
     for worker in self._workers:
       if worker.process:
-        events += self._hear(worker)
-    return events
+        yield from self._hear(worker)
 
   def _send(self, worker):
     if worker.process is None:
@@ -178,9 +183,10 @@ class Pool:
     # Whatever it was, the trial that it would have got has no part in it.
     self._failed_starts += 1
     if self._failed_starts == _STARTS:
-      raise RuntimeError(
+      raise WorkersDied(
         f'workers died {_STARTS} times in a row before they were ready, the last by '
-        f'{cause}. The end of {worker.log}:\n{worker.read_log()}'
+        f'{cause}, {worker.quote()} (its log is {worker.log}). Mend that, or give fewer '
+        'workers if memory ran out: the same command goes on, and nothing is lost'
       )
     time.sleep(0.1 * self._failed_starts)
     if worker.job:
@@ -194,11 +200,12 @@ class _Worker:
   def __init__(self, environment, log: Path):
     self.environment, self.log = dict(environment), log
     self.process = self.job = self.deadline = None
-    self.ready, self._partial = False, b''
+    self.ready, self._partial, self._log_start = False, b'', 0
 
   def start(self, objective: str, arguments: str):
     command = [sys.executable, '-m', 'nas.trials.worker', objective, str(os.getpid())]
     with self.log.open('ab') as log:
+      self._log_start = log.tell()
       self.process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -259,6 +266,9 @@ class _Worker:
     )
     return f'signal {-code} ({signal.strsignal(-code)}{hint})'
 
-  def read_log(self) -> str:
-    lines = self.log.read_text(errors='replace').splitlines()
-    return '\n'.join(lines[-_TAIL:])
+  def quote(self) -> str:
+    """The last words of the latest process, for an error."""
+    with self.log.open('rb') as log:
+      log.seek(self._log_start)
+      lines = log.read().decode(errors='replace').strip().splitlines()
+    return f'after the words "{lines[-1][:_WORDS]}"' if lines else 'without a word'

@@ -2,21 +2,19 @@
 
 Every change is one transaction that says what it takes for granted, and changes nothing
 where that is no longer so: a new trial that it is the next, an outcome that its trial is
-still ours, a takeover that the owner has been silent for too long. So nobody holds a lock
-while it thinks, and whoever was stopped in the middle of anything, and wakes up late, finds
-that it has lost.
+still ours, a takeover that the owner is gone, or has been silent for too long. So nobody
+holds a lock while it thinks, and whoever was stopped in the middle of anything, and wakes
+up late, finds that it has lost.
 
 A trial keeps its number whoever trains it, and however often it is begun. (Optuna's own way
 is a new trial for every retry; there a kill between the two loses the trial, and whoever
 counts trials has to count their roots.)
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
-import os
-import secrets
-import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
@@ -28,6 +26,7 @@ from optuna.study import StudyDirection
 from nas.history import Proposal, Trial
 from nas.space import Space
 from nas.trials.database import Database
+from nas.trials.owner import hold_name, is_gone
 from nas.trials.record import Attempt, Format, Record, find_state
 
 VERSION = 1
@@ -57,7 +56,8 @@ def open_study(
       fields, belong to the study. Functions among them do not, and neither does what else
       it is given: what these depend on belongs in `about`.
     seed: of the search.
-    about: JSON of all else that its decisions depend on: recipe, data, limits, …
+    about: JSON of all else that its decisions depend on: recipe, data, limits, what is
+      pruned, what fails, …
     free: keys of what may change when a study goes on, such as 'algorithm.budget'.
     beat_secs: between the signs of life of a coordinator that shares the database.
     silence_secs: without any, until others take over its trials.
@@ -71,15 +71,15 @@ def open_study(
       f'silence_secs ({silence_secs:g}) must be at least twice beat_secs ({beat_secs:g})'
     )
   identity = make_identity(space, algorithm, seed, about or {})
-  database = Database(storage, alone=True)
-  try:
+  with contextlib.ExitStack() as closing:
+    database = Database(storage, alone=True)
+    closing.callback(database.close)
     study_id = _claim(database, name, identity, free)
-    study = Study(database, study_id, name, space, identity)
+    owner = closing.enter_context(hold_name())
+    study = Study(database, study_id, name, space, identity, owner)
     study.beat_secs, study.silence_secs = beat_secs, silence_secs
     study.refresh(whole=True)
-  except BaseException:
-    database.close()
-    raise
+    study.closing = closing.pop_all()
   return study
 
 
@@ -207,16 +207,24 @@ class Study:
 
   Attributes:
     identity: see make_identity.
-    owner: this coordinator, of all that there are.
+    owner: this coordinator, of all that there are: see nas.trials.owner.
     history: what algorithms see.
     records: the same with all that is known besides.
     running: records of trials that are not over, by number.
     copied: key -> number of the first trial that has it.
   """
 
-  def __init__(self, database, study_id: int, name: str, space: Space, identity: dict):
+  def __init__(
+    self,
+    database: Database,
+    study_id: int,
+    name: str,
+    space: Space,
+    identity: dict,
+    owner: str,
+  ):
     self.database, self.space, self.identity = database, space, identity
-    self.owner = f'{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}'
+    self.owner, self.closing = owner, contextlib.ExitStack()
     self.history: list[Trial] = []
     self.records: list[Record] = []
     self.running: dict[int, Record] = {}
@@ -231,7 +239,7 @@ class Study:
     return self
 
   def __exit__(self, *error):
-    self.database.close()
+    self.closing.close()
 
   @property
   def seed(self) -> int:
@@ -403,8 +411,9 @@ class Study:
     return {i for i, secs in rows if secs is not None and secs > self.silence_secs}
 
   def _is_left(self, record) -> bool:
-    """Whether nobody else owns a trial."""
-    return record.attempt.owner in ('', self.owner)
+    """Whether nobody else owns a trial, or nobody who is still there."""
+    owner = record.attempt.owner
+    return owner in ('', self.owner) or is_gone(owner)
 
   def _keep(self, record: Record) -> Record:
     number = record.number

@@ -17,6 +17,7 @@ from nas import spaces
 from nas.trials.database import parse_address, show_address
 from nas.trials.study import read_study
 
+NAME = 'quickstart-expand'  # of the study
 SHIPPED = (
   *(f'configs/sweep/quickstart.py:{name}' for name in ('scale', 'expand', 'evolve')),
   *('configs/sweep/movinet.py', 'configs/sweep/x3d.py', 'configs/sweep/x3d.py:xxl'),
@@ -89,7 +90,7 @@ def test_a_sweep_survives_the_death_of_everybody(make_command, tmp_path, start_m
   process = start_movinet(command)
   output, _ = process.communicate(timeout=400)
   assert process.returncode == 0, output
-  trials = read_study(storage, 'quickstart-expand').trials
+  trials = read_study(storage, NAME).trials
   assert [one.number for one in trials] == list(range(len(trials)))
   assert {one.state.value for one in trials} == {'done'}
   for one in before:  # what was finished stayed as it was
@@ -119,11 +120,38 @@ def test_machines_join_one_study(make_command, tmp_path, start_movinet):
     for process in processes:
       output, _ = process.communicate(timeout=500)
       assert process.returncode == 0, output
-    trials = read_study(storage, 'quickstart-expand').trials
+    trials = read_study(storage, NAME).trials
   assert [one.number for one in trials] == list(range(len(trials)))
   assert {one.state.value for one in trials} == {'done'}
   assert len(list(tmp_path.glob('trials/*/trial.json'))) == len(trials)
   assert json.loads((tmp_path / 'found.json').read_text())['facts']['targets']
+
+
+def test_workers_that_cannot_start_and_a_machine_with_other_rules(
+  make_command, tmp_path, capsys, monkeypatch
+):
+  """A line and a code; then one that would call other trials failed may not join."""
+  (tmp_path / 'numpy.py').write_text('raise ImportError("libcudart.so: no such file")')
+  monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+  with run_server() as storage:
+
+    def run(folder, **changed) -> tuple[int, str]:
+      command = make_command(tmp_path / folder, **changed)
+      code = main.main([*command, f'--storage={storage}'])
+      return code, capsys.readouterr().err.strip()
+
+    code, error = run('one')
+    assert code == os.EX_UNAVAILABLE
+    line = error.splitlines()[-1]
+    assert line.startswith('movinet sweep: workers died 5 times in a row')
+    assert '"ImportError: libcudart.so: no such file"' in line
+    assert 'the same command goes on' in line
+    assert {t.state.value for t in read_study(storage, NAME).trials} == {'running'}
+    code, error = run('two', trial_secs=60)
+    assert code == 2
+    assert 'about.trial_secs: was 0, now 60' in error
+    assert not list((tmp_path / 'two').iterdir())  # nothing was changed
+    assert run('one')[0] == os.EX_UNAVAILABLE  # It goes on, as far as it can.
 
 
 def check_that_another_study_is_refused(make_command, folder, start_movinet):
@@ -149,7 +177,7 @@ def check_that_the_found_network_trains(found, folder, start_movinet):
 
 def finished(storage):
   try:
-    trials = read_study(storage, 'quickstart-expand').trials
+    trials = read_study(storage, NAME).trials
   except (OSError, ValueError):
     return []
   return [one for one in trials if one.finished]
@@ -253,6 +281,9 @@ def test_scaled_spaces_are_printed(tmp_path, capsys):
     ({'recipe.clip.train.flip': True}, 'training.clip.train.flip'),
     ({'recipe.optimizer.learning_rate': 1.0}, 'training.optimizer.learning_rate'),
     ({'held_out': 0.5}, 'held_out'),
+    ({'trial_secs': 60}, 'trial_secs'),
+    ({'max_attempts': 1}, 'max_attempts'),
+    ({'workers': 7}, None),
     ({'recipe.loop.log_every': 1}, None),
     ({'recipe.eval_batch_size': 3}, None),
     ({'data.train.root': 'elsewhere'}, None),
@@ -263,9 +294,10 @@ def test_a_study_is_its_recipe_and_not_how_it_runs(changed, key, motion_videos):
   source = data.open_source('folder', root=motion_videos, split='train')
 
   def describe(changes):
-    words = [f'--config.{key}={value}' for key, value in changes.items()]
+    own = {k: v for k, v in changes.items() if k in sweep.DEFAULTS}
+    words = [f'--config.{k}={v}' for k, v in changes.items() if k not in own]
     cfg = config.load(file, words).to_dict()
-    return sweep.make_about({**sweep.DEFAULTS, **cfg}, source)
+    return sweep.make_about({**sweep.DEFAULTS, **cfg, **own}, source)
 
   lines = workdir.find_differences(describe({}), describe(changed))
   assert [line.partition(':')[0].replace("'", '') for line in lines] == [key] * bool(

@@ -16,7 +16,7 @@ import pytest
 from nas.history import Proposal, Signal, State
 from nas.trials import pool
 from nas.trials.engine import coordinate
-from nas.trials.study import open_study, read_study
+from nas.trials.study import SILENCE_SECS, open_study, read_study
 from tests.nas.trials import toy
 
 
@@ -203,8 +203,9 @@ def test_each_worker_has_its_environment(tmp_path):
 def make_broken(kind: str):
   if kind == 'value':
     raise ValueError('no such dataset')
-  print('the last words')
-  sys.stdout.flush()
+  if kind == 'killed':
+    os.kill(os.getpid(), signal.SIGKILL)
+  print('the first words\nthe last words', flush=True)
   os.kill(os.getpid(), signal.SIGSEGV)
 
 
@@ -226,12 +227,73 @@ def test_an_objective_that_cannot_be_made_ends_it_at_once(
   assert [t.value for t in trials] == [1, 1, 1]
 
 
-def test_workers_that_die_at_their_start_end_it_soon(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+  ('kind', 'end'),
+  [
+    ('segfault', r'by signal 11 \(.*\), after the words "the last words" \('),
+    ('killed', r'by signal 9 \(Killed, .* memory runs out\), without a word \('),
+  ],
+)
+def test_workers_that_die_at_their_start_end_it_soon(kind, end, tmp_path, monkeypatch):
   monkeypatch.setattr(pool, '_STARTS', 2)
-  with pytest.raises(
-    RuntimeError, match=r'2 times in a row.*signal 11(.|\n)*last words'
-  ):
-    run_listed(tmp_path, 'make_broken', arguments={'kind': 'segfault'})
+  log = tmp_path / 'logs/worker-0.log'
+  log.parent.mkdir()
+  log.write_text('the words of an earlier run\n')
+  with pytest.raises(pool.WorkersDied, match=f'2 times in a row .*{end}') as error:
+    run_listed(tmp_path, 'make_broken', arguments={'kind': kind})
+  assert f'its log is {log}' in str(error.value)
+  assert str(error.value).count('\n') == 0
+
+
+def make_unlucky(folder):
+  """The environment of workers that cannot be started, as by a broken install."""
+  folder.mkdir()
+  (folder / 'numpy.py').write_text('raise ImportError("libcudart.so: no such file")\n')
+  return {'PYTHONPATH': str(folder)}
+
+
+def test_a_worker_that_cannot_start_costs_the_trials_of_others_nothing(
+  address, tmp_path, monkeypatch
+):
+  """Both trials are free at once, and neither has lost an attempt."""
+  monkeypatch.setattr(pool, '_STARTS', 3)
+  options = {'budget': 5, 'max_attempts': 1, 'workers': 2}
+  with pytest.raises(pool.WorkersDied, match='"ImportError: libcudart'):
+    toy.run(
+      address,
+      tmp_path,
+      environments=[{}, make_unlucky(tmp_path / 'unlucky')],
+      arguments={'secs': 1000},
+      **options,
+    )
+  _, trials = read_study(address, 'toy')
+  assert [t.state for t in trials] == [State.RUNNING] * 2
+  began = time.monotonic()
+  again = toy.run(address, tmp_path, **options)
+  assert time.monotonic() - began < 60  # None was waited for.
+  whole = toy.run(f'{tmp_path}/b.db', tmp_path, **{**options, 'workers': 1})
+  assert toy.make_digest(again) == toy.make_digest(whole)
+
+
+def test_what_a_worker_said_before_another_could_not_start_is_heard(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(pool, '_STARTS', 1)
+  environments = [{}, make_unlucky(tmp_path / 'unlucky')]
+  name = 'tests.nas.trials.engine_test:make_killed'
+  with pool.Pool(
+    name, {'times': 0}, environments=environments, folder=tmp_path
+  ) as workers:
+    for number in range(2):
+      workers.give({'number': number, 'attempt': 1})
+      await_line(tmp_path / f'worker-{number}.log', 1)
+    time.sleep(1)  # Both have begun to say what they will.
+    events = workers.wait(0)
+    event = next(events)
+    assert (event.number, event.outcome['state']) == (0, 'done')
+    with pytest.raises(pool.WorkersDied):
+      next(events)
+    assert workers.numbers == {1}
 
 
 def test_waiting_for_nobody_is_a_fault_and_no_endless_loop(tmp_path):
@@ -307,6 +369,24 @@ def test_no_worker_outlives_its_coordinator(tmp_path):
   while find_processes(f'toy:make_objective\x00{process.pid}'):
     assert time.monotonic() < until
     time.sleep(0.05)
+
+
+def test_a_coordinator_that_was_killed_is_not_waited_for_on_its_machine(
+  postgres, tmp_path
+):
+  log = tmp_path / 'log'
+  options = {'storage': postgres, 'budget': 5, 'workers': 2}
+  process = start(tmp_path, arguments={'secs': 1000, 'log': str(log)}, **options)
+  await_line(log, 2)
+  process.kill()
+  process.communicate()
+  began = time.monotonic()
+  trials = toy.run(folder=tmp_path, arguments={'log': str(log)}, **options)
+  assert time.monotonic() - began < SILENCE_SECS / 2
+  whole = toy.run(f'{tmp_path}/b.db', tmp_path, budget=5, workers=1)
+  assert toy.make_digest(trials) == toy.make_digest(whole)
+  again = [line[1] for line in read_log(log) if line[:1] + line[2:3] == ['begin', '2']]
+  assert sorted(again) == ['0', '1']
 
 
 def test_work_that_others_have_taken_over_is_given_up(postgres, tmp_path, monkeypatch):

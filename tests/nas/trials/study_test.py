@@ -1,6 +1,8 @@
 """What coordinators may do to a study, and what happens where two do it at once."""
 
 import dataclasses
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -11,7 +13,7 @@ from optuna.exceptions import StorageInternalError
 
 from nas.history import Proposal, State
 from nas.space import OneOf, Space
-from nas.trials import database
+from nas.trials import database, owner
 from nas.trials.outcome import make_failure, make_outcome
 from nas.trials.study import open_study, read_study
 from tests.nas.trials import toy
@@ -31,6 +33,19 @@ def add(study, number: int = 0, **changes):
   proposal = Proposal(choices, {'parent': None, 'pair': (1, 2)}, {'lr': 0.5})
   options = {'key': f'key {number}', 'thresholds': {1: 0.25}, 'same_as': None}
   return study.add(proposal, **{**options, **changes})
+
+
+def start_owner(address) -> subprocess.Popen:
+  """A process that has begun a trial."""
+  code = (
+    'import time; from tests.nas.trials.study_test import add, open_toy; '
+    f'study = open_toy({address!r}); add(study); print(flush=True); time.sleep(1000)'
+  )
+  process = subprocess.Popen(
+    [sys.executable, '-c', code], cwd=toy.ROOT, stdout=subprocess.PIPE
+  )
+  assert process.stdout.readline() == b'\n'
+  return process
 
 
 def is_same(trials, others) -> bool:
@@ -261,6 +276,24 @@ def test_the_trial_of_a_silent_owner_is_taken_and_its_late_word_dropped(postgres
     one.refresh()
     assert is_same(one.history, two.history)
     assert one.history[0].value == 0.1 + 0.2
+
+
+@pytest.mark.parametrize('here', [True, False])
+def test_the_trial_of_an_owner_that_was_killed(here, postgres, tmp_path, monkeypatch):
+  """Others on its machine see that it is gone; to those elsewhere it is silent."""
+  opening = {'beat_secs': 20, 'silence_secs': 120}
+  with open_toy(postgres, **opening) as two:
+    one = start_owner(postgres)
+    two.refresh()
+    assert not two.may_take(two.running[0])
+    assert two.take(two.running[0], 'impatience') is None
+    one.kill()
+    one.communicate()
+    if not here:
+      monkeypatch.setattr(owner, '_MEMORY', tmp_path)
+    two.refresh()
+    assert two.may_take(two.running[0]) is here
+    assert (two.take(two.running[0], 'its end') is not None) is here
 
 
 def test_an_owner_that_was_silent_and_speaks_again_keeps_its_trial(postgres):
