@@ -1,4 +1,4 @@
-"""Where training data recomputes a network's batch statistics: train and evaluate."""
+"""Where training data recomputes a network's batch statistics: train, evaluate, stream."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -94,10 +94,20 @@ def complete(trained: parts.Trained, workdir: str) -> Mapping:
   """Variables of a run with the statistics that its config wants, recomputed if need be.
 
   Checkpoints that training evaluated hold them already.
+
+  Raises:
+    SourceError: they have to be recomputed, and the training data is not to be had.
   """
   config, folder = trained.config, Path(workdir) / parts.CHECKPOINTS
   if not config.get('precise_norm') or checkpoint.has_statistics(folder, trained.step):
     return trained.variables
   section = {'train': config['data']['train']}
-  source = parts.open_sources(section, trained.labels)['train']
+  try:
+    source = parts.open_sources(section, trained.labels)['train']
+  except (data.SourceError, FileNotFoundError) as error:
+    raise data.SourceError(
+      f'step {trained.step} of {workdir} was never evaluated, so its batch statistics '
+      f'have to be recomputed from training data, which is not here ({error}): bring '
+      'the data, or take with --which a step that was evaluated'
+    ) from error
   return make_recompute(config, trained.model, source)(trained.variables)

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from launch import parts
+from launch import parts, precise_norm
 from launch.arguments import at_least_1, make_parser, positive
 from movinet_jax import data, serve
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     fps = arguments.fps or find_fps(trained.clip, source)
     live = serve.Live(
       trained.model,
-      trained.variables,
+      precise_norm.complete(trained, arguments.checkpoint),
       (trained.clip.size, trained.clip.size),
       chunk,
       multi_label=trained.config['loss']['name'] == 'sigmoid',

@@ -73,19 +73,19 @@ def _scale(cfg):
 
 
 def _expand(cfg):
-  cfg.algorithm = {'name': 'expand', 'targets': {'tiny': 8e6}}
+  cfg.algorithm = {'name': 'expand', 'targets': {'tiny': 2e6}}
   cfg.space = {
     'name': 'x3d',
     'frames': (1, 2, 4, 8),
     'frame_stride': (1, 2, 4),
     'resolution': (16, 20, 24, 28, 32, 40, 48),
-    'depth': (1.0, 2.0, 3.0),
+    'depth': (0.4, 1.0, 2.0),  # 6, 11 and 22 layers: most of the time is compilation
     'width': (0.7, 1.0, 1.4, 2.0, 2.8),
     'bottleneck': (1.0, 1.5, 2.25, 3.0, 4.0),
     'num_classes': 4,
     'hidden': 128,
   }
-  cfg.recipe.loop.total_steps = 40
+  cfg.recipe.loop.total_steps = 60
 
 
 def _evolve(cfg):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from launch import config, evaluate, parts, precise_norm, train
+from movinet_jax import data
 from movinet_jax.train import checkpoint
 
 SIZES = {'batches': 2, 'batch_size': 8}
@@ -84,6 +85,16 @@ def test_a_checkpoint_without_them_gets_the_same(recomputed, tmp_path):
   again = precise_norm.complete(parts.load_trained(str(folder)), str(folder))
   assert_same_bits(again['batch_stats'], read(recomputed)[0]['batch_stats'])
   assert not path.exists()  # To evaluate is to read.
+
+
+def test_without_them_and_without_data_nothing_else_is_taken(recomputed, tmp_path):
+  folder = tmp_path / 'run'
+  shutil.copytree(recomputed, folder)
+  (folder / parts.CHECKPOINTS / '6' / 'statistics.npz').unlink()
+  loaded = parts.load_trained(str(folder))
+  loaded.config['data']['train']['root'] = str(tmp_path / 'nowhere')
+  with pytest.raises(data.SourceError, match=r'step 6 .* never evaluated.*nowhere'):
+    precise_norm.complete(loaded, str(folder))
 
 
 @pytest.mark.parametrize(
