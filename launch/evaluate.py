@@ -64,6 +64,8 @@ def main(argv: Sequence[str]) -> int:
 def _choose_views(clip, arguments):
   """The clip of training's evaluation, with as many views as the mode wants."""
   if arguments.mode != 'multiclip':
+    if arguments.crops > 1:
+      raise ValueError(f'--crops={arguments.crops} is for --mode=multiclip')
     return dataclasses.replace(clip, clips=1, crops=1)
   # Three squares cover the longer side only if each takes the whole of the shorter one.
   size = clip.short_side if arguments.crops > 1 else clip.size

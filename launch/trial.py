@@ -223,6 +223,7 @@ def check_smallest(config: Mapping, space, sources: Mapping, home: Path | None =
   for name in config['limits'] if hasattr(space, 'smallest') else ():
     if name == 'latency_ns' and home is None:
       continue
+    # Hardly any network is faster than the one with the fewest multiply-adds.
     cost = 'params' if name == 'params' else 'macs'
     spec = space.decode(space.smallest(cost, model.num_classes))
     smallest = parts.make_model(

@@ -15,6 +15,7 @@ of Table 9).
 
 import dataclasses
 import math
+import numbers
 
 import numpy as np
 
@@ -155,6 +156,11 @@ class EvalClip:
     _check_timing(self)
     if self.short_side is None:
       object.__setattr__(self, 'short_side', self.size)
+    if not isinstance(self.short_side, numbers.Real):
+      raise ValueError(
+        f'short_side is {self.short_side!r}, wanted one size: views of an evaluation are '
+        'fixed, a range is for training'
+      )
     if self.short_side < self.size:
       raise ValueError(
         f'a crop of size={self.size} does not fit in short_side={self.short_side}; '
@@ -162,10 +168,10 @@ class EvalClip:
       )
     if self.clips < 1:
       raise ValueError(f'clips must be 1 or more, got {self.clips}')
-    if self.crops not in _PLACES:
+    if type(self.crops) is not int or self.crops not in _PLACES:
       raise ValueError(
         'crops must be 1 (central) or 3 (left, centre and right, or top, centre and '
-        f'bottom), got {self.crops}'
+        f'bottom), got {self.crops!r}'
       )
 
   @property

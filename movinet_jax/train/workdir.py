@@ -79,7 +79,10 @@ def read_config(workdir) -> dict:
 
 
 def find_differences(was: Mapping, now: Mapping) -> list[str]:
-  """One line per key that differs, 'train.lr: was 1.8, now 0.9'."""
+  """One line per key that differs, 'train.lr: was 1.8, now 0.9'.
+
+  A key that is absent is as one that is null: settings that came later begin as null.
+  """
   # Empty nodes stay in, as {}: a section that came or went is a difference as well.
   was, now = (
     {k: json.dumps(_plain(v)) for k, v in _flat(config).items()}
@@ -88,7 +91,7 @@ def find_differences(was: Mapping, now: Mapping) -> list[str]:
   return [
     f'{key}: was {was.get(key, "absent")}, now {now.get(key, "absent")}'
     for key in sorted(was.keys() | now.keys())
-    if was.get(key) != now.get(key) and not _is_told(key, was, now)
+    if was.get(key, 'null') != now.get(key, 'null') and not _is_told(key, was, now)
   ]
 
 

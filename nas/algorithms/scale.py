@@ -401,9 +401,12 @@ def compare(best: Mapping, other: Mapping, noise: Noise) -> dict:
   The gain is that of the networks and seeds that both have a value of, so where one of
   them lost a trial it is not the difference of their means; None: they share none.
   """
-  over = noise.over or 'samples'
-  ours, theirs = (np.array(row[over], float) for row in (best, other))
-  gains = (ours - theirs)[~np.isnan(ours - theirs)]
+  ours, theirs = (np.array(row['repeats'], float) for row in (best, other))
+  known = [seeds[~np.isnan(seeds)] for seeds in np.atleast_2d(ours - theirs)]
+  if noise.over == 'repeats':
+    gains = np.concatenate(known)
+  else:
+    gains = [np.mean(seeds) for seeds in known if len(seeds)]
   gain = float(np.mean(gains)) if len(gains) else None
   margin = None
   if noise.over and len(gains):

@@ -108,7 +108,8 @@ class TvnSpace:
         values['frames'], values['inverted'], *self._list_smallest_ops()
       )
     ]
-    return self.encode(
+    # As it is: without its idle operation it may lie outside the space.
+    return self._encode(
       min(specs, key=lambda spec: count_costs(spec, num_classes)[cost])
     )
 
@@ -168,7 +169,10 @@ class TvnSpace:
     Raises:
       ValueError: the network does not lie in the space; says where not.
     """
-    finder, spec = _Finder(), drop_idle(spec)
+    return self._encode(drop_idle(spec))
+
+  def _encode(self, spec):
+    finder = _Finder()
     finder.choose('resolution', spec.resolution, self.values['resolution'])
     clip = finder.choose('clip', spec.frames, self.values['frames'], 'frames')
     if clip is not None:

@@ -26,6 +26,12 @@ def test_another_config_is_refused_with_the_difference(tmp_path):
   assert (tmp_path / 'config.json').read_text() == before
 
 
+def test_a_setting_that_came_later_begins_as_null(tmp_path):
+  claim_workdir(tmp_path, CONFIG)
+  more = {**CONFIG['train'], 'ema': None}
+  assert claim_workdir(tmp_path, {**CONFIG, 'train': more}) is True
+
+
 def test_a_config_cannot_be_anything_but_json(tmp_path):
   with pytest.raises(ValueError, match='JSON'):
     claim_workdir(tmp_path, {'fn': object()})

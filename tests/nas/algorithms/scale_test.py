@@ -251,6 +251,15 @@ def test_a_network_is_never_compared_with_one_of_another_number():
   assert (found['gain'], found['margin'], found['undecided']) == (None, None, True)
 
 
+def test_a_seed_is_never_compared_with_another():
+  """The first is lucky, and 'b' has lost that of its second network."""
+  rows = [make_row('a', 6.0, 7.0), make_row('b', 6.5, 6.5)]
+  rows[0]['repeats'] = [[4.0, 8.0], [6.0, 8.0]]
+  rows[1]['repeats'] = [[5.0, 8.0], [None, 8.0]]
+  found = scale.compare(rows[1], rows[0], scale.find_noise(rows))
+  assert found['gain'] == pytest.approx((0.5 + 0.0) / 2)
+
+
 def test_with_one_network_each_noise_is_that_of_repeats():
   found = run(make_search(samples=1, repeats=3), noise=0.01)[1].facts
   assert found['noise']['over'] == 'repeats'

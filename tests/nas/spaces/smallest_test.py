@@ -26,6 +26,8 @@ SMALL = {
     # What is inside out has fewer channels at its end.
     {**_FEW, 'expand': (8,), 'inverted': (False, True)},
     {**_FEW, 'frames': (2,), 'spatial': ('conv', 'depthwise')},
+    # Of one frame an operation on time is idle, and yet there is no other choice.
+    {**_FEW, 'frames': (1, 2), 'temporal': ('conv', 'max')},
     {**_FEW, 'spatial': (None, 'max'), 'temporal': (None,), 'most_blocks': 2},
   ],
   'x3d': [
