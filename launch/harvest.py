@@ -107,8 +107,15 @@ def find_seed_noise(trials: Sequence[Trial]) -> float | None:
 
 
 def make_command(cfg: Mapping, family: str, spec, path: Path, workdir: Path) -> str:
-  """What trains a network of an architecture file by the whole recipe, at its own clip."""
-  recipe, words = trial.load_recipe({**cfg, 'recipe': {}}), []
+  """What trains a network of an architecture file by the whole recipe, at its own clip.
+
+  Trials change the recipe to be short. But an optimizer of another kind was chosen for the
+  networks: it comes along, with its rate, which would mean nothing to the recipe's own.
+  """
+  recipe, tried = (trial.load_recipe({**cfg, **own}) for own in ({'recipe': {}}, {}))
+  words = []
+  if tried['optimizer'].get('name') != recipe['optimizer'].get('name'):
+    words += [f'--config.optimizer.{k}={v}' for k, v in tried['optimizer'].items()]
   for name, section in recipe['clip'].items():
     fitted = trial.fit_clip(section, family, spec)
     words += [

@@ -2,15 +2,17 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.postgres import run_server
-from launch import config, main, parts, sweep, trial
+from launch import config, harvest, main, parts, sweep, trial
 from movinet_jax import data, models
 from movinet_jax.train import workdir
 from nas import spaces
@@ -73,6 +75,18 @@ def test_every_shipped_sweep_fits_its_space_and_its_recipe(file):
   assert data.EvalClip(**recipe['clip']['eval']).frames == spec.frames
   classes = recipe['model'].get('num_classes', 4)
   assert parts.make_model(recipe['model'], classes).spec == spec
+  check_command(cfg, space.family, spec, recipe)
+
+
+def check_command(cfg, family, spec, recipe):
+  """What is printed for a network trains it whole, as trials did."""
+  command = harvest.make_command(cfg, family, spec, Path('a.json'), Path('runs/a'))
+  words = shlex.split(command)
+  flags = [word for word in words if word.startswith('--config.')]
+  whole = config.load(cfg['train_with'], flags).to_dict()
+  assert whole['clip']['train']['frames'] == spec.frames
+  kinds = [one['optimizer'].get('name', 'rmsprop') for one in (whole, recipe)]
+  assert kinds[0] == kinds[1]
 
 
 @pytest.mark.slow
