@@ -30,7 +30,10 @@ from movinet_jax.train import evaluation
 
 
 def main(argv: Sequence[str]) -> int:
-  arguments = _make_parser().parse_args(argv)
+  parser = _make_parser()
+  arguments = parser.parse_args(argv)
+  if arguments.crops > 1 and arguments.mode != 'multiclip':
+    parser.error(f'--crops={arguments.crops} is for --mode=multiclip')
   trained = parts.load_trained(arguments.checkpoint, arguments.which)
   clip = _choose_views(trained.clip, arguments)
   if arguments.frames:
@@ -64,8 +67,6 @@ def main(argv: Sequence[str]) -> int:
 def _choose_views(clip, arguments):
   """The clip of training's evaluation, with as many views as the mode wants."""
   if arguments.mode != 'multiclip':
-    if arguments.crops > 1:
-      raise ValueError(f'--crops={arguments.crops} is for --mode=multiclip')
     return dataclasses.replace(clip, clips=1, crops=1)
   # Three squares cover the longer side only if each takes the whole of the shorter one.
   size = clip.short_side if arguments.crops > 1 else clip.size

@@ -68,6 +68,13 @@ def test_a_mode_chooses_its_own_views(watched, trained, tmp_path, options, seen)
   assert summary['views'] == 8 * seen[0] * seen[1]
 
 
+def test_crops_of_a_mode_without_views_are_refused_before_anything_is_read(capsys):
+  with pytest.raises(SystemExit) as stopped:
+    evaluate.main(['--checkpoint=nowhere', '--crops=3'])
+  assert stopped.value.code == 2
+  assert '--crops=3 is for --mode=multiclip' in capsys.readouterr().err
+
+
 def test_a_stream_equals_its_clip(summaries):
   clip, stream = summaries['clip'][0], summaries['stream'][0]
   assert clip['top1'] == stream['top1']
