@@ -22,9 +22,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
-from launch import parts, precise_norm
+from launch import cluster, parts, precise_norm
 from launch.arguments import at_least_1, make_parser, pair
 from movinet_jax.train import evaluation
 
@@ -34,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
   arguments = parser.parse_args(argv)
   if arguments.crops > 1 and arguments.mode != 'multiclip':
     parser.error(f'--crops={arguments.crops} is for --mode=multiclip')
+  cluster.connect()
   trained = parts.load_trained(arguments.checkpoint, arguments.which)
   clip = _choose_views(trained.clip, arguments)
   if arguments.frames:
@@ -60,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
     chunk_frames=arguments.chunk,
   )
   result, failures = run(precise_norm.complete(trained, arguments.checkpoint))
-  report(result, failures, trained.labels, subject, out)
+  if not jax.process_index():
+    report(result, failures, trained.labels, subject, out)
   return 0
 
 

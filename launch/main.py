@@ -6,7 +6,8 @@
 69  the workers of a search die as they start: mend that, then the same command goes on
 70  the loss is not finite
 74  the disk is full: make room, then the same command goes on
-75  stopped by a signal after saving: the same command goes on (retry it)
+75  stopped by a signal after saving, or another process of the run was lost: the same
+    command goes on (retry it)
 130 interrupted before there was anything to save
 141 whoever read the output has gone
 """
@@ -17,13 +18,15 @@ import importlib.metadata
 import os
 import pkgutil
 import sys
+import traceback
 from collections.abc import Sequence
 
 import launch
+from launch import cluster
 
 _NOT_VERBS = {
   *('main', 'arguments', 'config', 'parts', 'plan', 'outcome'),
-  *('devices', 'trial', 'harvest', 'precise_norm'),
+  *('cluster', 'devices', 'trial', 'harvest', 'precise_norm'),
 }
 
 
@@ -62,12 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 141
   except KeyboardInterrupt:
     print(f'movinet {verb}: interrupted', file=sys.stderr)
+    cluster.abandon(130)
     return 130
   except Exception as error:
     code = find_exit_code(error)
     if code is None:
-      raise
-    print(f'movinet {verb}: {error}', file=sys.stderr)
+      if not cluster.is_joined():
+        raise
+      traceback.print_exc()
+      cluster.abandon(1)
+    print(f'movinet {verb}: {explain(error)}', file=sys.stderr)
+    if not was_asked(error):
+      cluster.abandon(code)
     return code
 
 
@@ -97,6 +106,8 @@ def _set_environment():
 def find_exit_code(error: Exception) -> int | None:
   """The code for an error that a person can act on; None for a fault of ours."""
   # Imported late: a verb that fails on its arguments need not have loaded them.
+  from jax.errors import JaxRuntimeError
+
   from movinet_jax.data import DecodeError, SourceError, TooManyFailures
   from movinet_jax.train.loop import NonFiniteLoss, Preempted
   from nas.trials.engine import Stopped
@@ -105,6 +116,7 @@ def find_exit_code(error: Exception) -> int | None:
   codes = {
     Preempted: os.EX_TEMPFAIL,
     Stopped: os.EX_TEMPFAIL,
+    cluster.NotJoined: os.EX_TEMPFAIL,
     WorkersDied: os.EX_UNAVAILABLE,
     NonFiniteLoss: os.EX_SOFTWARE,
     TooManyFailures: os.EX_DATAERR,
@@ -112,10 +124,38 @@ def find_exit_code(error: Exception) -> int | None:
   for kind, code in codes.items():
     if isinstance(error, kind):
       return code
+  if isinstance(error, JaxRuntimeError):
+    # A collective whose other end is gone fails with one of many messages; memory that
+    # is short has one, and is as short the next time.
+    if 'RESOURCE_EXHAUSTED' in str(error):
+      return 2
+    return os.EX_TEMPFAIL if cluster.is_joined() else None
   if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
     return os.EX_IOERR
   known = (ValueError, OSError, SourceError, DecodeError)
   return 2 if isinstance(error, known) else None
+
+
+def explain(error: Exception) -> str:
+  """What an error says to a person."""
+  from jax.errors import JaxRuntimeError
+
+  if not isinstance(error, JaxRuntimeError):
+    return str(error)
+  said = str(error).strip().splitlines()[0]
+  if 'RESOURCE_EXHAUSTED' in said:
+    return (
+      f'the device has too little memory ({said}): take a smaller batch_size, more '
+      'train.accumulate, or model.remat=True; `movinet preflight` finds what fits'
+    )
+  return f'another process of this run was lost ({said}); the same command goes on'
+
+
+def was_asked(error: Exception) -> bool:
+  """Whether all processes of a run end together, because they were asked to."""
+  from movinet_jax.train.loop import Preempted
+
+  return isinstance(error, Preempted)
 
 
 def _make_help(verbs: dict[str, str]) -> str:

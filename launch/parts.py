@@ -2,11 +2,13 @@
 
 import dataclasses
 import inspect
+import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import tqdm
+from jax.experimental import multihost_utils
 
 from movinet_jax import convert, data, models
 from movinet_jax.names import check_name, suggest
@@ -14,6 +16,7 @@ from movinet_jax.spec import to_json
 from movinet_jax.train import checkpoint, evaluation, mesh, steps, workdir
 
 CHECKPOINTS = 'checkpoints'  # folder of a workdir
+CLAIMED = 'the workdir is claimed'
 
 
 def call(function: Callable, section: Mapping, **more):
@@ -78,8 +81,29 @@ def check_loss(name: str, source: data.Source):
 def claim(cfg: Mapping, folder: Path, free: Collection[str]) -> bool:
   """Claims a workdir: for good once it holds a checkpoint or a number of the run.
 
+  Of several processes the first claims it and the others look at what it left, so that
+  all fail where one does.
+
   Returns whether a run goes on; see workdir.claim_workdir for `free` and the errors.
+
+  Raises:
+    ValueError: also if a process does not see what the first one wrote.
   """
+  if jax.process_index() == 0:
+    try:
+      return _claim(cfg, folder, free)
+    finally:
+      multihost_utils.sync_global_devices(CLAIMED)
+  multihost_utils.sync_global_devices(CLAIMED)
+  if not (folder / 'config.json').exists():
+    raise ValueError(
+      f'{folder} on {socket.gethostname()} is not the folder that the first process of '
+      'this run has claimed: the workdir must be on a file system that all hosts share'
+    )
+  return _claim(cfg, folder, free)
+
+
+def _claim(cfg, folder, free):
   logged = folder / 'metrics.jsonl'
   begun = bool(checkpoint.count_steps(folder / CHECKPOINTS))
   begun = begun or (logged.exists() and logged.stat().st_size > 0)

@@ -53,6 +53,7 @@ class Plan:
     objective: what is maximised.
     settings: the numbers of this search, see oneshot.SETTINGS.
     step: of the search, for the loop.
+    place: the mesh of devices.
     clip: what is learnt from.
     limits: of the comparison at the end.
     latency: what measured times are of, and a digest of them; {} without.
@@ -64,6 +65,7 @@ class Plan:
   objective: Objective
   settings: Mapping
   step: Callable
+  place: object
   clip: data.TrainClip
   limits: finalists.Limits
   latency: Mapping
@@ -73,11 +75,12 @@ class Plan:
     return self.net.space.space
 
 
-def make_plan(cfg: Mapping, num_classes: int) -> Plan:
+def make_plan(cfg: Mapping, num_classes: int, devices=None) -> Plan:
   """Builds a search.
 
   Args:
     cfg: a whole config with DEFAULTS, which `check_config` has passed.
+    devices: to search on; by default all there are.
 
   Raises:
     ValueError: for the first thing in it that is wrong.
@@ -112,16 +115,17 @@ def make_plan(cfg: Mapping, num_classes: int) -> Plan:
   # As the step will; here for what the config says of it.
   ours = {'schedule': lambda step: 0.0, 'weight_decay': 0.0}
   parts.call(optimizers.make_chain, cfg['optimizer'], **ours)
+  place = mesh.make_mesh(devices)
   step = oneshot.make_search_step(
     net,
     objective,
     parts.call(losses.make_loss, cfg['loss']),
-    mesh.make_mesh(),
+    place,
     candidates=cfg['candidates'],
     optimizer=cfg['optimizer'],
     **options,
   )
-  return Plan(net, costs, aim, objective, settings, step, clip, limits, latency)
+  return Plan(net, costs, aim, objective, settings, step, place, clip, limits, latency)
 
 
 def _make_settings(cfg, space, given):

@@ -23,8 +23,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from launch import cluster, parts
 from launch import config as configs
-from launch import parts
 from launch.arguments import make_parser
 from launch.outcome import FOUND, REPORT, conclude, warn_of_command
 from launch.plan import DEFAULTS, LATE, NEEDED, SIZES, make_plan, warn_of_target
@@ -57,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
   parser = make_parser('search', __doc__)
   parser.add_argument('--workdir', required=True, help='folder of the search')
   arguments, cfg = configs.parse(parser, argv)
+  cluster.connect()
   found = search(cfg.to_dict(), arguments.workdir)
   if not found:  # a process that only helps another
     return 0
@@ -104,9 +105,7 @@ def search(cfg: dict, folder: str) -> dict:
     )
     with batches:
       state = loop.run(
-        _keep_samples(
-          mesh.shard_step(plan.step, mesh.make_mesh()), tried, int(state.step)
-        ),
+        _keep_samples(mesh.shard_step(plan.step, plan.place), tried, int(state.step)),
         state,
         batches,
         checkpointer=saver,
@@ -161,7 +160,7 @@ def _begin(cfg, plan, sources, saver):
   if latest is None:
     state = make()
   else:
-    shapes = mesh.place_shapes(jax.eval_shape(make), mesh.make_mesh())
+    shapes = mesh.place_shapes(jax.eval_shape(make), plan.place)
     state, meta = saver.restore(shapes)
     print(f'Restored step {latest}', file=sys.stderr)
   batches = data.PairedBatches(

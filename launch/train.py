@@ -17,8 +17,8 @@ from pathlib import Path
 
 import jax
 
+from launch import cluster, parts, precise_norm
 from launch import config as configs
-from launch import parts, precise_norm
 from launch.arguments import make_parser
 from movinet_jax import data
 from movinet_jax.names import check_name
@@ -38,7 +38,7 @@ from movinet_jax.train import (
 # has moved to. That it still is the same data, the checkpoint knows.
 FREE = (
   *('loader.workers', 'loader.threads', 'loader.max_failed_share'),
-  *('eval_batch_size', 'model.remat'),
+  *('eval_batch_size', 'model.remat', 'mesh.time', 'mesh.space'),
   *('loop.log_every', 'loop.eval_every', 'loop.save_every', 'checkpoints.keep'),
   *(
     f'data.{s}.{key}'
@@ -52,6 +52,7 @@ NEEDED = (
   *('seed', 'batch_size', 'eval_batch_size', 'model.name', 'data.train', 'clip.train'),
   *('clip.eval', 'loader', 'optimizer', 'loss.name', 'loop.total_steps'),
 )
+SIZES = ('batch_size', 'eval_batch_size')
 # What the sections may say whose functions are called late.
 LATE = {
   'loader': ('workers', 'threads', 'max_failed_share'),
@@ -64,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
   parser.add_argument('--workdir', required=True, help='folder of the run')
   parser.add_argument('--spec', help='architecture file to train: found.json')
   arguments, cfg = configs.parse(parser, argv)
+  cluster.connect()
   cfg = cfg.to_dict()
   if arguments.spec:
     cfg['model'] = parts.replace_network(cfg['model'], arguments.spec)
@@ -89,18 +91,18 @@ def train(
     The final TrainState.
   """
   cfg = {**DEFAULTS, **cfg}
-  model, clips, tx, step, sources = make_parts(cfg, sources)
-  source, labels = sources['train'], sources['train'].labels
+  plan, sources = prepare(cfg, sources)
+  source = sources['train']
   checkpoints = Path(folder) / parts.CHECKPOINTS
   resumes = parts.claim(cfg, Path(folder), FREE)
   print(f'{"Resuming" if resumes else "Starting"} {cfg["model"]["name"]} in {folder}')
   saver = parts.call(checkpoint.Checkpointer, cfg['checkpoints'], directory=checkpoints)
   with saver, writers.Writer(folder) as writer:
-    current, batches = _begin(cfg, model, tx, source, clips['train'], saver)
+    current, batches = _begin(cfg, plan, source, saver)
     meta = {
-      'labels': list(labels),
+      'labels': list(source.labels),
       'model': cfg['model'],
-      'preprocessing': dataclasses.asdict(clips['eval']),
+      'preprocessing': dataclasses.asdict(plan.clips['eval']),
       'config': cfg,
     }
     total = cfg['loop']['total_steps']
@@ -108,20 +110,20 @@ def train(
       print(f'All {total} steps of {folder} are done.')
     with batches:
       return loop.run(
-        mesh.shard_step(step, mesh.make_mesh()),
+        mesh.shard_step(plan.step, plan.place),
         current,
         batches,
         checkpointer=saver,
         writer=writer,
-        evaluate=_make_evaluate(cfg, model, sources, clips['eval'], saver, watch),
+        evaluate=_make_evaluate(cfg, plan, sources, saver, watch),
         meta=meta,
         position=lambda number: {'batches': number, **batches.identity()},
         **cfg['loop'],
       )
 
 
-def make_parts(cfg: Mapping, sources: Mapping[str, data.Source] | None = None):
-  """Network, clips, optimizer, step and data of a config, before anything is written.
+def prepare(cfg: Mapping, sources: Mapping[str, data.Source] | None = None):
+  """The plan and the data of a config, before anything is written.
 
   Args:
     sources: train and eval, in place of those that the config names.
@@ -129,16 +131,50 @@ def make_parts(cfg: Mapping, sources: Mapping[str, data.Source] | None = None):
   Raises:
     ValueError: the config does not fit itself or the data.
   """
-  parts.check_config(cfg, NEEDED, LATE, ('batch_size', 'eval_batch_size'))
+  parts.check_config(cfg, NEEDED, LATE, SIZES)
   sources = sources or parts.open_sources(cfg['data'])
-  _check_fit(cfg, sources['train'], sources.get('eval'))
-  precise_norm.check(cfg, evaluates='eval' in sources)
-  model = parts.make_model(cfg['model'], len(sources['train'].labels))
+  _check_fit(cfg, sources)
+  return make_plan(cfg, len(sources['train'].labels)), sources
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A training run before any data.
+
+  Attributes:
+    model: the network.
+    clips: what is taken of a video, for 'train' and 'eval'.
+    tx: the optimizer.
+    step: of training, for the loop.
+    place: the mesh of devices.
+  """
+
+  model: object
+  clips: Mapping[str, object]
+  tx: object
+  step: Callable
+  place: object
+
+
+def make_plan(cfg: Mapping, num_classes: int, devices: Sequence | None = None) -> Plan:
+  """Builds a training run.
+
+  Args:
+    cfg: a whole config with DEFAULTS, which `check_config` has passed.
+    devices: to train on; by default all there are.
+
+  Raises:
+    ValueError: for the first thing in it that is wrong.
+  """
   clips = {
     'train': parts.call(data.TrainClip, cfg['clip']['train']),
     'eval': parts.call(data.EvalClip, cfg['clip']['eval']),
   }
   size, total = cfg['batch_size'], cfg['loop']['total_steps']
+  place = parts.call(mesh.make_mesh, cfg.get('mesh', {}), devices=devices)
+  mesh.check_share(size, place)
+  mesh.check_clip(place, frames=clips['train'].frames, rows=clips['train'].size)
+  model = parts.make_model(cfg['model'], num_classes)
   tx = parts.call(
     optimizers.make_optimizer, cfg['optimizer'], batch_size=size, total_steps=total
   )
@@ -146,35 +182,35 @@ def make_parts(cfg: Mapping, sources: Mapping[str, data.Source] | None = None):
   step = parts.call(
     steps.make_train_step, cfg['train'], model=model, tx=tx, loss=loss, seed=cfg['seed']
   )
-  return model, clips, tx, step, sources
+  return Plan(model, clips, tx, step, place)
 
 
-def _check_fit(cfg, source, evaluated):
+def _check_fit(cfg, sources):
   """Finds before the first step what would only fail at the first evaluation."""
+  source = sources['train']
   parts.check_loss(cfg['loss']['name'], source)
   best = cfg['checkpoints'].get('best_metric')
-  if best and evaluated is not None:
+  if best and 'eval' in sources:
     known = evaluation.list_metrics(len(source.labels), source.multi_label)
     check_name(best, [*known, 'missing'], 'checkpoints.best_metric')
+  precise_norm.check(cfg, evaluates='eval' in sources)
 
 
-def _begin(cfg, model, tx, source, clip, saver):
+def _begin(cfg, plan, source, saver):
   """The state to go on from, and the batches that it has not seen."""
   latest, meta = saver.latest_step(), None
   if latest is None:
-    variables = parts.load_initial(model, cfg['seed'], cfg['init'])
-    current = state.make_state(variables, tx)
+    variables = parts.load_initial(plan.model, cfg['seed'], cfg['init'])
+    current = state.make_state(variables, plan.tx)
   else:
-    make_any = lambda: state.make_state(parts.load_initial(model, 0), tx)  # noqa: E731
-    current, meta = saver.restore(
-      mesh.place_shapes(jax.eval_shape(make_any), mesh.make_mesh())
-    )
+    shapes = make_shapes(plan)
+    current, meta = saver.restore(mesh.place_shapes(shapes, plan.place))
     print(f'Restored step {latest}', file=sys.stderr)
   batches = parts.call(
     data.make_batches,
     cfg['loader'],
     source=source,
-    clip=clip,
+    clip=plan.clips['train'],
     batch_size=cfg['batch_size'],
     seed=cfg['seed'],
     train=True,
@@ -186,14 +222,20 @@ def _begin(cfg, model, tx, source, clip, saver):
   return current, batches
 
 
-def _make_evaluate(cfg, model, sources, clip, saver, watch):
+def make_shapes(plan: Plan):
+  """The state of a run as shapes: nothing is computed."""
+  return jax.eval_shape(
+    lambda: state.make_state(parts.load_initial(plan.model, 0), plan.tx)
+  )
+
+
+def _make_evaluate(cfg, plan, sources, saver, watch):
   """state -> metrics of its averaged weights on the evaluation split."""
   if 'eval' not in sources:
     return None
-  run = parts.make_evaluate(
-    model, sources['eval'], clip, cfg['loader'], cfg['eval_batch_size']
-  )
-  recompute = precise_norm.make_recompute(cfg, model, sources['train'])
+  clip, size = plan.clips['eval'], cfg['eval_batch_size']
+  run = parts.make_evaluate(plan.model, sources['eval'], clip, cfg['loader'], size)
+  recompute = precise_norm.make_recompute(cfg, plan.model, sources['train'])
 
   def evaluate(current):
     variables, step = current.ema, int(current.step)

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -67,7 +68,7 @@ def make_objective(config: Mapping, folder: str) -> Callable:
   def run(job: Mapping, report: Callable) -> dict:
     spec = space.decode(np.array(job['choices']))
     recipe = make_recipe(config, space.family, spec, job['train'])
-    place = home / TRIALS / job['key']
+    place = home / TRIALS / _check_key(job['key'])
     place.mkdir(parents=True, exist_ok=True)
     with _holding(place / 'lock'):
       if (place / 'trial.json').exists():
@@ -77,6 +78,13 @@ def make_objective(config: Mapping, folder: str) -> Callable:
     return found
 
   return run
+
+
+def _check_key(key: str) -> str:
+  """Raises a ValueError for what is no name of make_key's: it would be a path."""
+  if not re.fullmatch('[0-9a-f]{16}', key):
+    raise ValueError(f'the study gives a trial the key {key!r}, which no sweep does')
+  return key
 
 
 def _run(config, recipe, sources, place, home, thresholds, report) -> dict:
@@ -204,7 +212,7 @@ def check_recipe(config: Mapping, space, sources: Mapping, changes: Mapping):
   """
   spec = space.decode(np.zeros(len(space.space), np.int32))
   recipe = make_recipe(config, space.family, spec, changes)
-  return train.make_parts(recipe, sources)[0]
+  return train.prepare(recipe, sources)[0].model
 
 
 def check_smallest(config: Mapping, space, sources: Mapping, home: Path | None = None):

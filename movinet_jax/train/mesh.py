@@ -1,26 +1,58 @@
-"""Devices: one mesh, whose axis 'data' splits the batch; all else is replicated.
+"""Devices: one mesh, whose axis 'data' splits the batch; weights are replicated.
 
 Under `jax.jit` the sharded batch is one array, so a mean over it is a mean over all
 devices: losses, gradients and batch statistics are global without further code.
+
+Clips too long or frames too big for one device are split further, over 'time' (frames)
+and 'space' (rows of pixels); XLA's partitioner exchanges what convolutions see across the
+cuts. Both axes lie within a process, so that each still reads whole clips.
 """
+
+import collections
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+AXES = ('data', 'time', 'space')
 
-def make_mesh(devices=None) -> Mesh:
-  """A mesh over all devices of all processes, or over those given."""
-  devices = np.asarray(jax.devices() if devices is None else devices)
-  return Mesh(devices.reshape(-1), ('data',), axis_types=(AxisType.Auto,))
+
+def make_mesh(devices=None, *, time: int = 1, space: int = 1) -> Mesh:
+  """A mesh over all devices of all processes, or over those given.
+
+  Args:
+    devices: by default all there are.
+    time: parts that the frames of a clip are cut into.
+    space: parts that the rows of a frame are cut into.
+
+  Raises:
+    ValueError: time x space devices do not divide those of each process.
+  """
+  # By process: rows of a batch are then those of one process and the next.
+  order = sorted(
+    jax.devices() if devices is None else devices, key=lambda d: (d.process_index, d.id)
+  )
+  for name, parts in (('time', time), ('space', space)):
+    if type(parts) is not int or parts < 1:
+      raise ValueError(f'mesh.{name} is {parts!r}; wanted a whole number, 1 or more')
+  counts = collections.Counter(d.process_index for d in order)
+  for process, count in counts.items():
+    if count % (time * space):
+      raise ValueError(
+        f'mesh.time={time} and mesh.space={space} want a multiple of {time * space} '
+        f'devices in every process; process {process} has {count}'
+      )
+  grid = np.array(order).reshape(-1, time, space)
+  return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def replicated(mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def split(mesh) -> NamedSharding:
-  return NamedSharding(mesh, PartitionSpec('data'))
+def split(mesh, dims: int = 1) -> NamedSharding:
+  """How an array of a batch lies on the mesh: videos [B, T, H, W, C] along all axes."""
+  return NamedSharding(mesh, PartitionSpec(*AXES if dims == 5 else AXES[:1]))
 
 
 def place_shapes(tree, mesh):
@@ -46,23 +78,55 @@ def shard_batch(batch, mesh):
   inner = {k: shard_batch(v, mesh) for k, v in batch.items() if isinstance(v, dict)}
   arrays = {k: np.asarray(v) for k, v in batch.items() if k not in inner}
   arrays = {name: x for name, x in arrays.items() if x.dtype.kind in 'biuf'}
-  check_batch({name: x.shape[0] for name, x in arrays.items()}, mesh)
+  check_batch({name: x.shape for name, x in arrays.items()}, mesh)
   put = jax.make_array_from_process_local_data
-  return {name: put(split(mesh), x) for name, x in arrays.items()} | inner
+  return {name: put(split(mesh, x.ndim), x) for name, x in arrays.items()} | inner
 
 
-def check_batch(sizes: dict[str, int], mesh):
-  """Checks the batch sizes of this process's arrays against its devices."""
+def check_batch(shapes: dict[str, tuple[int, ...]], mesh):
+  """Checks the shapes of this process's arrays against its devices."""
+  sizes = {name: shape[0] for name, shape in shapes.items()}
   if len(set(sizes.values())) != 1:
     raise ValueError(f'The arrays of a batch have different lengths: {sizes}.')
-  size = next(iter(sizes.values()))
-  devices = len(mesh.local_devices)
-  if size % devices:
+  size, shares = next(iter(sizes.values())), mesh.local_mesh.devices.shape[0]
+  if size % shares:
     raise ValueError(
-      f'A batch of {size} clips cannot be split over {devices} devices of this '
-      f'process; take {size - size % devices or devices} or '
-      f'{size + devices - size % devices}, and pad the last batch with a mask.'
+      f'A batch of {size} clips cannot be split over {shares} {_describe_shares(mesh)} of '
+      f'this process; take {size - size % shares or shares} or '
+      f'{size + shares - size % shares}, and pad the last batch with a mask.'
     )
+  for shape in shapes.values():
+    if len(shape) == 5:
+      check_clip(mesh, frames=shape[1], rows=shape[2])
+
+
+def check_share(batch_size: int, mesh):
+  """Raises a ValueError for a batch over all processes that devices cannot share."""
+  shares = mesh.devices.shape[0]
+  if batch_size % shares:
+    raise ValueError(
+      f'batch_size is {batch_size}, which {shares} {_describe_shares(mesh)} cannot share '
+      f'evenly: take {batch_size - batch_size % shares or shares} or '
+      f'{batch_size + shares - batch_size % shares}'
+    )
+
+
+def _describe_shares(mesh):
+  _, time, space = mesh.devices.shape
+  return 'devices' if time * space == 1 else f'groups of {time * space} devices'
+
+
+def check_clip(mesh, *, frames: int, rows: int):
+  """Raises a ValueError for clips that the axes 'time' and 'space' do not divide."""
+  _, time, space = mesh.devices.shape
+  for name, parts, size, what in (
+    ('time', time, frames, 'frames'),
+    ('space', space, rows, 'rows of pixels'),
+  ):
+    if size % parts:
+      raise ValueError(
+        f'mesh.{name} is {parts}, which does not divide clips of {size} {what}'
+      )
 
 
 def shard_step(step, mesh):
@@ -71,18 +135,18 @@ def shard_step(step, mesh):
   The state is donated: after a call only the returned one may be used. A state fresh
   from `make_state` is put on the devices by the first call.
   """
-  compiled = jax.jit(
-    step,
-    in_shardings=(replicated(mesh), split(mesh)),
-    out_shardings=replicated(mesh),
-    donate_argnums=0,
-  )
+  compiled = jit_step(step, mesh)
 
   def run(state, batch):
     state = jax.device_put(state, replicated(mesh))
     return compiled(state, shard_batch(batch, mesh))
 
   return run
+
+
+def jit_step(step, mesh):
+  """`jax.jit` of a step whose state is replicated; a batch says itself how it lies."""
+  return jax.jit(step, out_shardings=replicated(mesh), donate_argnums=0)
 
 
 def read_local_rows(array) -> np.ndarray:

@@ -1,5 +1,6 @@
 """One device and eight agree. Devices are fixed at start, so each has its process."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -10,7 +11,15 @@ import numpy as np
 import pytest
 
 from movinet_jax.train.losses import make_loss
-from movinet_jax.train.mesh import make_mesh, read_local_rows, shard_batch, shard_step
+from movinet_jax.train.mesh import (
+  check_batch,
+  check_clip,
+  check_share,
+  make_mesh,
+  read_local_rows,
+  shard_batch,
+  shard_step,
+)
 from movinet_jax.train.optimizers import make_optimizer
 from movinet_jax.train.precise_norm import make_estimate
 from movinet_jax.train.state import make_state
@@ -64,21 +73,47 @@ def test_one_device_and_eight_agree(tmp_path):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-class _Devices:
-  """A mesh of so many devices, as far as a check needs one."""
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """A device as far as a mesh looks at one."""
 
-  def __init__(self, count):
-    self.local_devices = [None] * count
+  id: int
+  process_index: int = 0
+
+
+def list_devices(count, processes=1):
+  """Devices numbered across processes in turns, as on TPU slices."""
+  return [Device(i, i % processes) for i in range(count)]
 
 
 def test_a_batch_that_does_not_divide_is_an_error():
-  from movinet_jax.train.mesh import check_batch
-
-  check_batch({'video': 16}, _Devices(8))
+  mesh = make_mesh(list_devices(8))
+  check_batch({'video': (16, 4, 8, 8, 3)}, mesh)
+  check_share(16, mesh)
   with pytest.raises(ValueError, match=r'12 clips .* 8 devices .* take 8 or 16'):
-    check_batch({'video': 12}, _Devices(8))
+    check_batch({'video': (12, 4, 8, 8, 3)}, mesh)
+  with pytest.raises(ValueError, match=r'is 4, which 8 devices .* take 8 or 8'):
+    check_share(4, mesh)
   with pytest.raises(ValueError, match='different lengths'):
-    check_batch({'video': 8, 'label': 7}, _Devices(1))
+    check_batch({'video': (8, 4, 8, 8, 3), 'label': (7,)}, mesh)
+
+
+def test_rows_of_a_process_follow_each_other():
+  mesh = make_mesh(list_devices(8, processes=2), time=2)
+  assert mesh.shape == {'data': 4, 'time': 2, 'space': 1}
+  owners = [[d.process_index for d in row] for row in mesh.devices.reshape(4, 2)]
+  assert owners == [[0, 0], [0, 0], [1, 1], [1, 1]]
+
+
+def test_devices_that_cannot_be_cut_are_an_error():
+  with pytest.raises(ValueError, match=r'multiple of 4 .* process 0 has 2'):
+    make_mesh(list_devices(4, processes=2), time=2, space=2)
+  with pytest.raises(ValueError, match=r'mesh.space is 0'):
+    make_mesh(list_devices(4), space=0)
+  mesh = make_mesh(list_devices(4), space=4)
+  check_clip(mesh, frames=7, rows=8)
+  with pytest.raises(ValueError, match=r'mesh.space is 4, .* 6 rows of pixels'):
+    check_clip(mesh, frames=7, rows=6)
 
 
 def test_names_stay_with_the_host():
