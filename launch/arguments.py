@@ -2,15 +2,22 @@
 
 import argparse
 import math
+import re
 
 
 def make_parser(verb: str, doc: str) -> argparse.ArgumentParser:
   """A parser whose --help shows a verb's documentation as it is written."""
-  return argparse.ArgumentParser(
+  return _Parser(
     f'movinet {verb}',
     description=doc,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
+
+
+class _Parser(argparse.ArgumentParser):
+  def error(self, message: str):
+    # It quotes the words that it does not know, such as a misspelt --storage.
+    super().error(re.sub(r'(://[^\s/:@]*):\S*@', r'\1:***@', message))
 
 
 def at_least_1(text: str) -> int:

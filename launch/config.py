@@ -58,12 +58,8 @@ def load(file: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
   Raises:
     ValueError: no such file or section, or a value of another type than the config's.
   """
-  path, colon, argument = file.partition(':')
-  if not os.path.isfile(path):
-    if not (_ROOT / path).is_file():
-      raise ValueError(f'no config file {path!r}; those shipped are: {_list_shipped()}')
-    path = str(_ROOT / path)
-  argument = f'--config={path}{colon}{argument}'
+  _, colon, argument = file.partition(':')
+  argument = f'--config={_find(file)}{colon}{argument}'
   values = dict(map(_split, overrides))  # of a key given twice, the last counts
   plain = _read(file, [argument])
   new = {key: text for key, text in values.items() if _is_new(plain, key, text, file)}
@@ -72,6 +68,24 @@ def load(file: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
   for key, text in new.items():
     _put(config, key, _parse_value(text))
   return config
+
+
+def is_shipped(file: str) -> bool:
+  """Whether a config, FILE[:ARGUMENT], is code of this package and of nobody else.
+
+  Raises:
+    ValueError: no such file.
+  """
+  return Path(_find(file)).resolve().is_relative_to(_ROOT / 'configs')
+
+
+def _find(file) -> str:
+  path = file.partition(':')[0]
+  if os.path.isfile(path):
+    return path
+  if not (_ROOT / path).is_file():
+    raise ValueError(f'no config file {path!r}; those shipped are: {_list_shipped()}')
+  return str(_ROOT / path)
 
 
 def _read(file, arguments):

@@ -84,7 +84,12 @@ def check_free(out: str, mode: str, subject: dict):
     raise FileNotFoundError(f'--out={out}: there is no folder {path.parent}')
   if not path.exists():
     return
-  before = json.loads(path.read_text())
+  try:
+    before = dict(json.loads(path.read_text()))
+  except (ValueError, TypeError):
+    raise FileExistsError(
+      f'{path} is no evaluation: say with --out where to write this one'
+    ) from None
   same = before.get('mode') == mode
   if not same or before.get('of') != json.loads(json.dumps(subject)):
     raise FileExistsError(

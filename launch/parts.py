@@ -186,20 +186,46 @@ def load_trained(path: str, which: str = 'latest') -> Trained:
   """
   folder = Path(path) / CHECKPOINTS
   config = workdir.read_config(path)
-  best = config['checkpoints'].get('best_metric')
-  best_mode = config['checkpoints'].get('best_mode', 'max')
+  saved = config.get('checkpoints') or {}
   which = int(which) if which.isdecimal() else which
   variables, meta = checkpoint.load_variables(
-    folder, which, metric=best, mode=best_mode
+    folder,
+    which,
+    metric=saved.get('best_metric'),
+    mode=saved.get('best_mode', 'max'),
   )
+  place = folder / str(meta['step'])
+  for where, known, keys in (
+    (f'{path}/config.json', config, ('model', 'data', 'loader', 'eval_batch_size')),
+    (place, meta, ('labels', 'preprocessing')),
+  ):
+    if missing := [key for key in keys if key not in known]:
+      raise ValueError(f'{where} is not of a training run: it has no {missing[0]!r}')
+  model = make_model(config['model'], len(meta['labels']))
+  _check_weights(model, variables, place)
   return Trained(
-    model=make_model(config['model'], len(meta['labels'])),
+    model=model,
     variables=variables,
     labels=tuple(meta['labels']),
-    clip=data.EvalClip(**meta['preprocessing']),
+    clip=call(data.EvalClip, meta['preprocessing']),
     config=config,
     step=meta['step'],
   )
+
+
+def _check_weights(model, variables, place):
+  """Raises a ValueError for weights that are not those of a network."""
+  wanted = jax.eval_shape(lambda: load_initial(model, 0))
+  wanted, found = (
+    {jax.tree_util.keystr(k): v.shape for k, v in jax.tree.leaves_with_path(tree)}
+    for tree in (wanted, variables)
+  )
+  for name in sorted(wanted | found):
+    if wanted.get(name) != found.get(name):
+      raise ValueError(
+        f'{place} is not of the network that its config describes: {name} is '
+        f'{found.get(name)}, wanted {wanted.get(name)}'
+      )
 
 
 def load_initial(model, seed: int, path: str = ''):

@@ -5,6 +5,8 @@
   movinet sweep --config=configs/sweep/x3d.py --workdir=runs/x3d \\
       --storage=postgresql://USER@HOST/DATABASE     # on as many machines as there are
 
+Its password belongs in the environment (PGPASSWORD) or in ~/.pgpass, not in a command.
+
 Then, of a search for scaling coefficients, the spaces of a size φ and networks of them:
 
   movinet sweep --workdir=runs/sweep --phi=2
@@ -50,7 +52,7 @@ from movinet_jax.names import check_name, find
 from movinet_jax.spec import to_json
 from movinet_jax.train import workdir
 from nas import algorithms, spaces
-from nas.trials.database import parse_address, show_address
+from nas.trials.database import check_no_password, parse_address, show_address
 from nas.trials.engine import coordinate
 from nas.trials.pruning import Pruning
 from nas.trials.study import open_study, read_study
@@ -89,10 +91,16 @@ def main(argv: Sequence[str]) -> int:
   jax.config.update('jax_platforms', 'cpu')
   parser = _make_parser()
   arguments, _ = parser.parse_known_args(argv)
+  if arguments.storage:
+    check_no_password(arguments.storage)
   home = Path(arguments.workdir)
   if arguments.report:
-    parser.parse_args(argv)
-    return redraw(home, arguments.storage)
+    if any(word.startswith('--config') for word in argv):
+      cfg = configs.parse(parser, argv)[1].to_dict()
+    else:
+      parser.parse_args(argv)
+      cfg = _read_config(home)
+    return redraw({**DEFAULTS, **cfg}, home, arguments.storage)
   if arguments.phi is not None and arguments.workdir:
     parser.parse_args(argv)
     return print_scaled(*read_coefficients(home), arguments.phi)
@@ -163,9 +171,8 @@ def sweep(cfg: dict, home: Path, storage: str = '') -> dict:
   return found
 
 
-def redraw(home: Path, storage: str) -> int:
+def redraw(cfg: Mapping, home: Path, storage: str) -> int:
   """Writes found.json and the report of a study as it stands, running or not."""
-  cfg = workdir.read_config(home)
   storage = storage or make_storage(home)
   saved = read_study(storage, cfg['study'])
   space = spaces.create(**cfg['space'])
@@ -173,6 +180,18 @@ def redraw(home: Path, storage: str) -> int:
   algorithm = make_algorithm(cfg, space, len(labels))
   print_found(harvest(cfg, home, space, algorithm, saved.trials, storage), home)
   return 0
+
+
+def _read_config(home: Path) -> dict:
+  """The config of a sweep, as long as it runs no code but ours: a workdir is data."""
+  cfg = workdir.read_config(home)
+  recipe = cfg.get('train_with')
+  if not isinstance(recipe, str) or not configs.is_shipped(recipe):
+    raise ValueError(
+      f'{home}/config.json would run {recipe!r}, which is not part of this package: if it '
+      'is yours, say --config=… as when the sweep was begun'
+    )
+  return cfg
 
 
 def print_found(found: dict, home: Path):

@@ -1,6 +1,7 @@
 """Architectures as data: a frozen dataclass to JSON and back."""
 
 import dataclasses
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from movinet_jax.names import suggest
 
 VERSION = 1
+MOST = 1_000_000  # of anything that an architecture counts, or by which it scales
 
 
 def to_json(spec) -> dict:
@@ -54,11 +56,13 @@ def build(kind, value, where: str):
     return tuple(build(a, v, f'{where}[{i}]') for i, (a, v) in parts)
   if origin in (typing.Union, types.UnionType):
     return None if value is None else build(arguments[0], value, where)
-  if kind is float and type(value) is int:
-    return float(value)
-  if type(value) is not kind:
+  whole = kind is float and type(value) is int
+  if type(value) is not kind and not whole:
     raise ValueError(f'{where} should be {kind.__name__}, got {value!r}')
-  return value
+  # JSON can say NaN, Infinity and numbers of any length.
+  if kind in (int, float) and not -MOST <= value <= MOST:
+    raise ValueError(f'{where} is {reprlib.repr(value)}, wanted at most {MOST:,}')
+  return kind(value) if whole else value
 
 
 def _build_dataclass(cls, value, where):

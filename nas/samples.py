@@ -8,6 +8,7 @@ tried anew: nothing is missing and nothing is there twice.
 import dataclasses
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,6 +42,18 @@ class Samples:
 
   def __len__(self) -> int:
     return len(self.steps)
+
+
+_KEYS = (
+  *(f.name for f in dataclasses.fields(Samples)),
+  'policy_steps',
+  'probabilities',
+)
+# What reading a part raises that is cut short, altered, or something else.
+_DAMAGED = (
+  *(ValueError, TypeError, KeyError, EOFError, RuntimeError),
+  *(zipfile.BadZipFile, zlib.error),
+)
 
 
 class SampleWriter:
@@ -101,9 +114,9 @@ def read_samples(folder: Path, last: int):
   for file in files:
     try:
       with np.load(file) as arrays:
-        parts.append(dict(arrays))
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-      raise ValueError(f'{file} is damaged: {error}') from error
+        parts.append({key: arrays[key] for key in _KEYS})
+    except _DAMAGED as error:
+      raise ValueError(f'{file} is damaged, or no samples: {error}') from error
   if not parts:
     return None, None
   joined = {

@@ -84,3 +84,38 @@ def _edit(path, value):
 def test_what_is_wrong_is_named(path, value, message):
   with pytest.raises(ValueError, match=message):
     from_json(Whole, _edit(path, value))
+
+
+HUGE = (10**9, 10**400, -(10**9), float('nan'), float('inf'), float('-inf'))
+
+
+@pytest.mark.parametrize('value', HUGE)
+def test_numbers_that_nothing_could_be_made_of_are_refused(value):
+  """JSON can say them all."""
+  for path in [('parts', 0, 'size', 1), ('parts', 1, 'rate'), ('limit',)]:
+    if path[-1] != 'rate' and isinstance(value, float):
+      continue
+    with pytest.raises(ValueError, match='wanted at most 1,000,000') as error:
+      from_json(Whole, json.loads(json.dumps(_edit(path, value))))
+    assert len(str(error.value)) < 150
+
+
+@pytest.mark.parametrize('family', models.families())
+def test_no_number_of_any_family_may_be_huge(family):
+  module = models.families()[family]
+  data = json.loads(json.dumps(to_json(next(iter(module.VARIANTS.values())))))
+  for path in list_numbers(data):
+    changed = json.loads(json.dumps(data))
+    part = changed
+    for key in path[:-1]:
+      part = part[key]
+    part[path[-1]] = 10**9
+    with pytest.raises(ValueError, match=r'version|wanted at most'):
+      from_json(module.Spec, changed)
+
+
+def list_numbers(node, path=()):
+  if isinstance(node, (dict, list)):
+    inside = node.items() if isinstance(node, dict) else enumerate(node)
+    return [one for key, child in inside for one in list_numbers(child, (*path, key))]
+  return [path] if type(node) in (int, float) else []

@@ -20,6 +20,8 @@ _DAMAGED = (
 )
 
 _TORCH = ('.pt', '.pth', '.pyth')
+# Before this a file could run code even if only weights were asked for (CVE-2025-32434).
+_SAFE_TORCH = (2, 6)
 
 
 def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -50,11 +52,23 @@ def _read_torch(path):
     raise ConversionError(
       f'{path} is a PyTorch file, for which PyTorch is needed: pip install torch'
     ) from error
+  version = tuple(int(part) for part in torch.__version__.split('.')[:2])
+  if version < _SAFE_TORCH:
+    raise ConversionError(
+      f'PyTorch {torch.__version__} may run code that is in {path}: pip install '
+      '"torch>=2.6"'
+    )
   if not path.is_file():
     raise FileNotFoundError(f'no weights at {path}')
   try:
     found = torch.load(path, map_location='cpu', weights_only=True)
-  except (*_DAMAGED, pickle.UnpicklingError) as error:
+  except pickle.UnpicklingError as error:
+    # PyTorch's own words go on to advise how to run what is in the file.
+    raise ConversionError(
+      f'{path} is damaged, or holds more than tensors, which could run code and is not '
+      'read: where you trust it, save its state_dict() alone'
+    ) from error
+  except _DAMAGED as error:
     raise ConversionError(f'{path} is damaged, or no PyTorch file: {error}') from error
   for name in ('model_state', 'state_dict', 'model'):  # what zoos wrap weights in
     if isinstance(found, dict) and isinstance(found.get(name), dict):

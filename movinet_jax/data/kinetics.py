@@ -24,6 +24,7 @@ from movinet_jax.data.limited import run_limited
 from movinet_jax.data.manifest import append_rows, one_line, read_rows
 from movinet_jax.data.reader import count_frames
 from movinet_jax.data.source import SourceError
+from movinet_jax.data.sources.tfds import open_builder
 from movinet_jax.data.transcode import write_cut
 from movinet_jax.names import suggest
 
@@ -394,7 +395,7 @@ def build(prepared: str, data_dir: str, version: str) -> str:
   )
   wanted = builder._make_digests()
   if os.path.exists(os.path.join(builder.data_path, 'dataset_info.json')):
-    there = tfds.builder_from_directory(builder.data_path).info.metadata or {}
+    there = open_builder(builder.data_path).info.metadata or {}
     if there.get('digests') != wanted:
       raise SourceError(
         f'{builder.data_path} was built from other clips than {prepared} holds now; '

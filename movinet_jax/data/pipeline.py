@@ -2,7 +2,7 @@
 
 The order of the parts is what makes the stream one and the same however it is read:
 
-    indices -> shuffle -> repeat -> decode and augment -> every count-th row -> batch
+    indices -> shuffle -> repeat -> decode and augment -> parts of batches -> every count-th
 
 * Chance is drawn by the position of a row in the whole stream, before the rows are dealt
   out to processes, so neither processes nor workers change what a row looks like.
@@ -85,9 +85,14 @@ def make_batches(
   dataset = grain.MapDataset.range(rows).seed(seed)
   if train:
     dataset = dataset.shuffle().repeat()
-  dataset = dataset.random_map(load)[index::count]
+  dataset = dataset.random_map(load)
   collate = _Collate(clip, len(source.labels) if source.multi_label else 0)
-  dataset = dataset.batch(batch_size // count, batch_fn=collate)[start:]
+  # Parts of batches, of which the first process gets the first of each, and so on: put
+  # together again they are the batch of one process, row by row.
+  # (Batches divide the rows; told that none is cut short, grain counts those of an
+  # endless stream without overflow.)
+  size, options = batch_size // count, {'drop_remainder': True, 'batch_fn': collate}
+  dataset = dataset.batch(size, **options)[start * count + index :: count]
   # Grain's default is 16 threads and 500 batches held ready: gigabytes of video.
   reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2, threads))
   dataset = dataset.to_iter_dataset(reading)

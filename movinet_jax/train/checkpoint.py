@@ -7,10 +7,13 @@ statistics that an evaluation recomputes lie beside them (`statistics.npz`): the
 what training goes on from, and stays as it was.
 """
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,12 @@ from flax import serialization, traverse_util
 from orbax.checkpoint import checkpoint_managers
 
 from movinet_jax.train.workdir import replace_file
+
+# What reading raises of what is cut short, altered, or something else.
+_DAMAGED = (
+  *(ValueError, TypeError, AttributeError, LookupError, EOFError),
+  *(zipfile.BadZipFile, zlib.error),
+)
 
 
 class Checkpointer:
@@ -139,16 +148,15 @@ class Checkpointer:
       ValueError: if the arrays saved are not those wanted; the differences are named.
     """
     step = find_step(self.directory, which, self._policy.best_metric, self._policy.mode)
+    meta = _read_json(self.directory, step)
     wanted = _to_tree(like)
     _check_same_arrays(self._shapes(step), wanted, self.directory / str(step))
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
-    read = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
-      ),
-    )
-    return _from_tree(like, read['state']), read['meta']
+    with _explaining(self.directory / str(step)):
+      read = self._manager.restore(
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+      )
+    return _from_tree(like, read['state']), meta
 
   def latest_step(self) -> int | None:
     """Step of the latest whole checkpoint; None if there is none."""
@@ -243,7 +251,7 @@ def load_variables(
   shapes = _read_shapes(path)
   _check_trained(shapes, path.parent)
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  with ocp.StandardCheckpointer() as reader:
+  with _explaining(path.parent), ocp.StandardCheckpointer() as reader:
     # Saved on whatever devices there were; read on this machine's first one.
     wanted = jax.tree.map(
       lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), shapes
@@ -253,8 +261,8 @@ def load_variables(
   names = ('params', 'batch_stats')
   variables = {name: jax.device_get(source.get(name, {})) for name in names}
   if ema and has_statistics(directory, step):
-    with np.load(_statistics_path(directory, step)) as file:
-      variables['batch_stats'] = traverse_util.unflatten_dict(dict(file), sep='/')
+    path = _statistics_path(directory, step)
+    variables['batch_stats'] = _read_statistics(path, variables['batch_stats'])
   return variables, _read_json(directory, step)
 
 
@@ -308,7 +316,21 @@ def _is_whole(path):
 
 
 def _read_shapes(path):
-  return ocp.StandardCheckpointHandler().metadata(path).tree
+  with _explaining(path.parent):
+    return ocp.StandardCheckpointHandler().metadata(path).tree
+
+
+@contextlib.contextmanager
+def _explaining(path) -> Iterator[None]:
+  """What Orbax says of files that are not its own, or of parts of them, in a sentence."""
+  try:
+    yield
+  except Exception as error:
+    # Not those of the system, nor of other processes: the same may work later.
+    if not (type(error) is Exception or isinstance(error, _DAMAGED)):
+      raise
+    shown = (str(error).splitlines() or [''])[0][:200]
+    raise ValueError(f'the checkpoint {path} cannot be read: {shown}') from error
 
 
 def _meta_path(directory, step) -> Path:
@@ -320,7 +342,44 @@ def _statistics_path(directory, step) -> Path:
 
 
 def _read_json(directory, step) -> dict:
-  return json.loads(_meta_path(directory, step).read_text())
+  path = _meta_path(directory, step)
+  try:
+    meta = json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(f'{path} is no JSON ({error}): it is damaged') from error
+  scores = meta.get('metrics') if isinstance(meta, dict) else None
+  if not isinstance(scores, dict) or meta.get('step') != step:
+    raise ValueError(
+      f'{path} is not of checkpoint {step}: it wants a table with the step and metrics'
+    )
+  if bad := [name for name, score in scores.items() if not _is_score(score)]:
+    raise ValueError(
+      f'{path} has the metric {bad[0]} {scores[bad[0]]!r}, wanted a number'
+    )
+  return meta
+
+
+def _is_score(value) -> bool:
+  if value is None:
+    return True
+  return type(value) in (int, float) and math.isfinite(value)
+
+
+def _read_statistics(path, like) -> dict:
+  """Arrays of an archive that stand in for those of `like`."""
+  wanted = traverse_util.flatten_dict(like, sep='/')
+  try:
+    with np.load(path) as file:
+      found = {name: file[name] for name in file.files}
+  except _DAMAGED as error:
+    raise ValueError(f'{path} is damaged, or no archive of arrays: {error}') from error
+  for name in sorted(found | wanted):
+    if _describe(found, name) != _describe(wanted, name):
+      raise ValueError(
+        f'{path} is of another network: {name} is {_describe(found, name)}, wanted '
+        f'{_describe(wanted, name)}'
+      )
+  return traverse_util.unflatten_dict(found, sep='/')
 
 
 def _finite(metrics):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import reprlib
 import socket
 import sys
 from collections.abc import Collection, Mapping
@@ -69,13 +70,18 @@ def read_config(workdir) -> dict:
   """The config that claimed a workdir."""
   path = Path(workdir) / 'config.json'
   try:
-    return json.loads(path.read_text())
+    config = json.loads(path.read_text())
   except (FileNotFoundError, NotADirectoryError) as error:
     raise FileNotFoundError(
       f'{workdir} is no workdir of a run: there is no {path.name} in it'
     ) from error
-  except json.JSONDecodeError as error:
+  except ValueError as error:  # of the text's encoding too
     raise ValueError(f'{path} is not JSON ({error}); was it edited?') from error
+  if not isinstance(config, dict):
+    raise ValueError(
+      f'{path} holds no config but {reprlib.repr(config)}; was it edited?'
+    )
+  return config
 
 
 def find_differences(was: Mapping, now: Mapping) -> list[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -226,17 +227,16 @@ def parse_address(address: str) -> sa.URL:
   Raises:
     ValueError: it is none, or of another kind of database. Never shows a password.
   """
-  if '://' not in address:
-    url = sa.URL.create('sqlite', database=address)
-  else:
-    try:
-      url = sa.make_url(address)
-    except (ArgumentError, ValueError):
-      kind = address.partition('://')[0]
-      raise ValueError(
-        f"the address of the database, '{kind}://…', cannot be read; wanted "
-        'sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/DATABASE'
-      ) from None
+  try:
+    url = _split(address)
+  except (ArgumentError, ValueError):
+    kind = address.partition('://')[0]
+    shown = f', {kind}://…,' if kind.replace('+', '').isalnum() else ''
+    raise ValueError(
+      f'the address of the database{shown} cannot be read; wanted sqlite:///PATH or '
+      'postgresql://USER@HOST:PORT/DATABASE, where characters such as @ / : of a name are '
+      'written %40 %2F %3A'
+    ) from None
   if url.drivername not in _DRIVERS:
     raise ValueError(
       'studies are kept in sqlite:///PATH or postgresql://USER@HOST/DATABASE, got '
@@ -245,6 +245,37 @@ def parse_address(address: str) -> sa.URL:
   if not url.database or url.database == ':memory:':
     raise ValueError(f'the address {show_address(url)} names no database')
   return url.set(drivername=_DRIVERS[url.drivername])
+
+
+def _split(address) -> sa.URL:
+  """Refuses what would pass for a host or a file, and be shown, but holds a password."""
+  if '://' in address:
+    url = sa.make_url(address)
+    names = '' if url.drivername == 'sqlite' else f'{url.host} {url.database}'
+    suspect = '@' in names
+  else:
+    url, names = sa.URL.create('sqlite', database=address), address
+    suspect = re.search(':.*@', address)  # PostgreSQL's, misspelt
+  if suspect or 'password=' in names:
+    raise ValueError
+  return url
+
+
+def check_no_password(address: str):
+  """Raises a ValueError for an address with a password, which is to be given otherwise.
+
+  For addresses that come from where others can read them: command lines are in the list of
+  processes, in the history of shells and in what is submitted to clusters.
+  """
+  url = parse_address(address)
+  if url.password or any('password' in key for key in url.query):
+    user, host, port = url.username, url.host, url.port
+    plain = sa.URL.create('postgresql', user, None, host, port, url.database)
+    raise ValueError(
+      f'the address of the database has a password, which all on this machine could read '
+      f'in the list of processes: say {plain} and give the password in the environment '
+      'variable PGPASSWORD, or in the file ~/.pgpass'
+    )
 
 
 def show_address(url: sa.URL) -> str:

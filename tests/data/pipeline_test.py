@@ -105,6 +105,10 @@ def test_position_is_what_resumes(source):
     assert_equal_streams([next(again)], read(source, 4)[3:])
 
 
+def test_batches_of_one_clip(source):
+  assert [len(batch['name']) for batch in read(source, 3, batch_size=1)] == [1] * 3
+
+
 @pytest.mark.parametrize('count', [2, 3, 6])
 @pytest.mark.parametrize('clip', [TRAIN, EVAL])
 def test_processes_share_the_same_global_batches(source, clip, count):
@@ -114,10 +118,9 @@ def test_processes_share_the_same_global_batches(source, clip, count):
   assert {len(part) for part in parts} == {len(whole)}
   for step, batch in enumerate(whole):
     assert all(len(part[step]['name']) == 6 // count for part in parts)
-    # Process i has every count-th row, from row i on.
+    # Process i has the i-th part: side by side they are the batch, in its order.
     for key in ('name', 'label', 'mask', 'video'):
-      merged = np.stack([part[step][key] for part in parts], axis=1)
-      merged = merged.reshape(-1, *merged.shape[2:])
+      merged = np.concatenate([part[step][key] for part in parts])
       if key == 'video':  # of padding the pixels mean nothing
         mask = batch['mask'] > 0
         np.testing.assert_array_equal(merged[mask], batch[key][mask])

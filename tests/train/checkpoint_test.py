@@ -190,3 +190,56 @@ def test_recomputed_statistics_are_of_the_averages_and_change_no_state(tmp_path)
   assert max_difference(averaged['batch_stats'], stats) == 0
   assert max_difference(averaged['params'], state.ema['params']) == 0
   assert max_difference(raw['batch_stats'], state.batch_stats) == 0
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('', 'is no JSON'),
+    ('{"step": 3', 'is no JSON'),
+    ('[3]', 'wants a table'),
+    ('{"metrics": {}}', 'wants a table'),
+    ('{"step": 4, "metrics": {}}', 'not of checkpoint 3'),
+    ('{"step": 3}', 'wants a table'),
+    ('{"step": 3, "metrics": [1]}', 'wants a table'),
+    ('{"step": 3, "metrics": {"top1": "best"}}', "the metric top1 'best'"),
+    ('{"step": 3, "metrics": {"top1": Infinity}}', 'the metric top1 inf'),
+  ],
+)
+def test_a_meta_that_is_none_is_named(tmp_path, text, message):
+  with Checkpointer(tmp_path) as saver:
+    saver.save(_state(3), {})
+    path = tmp_path / '3' / 'meta' / 'metadata'
+    saver.wait()
+    path.write_text(text)
+    for read in (
+      lambda: checkpoint.read_meta(tmp_path),
+      lambda: checkpoint.load_variables(tmp_path),
+      lambda: saver.restore(_state()),
+      lambda: Checkpointer(tmp_path, best_metric='top1'),
+    ):
+      with pytest.raises(ValueError, match=message) as error:
+        read()
+      assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize('kind', ['more', 'fewer', 'shape', 'array'])
+def test_statistics_of_another_network_are_refused(tmp_path, kind):
+  with Checkpointer(tmp_path) as saver:
+    saver.save(_state(3), {})
+    saver.add_statistics(3, _state(3).batch_stats)
+  path = tmp_path / '3' / 'statistics.npz'
+  arrays = dict(np.load(path))
+  name = sorted(arrays)[0]
+  if kind == 'fewer':
+    del arrays[name]
+  elif kind == 'array':
+    np.save(tmp_path / 'one.npy', arrays[name])
+    (tmp_path / 'one.npy').replace(path)
+  else:
+    arrays[f'{name}2' if kind == 'more' else name] = np.zeros((77,), np.float32)
+  if kind != 'array':
+    np.savez(path, **arrays)
+  wanted = 'no archive of arrays' if kind == 'array' else 'is of another network'
+  with pytest.raises(ValueError, match=rf'statistics\.npz.*{wanted}'):
+    checkpoint.load_variables(tmp_path)

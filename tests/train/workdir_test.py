@@ -45,6 +45,13 @@ def test_a_spoilt_config_is_not_replaced(tmp_path):
   assert (tmp_path / 'config.json').read_text() == '{"train": '
 
 
+@pytest.mark.parametrize('text', ['[1]', '"text"', 'null'])
+def test_json_that_is_no_config_is_named(tmp_path, text):
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(ValueError, match=r'config\.json holds no config'):
+    read_config(tmp_path)
+
+
 def test_what_does_not_change_results_may_change(tmp_path):
   claim_workdir(tmp_path, CONFIG)
   other = {**CONFIG, 'train': {'lr': 1.8, 'sizes': (3,)}}

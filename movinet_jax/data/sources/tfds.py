@@ -4,12 +4,24 @@ Reading needs neither TensorFlow nor the code that built it.
 """
 
 import functools
+import json
+import os
 
 import tensorflow_datasets as tfds
 
 from movinet_jax.data import source as sources
 from movinet_jax.data.source import Record, Source, SourceError
 from movinet_jax.names import suggest
+
+# All texts in the features.json of such a dataset, but for the number of classes.
+_FEATURES = frozenset(
+  f'tensorflow_datasets.core.features.{name}'
+  for name in (
+    'features_dict.FeaturesDict',
+    'class_label_feature.ClassLabel',
+    'text_feature.Text',
+  )
+)
 
 
 def open_source(
@@ -27,7 +39,7 @@ def open_source(
   Raises:
     SourceError: no dataset there, no such split, no labels, or classes not in the map.
   """
-  builder = _open_builder(directory)
+  builder = open_builder(directory)
   if split not in builder.info.splits:
     known = suggest(split, builder.info.splits)
     raise SourceError(f'{directory} has no split {split!r}{known}')
@@ -56,7 +68,7 @@ class _BuiltRecords:
 
   @functools.cached_property
   def _rows(self):
-    return _open_builder(self._directory).as_data_source(split=self._split)
+    return open_builder(self._directory).as_data_source(split=self._split)
 
   def __len__(self) -> int:
     return len(self._rows)
@@ -73,11 +85,36 @@ class _BuiltRecords:
     return {key: value for key, value in vars(self).items() if key != '_rows'}
 
 
-def _open_builder(directory: str):
+def open_builder(directory: str) -> tfds.core.DatasetBuilder:
+  """tfds's reader of a dataset that was built here.
+
+  Raises:
+    SourceError: it is none.
+  """
   try:
+    _check_features(directory)
     return tfds.builder_from_directory(directory)
   except Exception as error:
     raise SourceError(
       f'{directory} is no built dataset (wanted the folder that holds dataset_info.json): '
       f'{error}'
     ) from error
+
+
+def _check_features(directory):
+  """A dataset is data: tfds would import whatever module its features.json names."""
+  with open(os.path.join(directory, 'features.json'), encoding='utf-8') as file:
+    for text in _list_texts(json.load(file)):
+      if text not in _FEATURES and not text.isdecimal():
+        raise ValueError(
+          f'features.json says {text[:80]!r}, which no dataset of `movinet build-data` does'
+        )
+
+
+def _list_texts(node) -> list[str]:
+  """All texts in JSON, but for names of fields."""
+  if isinstance(node, dict):
+    node = list(node.values())
+  if isinstance(node, list):
+    return [text for child in node for text in _list_texts(child)]
+  return [node] if isinstance(node, str) else []

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from nas.trials import database
-from nas.trials.database import Database, parse_address
+from nas.trials.database import Database, check_no_password, parse_address
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,13 @@ def test_addresses(address, parsed):
     ('sqlite://', 'names no database'),
     ('sqlite:///:memory:', 'names no database'),
     ('', 'names no database'),
+    ('postgresql://me:a@secret@here/nas', 'written %40'),
+    ('postgresql://a/b:secret@here/nas', 'written %40'),
+    ('postgresql//me:secret@here/nas', 'cannot be read'),
+    ('postgresql:/me:secret@here/nas', 'cannot be read'),
+    ('postgresql://me@here/nas%3Fpassword=secret', 'cannot be read'),
+    ('host=here password=secret', 'cannot be read'),
+    ('me:secret@here://nas', 'cannot be read'),
   ],
 )
 def test_what_is_no_address_is_refused_and_no_password_shown(address, message):
@@ -42,6 +49,24 @@ def test_what_is_no_address_is_refused_and_no_password_shown(address, message):
     parse_address(address)
   assert 'secret' not in str(error.value)
   assert error.value.__cause__ is None
+
+
+def test_files_may_have_any_name():
+  for path in ('/home/me@here/study.db', 'sqlite:////a:b@c/study.db'):
+    assert parse_address(path).database == path.removeprefix('sqlite:///')
+
+
+def test_addresses_with_a_password():
+  check_no_password('postgresql://me@here/nas?sslmode=require&passfile=/home/me/pass')
+  check_no_password('a/study.db')
+  for address in (
+    'postgresql://me:secret@here:1/nas',
+    'postgresql://here:1/nas?user=me&password=secret',
+    'postgresql://me@here:1/nas?sslpassword=secret',
+  ):
+    with pytest.raises(ValueError, match=r'here:1/nas and give .* PGPASSWORD') as error:
+      check_no_password(address)
+    assert 'secret' not in str(error.value)
 
 
 def make_text_file(folder):
