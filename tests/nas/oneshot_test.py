@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 import sys
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from movinet_jax import cost
 from movinet_jax.train import losses, mesh, optimizers, steps
 from nas import oneshot
 from nas.objective import Objective, absolute_reward
@@ -250,27 +250,6 @@ def test_layouts_of_devices_agree(tmp_path):
     assert runs[devices]['planted_in_branches'] > 0
 
 
-def find_collectives(text: str) -> tuple[int, int]:
-  """Collectives of an HLO program: how many, and how many of them inside branches."""
-  bodies = dict(
-    re.findall(r'^(?:ENTRY )?%?([\w.\-]+) [^\n]*\{\n(.*?)^\}', text, re.M | re.S)
-  )
-  # What is reduced together has a type of several parts, with blanks between them.
-  kinds = 'all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter'
-  pattern = rf'= [^"\n]*? (?:{kinds})(?:-start)?\('
-  branches = set(re.findall(r'branch_computations=\{([^}]*)\}', text))
-  waiting = [n.strip(' %') for group in branches for n in group.split(',')]
-  waiting += re.findall(r'(?:true|false)_computation=%?([\w.\-]+)', text)
-  inside = set()
-  while waiting:
-    name = waiting.pop()
-    if name in bodies and name not in inside:
-      inside.add(name)
-      waiting += [n for n in re.findall(r'%?([\w.\-]+)', bodies[name]) if n in bodies]
-  counts = {name: len(re.findall(pattern, body)) for name, body in bodies.items()}
-  return sum(counts.values()), sum(counts[name] for name in inside)
-
-
 def plant_collective():
   """The program of a mean of several arrays inside a branch, on all devices."""
   place = mesh.make_mesh()
@@ -400,16 +379,17 @@ def main(path):
   state = oneshot.make_state(net, settings, OPTIMIZER)
   program = step.lower(state, make_batch(0)).compile()
   state, found = run(step, state)
-  total, inside = find_collectives(program.as_text())
+  collectives = cost.find_collectives(program.as_text())
+  planted = cost.find_collectives(plant_collective())
   np.savez(
     path,
     choices=np.stack([m['samples']['choices'] for m in found]),
     accuracy=np.stack([m['samples']['accuracy'] for m in found]),
     params=whole(state.params),
     policy=whole(state.policy),
-    collectives=total,
-    collectives_in_branches=inside,
-    planted_in_branches=find_collectives(plant_collective())[1],
+    collectives=len(collectives),
+    collectives_in_branches=sum(one.in_branch for one in collectives),
+    planted_in_branches=sum(one.in_branch for one in planted),
   )
 
 

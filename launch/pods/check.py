@@ -1,0 +1,241 @@
+"""What makes a job wrong, found before anything is written."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from launch import config as configs
+from launch.pods.job import Job, find_option
+from movinet_jax.names import check_name
+
+DISTRIBUTED = ('train', 'search', 'evaluate')  # verbs whose processes are one run
+
+_CONFIGURED = ('train', 'search', 'sweep')
+_LABEL = re.compile(r'[a-z]([-a-z0-9]*[a-z0-9])?')
+_VARIABLE = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
+_WORD = re.compile(r'[\w./:@-]+')  # of queues, images, zones and kinds of GPU
+# Fields of a Job that only some targets know, and what differs from their options.
+_SOMETIMES = (
+  *('topology', 'nodes', 'gpus', 'gpu_type', 'cores', 'processes', 'image'),
+  *('environment', 'mounts', 'queue', 'spot', 'time', 'zone'),
+)
+_FLAGS = {'mounts': 'mount'}
+_SYSTEM = (
+  *('bin', 'boot', 'dev', 'etc', 'lib', 'lib64', 'opt', 'proc', 'root', 'run', 'sbin'),
+  *('sys', 'tmp', 'usr', 'var', '.', '..'),
+)
+_PASSWORDS = (
+  re.compile(r'://[^/\s:@]*:[^/\s@]*[^/\s@:]@'),
+  # Of a database, whose address may have the rest of a path's characters in it.
+  re.compile(r'(?i)postgres[a-z+0-9]*://[^/\s:@]*:\S*@'),
+  re.compile(r'(?i)\b(password|passwd|pwd)=[^\s&]'),
+)
+_SECRET_NAME = re.compile(r'(?i)passw|secret|token|api_?key|credential|private_?key')
+
+
+def check_job(job: Job, verbs: Mapping[str, str]):
+  """Finds what is wrong with a job before anything is rendered.
+
+  Args:
+    verbs: those there are.
+
+  Raises:
+    ValueError: see the message.
+  """
+  check_name(job.verb, verbs, 'verb')
+  if job.verb in ('submit', 'preflight'):
+    raise ValueError(f'`movinet {job.verb}` is run here, it is no job')
+  _check_words(job)
+  _check_secrets(job)
+  _check_machines(job)
+  _check_study(job)
+  _check_config(job)
+
+
+def check_takes(job: Job, target: str, takes: Sequence[str]):
+  """Whether all that is asked for is known to a target; nothing is left out silently.
+
+  Args:
+    takes: fields of a Job, of those that not every target knows.
+
+  Raises:
+    ValueError: names the option, and those that the target takes.
+  """
+  for field in dataclasses.fields(Job):
+    given = field.name in _SOMETIMES and getattr(job, field.name) != field.default
+    if given and field.name not in takes:
+      known = ', '.join(f'--{_FLAGS.get(name, name)}' for name in takes)
+      raise ValueError(
+        f'--{_FLAGS.get(field.name, field.name)} is not for {target}, which takes '
+        f'{known}'
+      )
+
+
+def check_image(job: Job, target: str):
+  if not job.image:
+    raise ValueError(
+      f'{target} runs a container: say --image=REGION-docker.pkg.dev/PROJECT/REPO/NAME '
+      '(docs/launching.md builds one)'
+    )
+
+
+def check_mounts(job: Job, target: str, kinds: Sequence[str]):
+  """Whether what the run writes outlives its machines, and storage is of known kinds.
+
+  Args:
+    kinds: patterns of sources.
+
+  Raises:
+    ValueError: see the message.
+  """
+  for mount in job.mounts:
+    if not any(re.fullmatch(kind, mount.source) for kind in kinds):
+      raise ValueError(
+        f'--mount={mount.source}=…: wanted gs://BUCKET[/FOLDER], HOST:/EXPORT'
+        + (' or the name of a PersistentVolumeClaim' if target == 'gke' else '')
+      )
+    first = mount.folder.split('/')[1:2]
+    if not re.fullmatch(r'(/[\w.-]+)+', mount.folder) or first[0] in _SYSTEM:
+      raise ValueError(
+        f"{mount.folder!r}: wanted a folder from / that is not the system's, as "
+        '--mount=…=/data'
+      )
+  inside = [m for m in job.mounts if f'{job.workdir}/'.startswith(f'{m.folder}/')]
+  if not inside:
+    raise ValueError(
+      f'workdir {job.workdir} lies in no --mount, and goes when its machine does: say '
+      '--mount=SOURCE=/data and a --workdir in /data'
+    )
+
+
+def _check_words(job: Job):
+  if not _LABEL.fullmatch(job.name) or len(job.name) > 63:
+    raise ValueError(
+      f'name {job.name!r}: wanted a DNS label of at most 63 letters a-z, digits and '
+      'hyphens, that begins with a letter'
+    )
+  for what in ('queue', 'image', 'gpu_type', 'zone'):
+    text = getattr(job, what)
+    if text and not _WORD.fullmatch(text):
+      raise ValueError(
+        f'{what} {text!r}: wanted letters, digits and any of . / : @ - _'
+      )
+  if job.time and not re.fullmatch(r'(\d+-)?\d+:\d\d:\d\d', job.time):
+    raise ValueError(f'time {job.time!r}: wanted HOURS:MINUTES:SECONDS, as 24:00:00')
+  folders = {m.folder: 'mount' for m in job.mounts} | {job.workdir: 'workdir'}
+  folders |= {job.environment: 'environment', job.directory: 'directory'}
+  for text, what in folders.items():
+    if not text.isprintable():
+      raise ValueError(f'{what} {text!r}: wanted a path without control characters')
+  if '\0' in ''.join((*job.words, *(value for _, value in job.env))):
+    raise ValueError('an argument has a NUL in it, which no command line can have')
+  if job.workdir.startswith('gs://'):
+    raise ValueError(
+      f'workdir {job.workdir}: a run writes to a file system; mount the bucket, as '
+      f'--mount={job.workdir}=/data -- {job.verb} --workdir=/data/run'
+    )
+
+
+def _check_secrets(job: Job):
+  for name in (*(key for key, _ in job.env), *job.secrets):
+    if not _VARIABLE.fullmatch(name):
+      raise ValueError(f'{name!r} is no name of an environment variable')
+  for key, value in job.env:
+    if _SECRET_NAME.search(key) or _has_password(value):
+      raise ValueError(
+        f'--env={key}=… would be written where others can read it: say --secret={key}, '
+        'and keep its value where the target keeps secrets (docs/launching.md)'
+      )
+    if key in job.secrets:
+      raise ValueError(f'{key} is given with --env and with --secret; wanted one')
+  for word in job.words:
+    if _has_password(word):
+      what = word.partition('=')[0] if word.startswith('--') else 'an argument'
+      raise ValueError(
+        f'{what} holds a password, which others would see: leave it out of the '
+        'address, as postgresql://USER@HOST/DATABASE, and say --secret=PGPASSWORD'
+      )
+
+
+def _has_password(text: str) -> bool:
+  return any(pattern.search(text) for pattern in _PASSWORDS)
+
+
+def _check_machines(job: Job):
+  counts = {'nodes': 1, 'processes': 1, 'cores': 1, 'gpus': 0, 'restarts': 0}
+  for what, least in counts.items():
+    if getattr(job, what) < least:
+      raise ValueError(f'{what} is {getattr(job, what)}; wanted {least} or more')
+  if job.topology and job.gpus:
+    raise ValueError(f'{job.topology.name} and {job.gpus} GPUs; wanted one of the two')
+  if job.topology and job.nodes > 1 and not job.is_study:
+    raise ValueError(
+      f'{job.nodes} nodes of {job.topology.name}: one run takes one slice; say a '
+      f'larger --topology, of {job.devices} chips'
+    )
+  several = max(job.processes, job.hosts) > 1
+  if several and not job.is_study and job.verb not in DISTRIBUTED:
+    raise ValueError(
+      f'`movinet {job.verb}` is one process; several are for {", ".join(DISTRIBUTED)} '
+      'and for sweep'
+    )
+
+
+def _check_study(job: Job):
+  if not job.is_study:
+    return
+  if job.processes > 1:
+    raise ValueError(
+      'a sweep starts its trials by itself: say --workers after `sweep`, in place of '
+      f'--processes={job.processes}'
+    )
+  if job.topology and job.topology.hosts > 1:
+    raise ValueError(
+      f'a trial takes one chip, and {job.topology.name} is one machine of '
+      f'{job.topology.hosts} hosts: say a --topology of one host and --nodes='
+      f'{job.topology.hosts}'
+    )
+  storage = find_option(job.words, 'storage')
+  if job.hosts > 1 and not storage.startswith('postgres'):
+    raise ValueError(
+      f'a sweep on {job.hosts} machines needs a database that they share: say '
+      '--storage=postgresql://USER@HOST/DATABASE after `sweep`'
+    )
+
+
+def _check_config(job: Job):
+  """Reads the config as the run will, and divides its batches by the devices."""
+  file = find_option(job.words, 'config')
+  if not file:
+    if job.verb in _CONFIGURED:
+      raise ValueError(f'`movinet {job.verb}` needs --config=FILE.py')
+    return
+  cfg = configs.load(file, _list_overrides(job.words)).to_dict()
+  if job.is_study:
+    return
+  mesh = cfg.get('mesh') or {}
+  split = {axis: mesh.get(axis) or 1 for axis in ('time', 'space')}
+  shared, devices = math.prod(split.values()), max(job.devices, job.processes)
+  if devices % shared:
+    raise ValueError(
+      f'a mesh of {split} needs devices in multiples of {shared}; there are {devices}'
+    )
+  parts = devices // shared
+  for key in ('batch_size', 'policy_batch_size'):  # evaluation rounds its own
+    size = cfg.get(key)
+    if isinstance(size, int) and size % parts:
+      raise ValueError(
+        f'{key} is {size}, which {parts} devices do not divide: say '
+        f'--config.{key}={max(parts, round(size / parts) * parts)}'
+      )
+
+
+def _list_overrides(words) -> list[str]:
+  """--config.KEY=VALUE of a command, also where it is written as two words."""
+  found = []
+  for i, word in enumerate(words):
+    if word.startswith('--config.'):
+      pair = '=' in word or i + 1 == len(words)
+      found.append(word if pair else f'{word}={words[i + 1]}')
+  return found

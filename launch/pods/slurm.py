@@ -1,0 +1,143 @@
+"""Slurm: an sbatch script, one task per GPU; of a trial study, an array of machines."""
+
+import shlex
+
+from launch.pods import job as jobs
+from launch.pods.job import Job, Rendered
+from launch.pods.script import RETRIES, RUN, make_array, make_exports
+
+TOOL = 'sbatch'
+TAKES = ('nodes', 'gpus', 'gpu_type', 'cores', 'environment', 'queue', 'time')
+FILE = 'job.sh'
+
+# A task's code is mapped such that the highest, which is what srun ends with, says what
+# to do: 1 is for all that may be retried, so a task that must not be is above it.
+_TASK = f"""
+{RUN}
+# shellcheck disable=SC2329 # called by srun, below
+task() {{
+  run "$@"
+  local code=$?
+  ((code == 0)) && return 0
+  echo "process ${{SLURM_PROCID:-0}} ended with code $code" >&2
+  {RETRIES} && return 1
+  ((code == 1)) && return 3
+  return "$code"
+}}
+"""
+
+_END = """
+# All processes end soon after one of them; those that hang are killed. A stop of the
+# job reaches them by Slurm, which signals them all, and by srun.
+run srun {options} \\
+  bash -c "$(declare -f run task); task \\"\\$@\\"" task "${{command[@]}}"
+code=$?
+((code == 1 || code > 128)) || exit "$code"
+
+# Stopped after saving, or lost: the same command goes on from there.
+if ((attempt >= restarts)); then
+  echo "not started again: this was start $((attempt + 1)) and --restarts=$restarts" >&2
+  exit 75
+fi
+# A job that was cancelled is not running any more, and stays so.
+if [[ $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) == RUNNING ]]; then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit 75
+"""
+
+
+def render(job: Job) -> Rendered:
+  """The script of a job, and how to look after it.
+
+  Raises:
+    ValueError: Slurm cannot run it so.
+  """
+  _check(job)
+  log = f'{job.workdir}/logs/slurm-{"%A_%a" if job.is_study else "%j"}.out'
+  words = ('sbatch', FILE)
+  return Rendered(
+    files={FILE: _make_script(job, log)},
+    commands=(('mkdir', '-p', f'{job.workdir}/logs'), words),
+    follow_ups=(
+      ('state', shlex.join(['squeue', f'--name={job.name}'])),
+      ('log', f'tail -F {shlex.quote(job.workdir)}/logs/slurm-*.out'),
+      ('stop', shlex.join(['scancel', f'--name={job.name}'])),
+      *jobs.list_boards(job),
+    ),
+    notes=_list_notes(job),
+  )
+
+
+def _make_script(job: Job, log: str) -> str:
+  options = ''.join(f'#SBATCH {option}\n' for option in _list_options(job, log))
+  path = f'export PATH={shlex.quote(f"{job.environment}/bin")}:"$PATH"\n'
+  return (
+    f'#!/bin/bash\n{options}'
+    f'\nset -u\nrestarts={job.restarts}\nattempt=${{SLURM_RESTART_COUNT:-0}}\n'
+    + ''.join(_make_need(name) for name in job.secrets)
+    + (path if job.environment else '')
+    + make_exports(job.env)
+    + make_array('command', job.command)
+    + _TASK
+    + _END.format(options=_make_step(job))
+  )
+
+
+def _list_options(job: Job, log: str) -> list[str]:
+  """sbatch's, which it reads as a shell would, but for '%' in the name of a log."""
+  array = [f'--array=0-{job.nodes - 1}'] if job.is_study and job.nodes > 1 else []
+  kind = f'{job.gpu_type}:' if job.gpu_type else ''
+  return [
+    f'--job-name={job.name}',
+    *array,
+    f'--nodes={1 if job.is_study else job.nodes}',
+    f'--ntasks-per-node={_count_tasks(job)}',
+    # Of all tasks of a node together: JAX picks each task's own.
+    *([f'--gpus-per-node={kind}{job.gpus}'] if job.gpus else []),
+    f'--cpus-per-task={job.cores}',
+    *([f'--time={job.time}'] if job.time else []),
+    *([f'--partition={job.queue}'] if job.queue else []),
+    f'--signal=TERM@{jobs.SAVE_SECS}',
+    '--requeue',
+    '--open-mode=append',
+    f'--chdir={shlex.quote(job.directory)}',
+    f'--output={shlex.quote(_escape(job.workdir) + log.removeprefix(job.workdir))}',
+  ]
+
+
+def _count_tasks(job: Job) -> int:
+  """Of each node: a sweep is one that gives the GPUs to its trials."""
+  return 1 if job.is_study else max(1, job.gpus)
+
+
+def _make_step(job: Job) -> str:
+  # srun does not take the cores from sbatch since Slurm 22.05.
+  options = [f'--cpus-per-task={job.cores}', '--kill-on-bad-exit=0']
+  return shlex.join([*options, f'--wait={jobs.PEER_SECS}'])
+
+
+def _make_need(name: str) -> str:
+  return f': "${{{name}:?must be in the environment that sbatch is called in}}"\n'
+
+
+def _escape(path: str) -> str:
+  return path.replace('\\', '\\\\').replace('%', '%%')
+
+
+def _check(job: Job):
+  for what in ('workdir', 'directory', 'environment'):
+    path = getattr(job, what)
+    if path and not path.startswith('/'):
+      raise ValueError(f'{what} {path!r}: wanted a path from / that all nodes see')
+
+
+def _list_notes(job: Job) -> tuple[str, ...]:
+  notes = []
+  if job.workdir.startswith(('/tmp/', '/var/tmp/', '/dev/shm/')):
+    notes.append(f'{job.workdir} is usually of one machine only; all nodes must see it')
+  if not job.time:
+    notes.append("without --time the partition's own limit holds")
+  for name in job.secrets:
+    notes.append(f'{name} is taken from the environment in which sbatch is called')
+  return tuple(notes)
