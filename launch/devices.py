@@ -8,6 +8,12 @@ import pathlib
 import platform
 
 CORES = 'MOVINET_CORES'
+# What libtpu would otherwise ask Google's metadata server, which is not there.
+_ABSENT_TPU = {
+  'TPU_SKIP_MDS_QUERY': '1',
+  'TPU_WORKER_HOSTNAMES': 'localhost',
+  'TPU_ACCELERATOR_TYPE': 'v5litepod-1',
+}
 
 
 def count_accelerators() -> int:
@@ -37,6 +43,13 @@ def make_environments(workers: int) -> list[dict[str, str]]:
     raise ValueError(f'{workers} workers for {len(tpus)} TPU chips; wanted one each')
   alone = {'TPU_CHIPS_PER_PROCESS_BOUNDS': '1,1,1', 'TPU_PROCESS_BOUNDS': '1,1,1'}
   return [{'TPU_VISIBLE_CHIPS': str(i), **alone} for i in range(workers)]
+
+
+def quiet_libtpu():
+  """Spares a machine without TPUs what libtpu, installed for preflight, says of that."""
+  if not _list_tpus():
+    for name, value in _ABSENT_TPU.items():
+      os.environ.setdefault(name, value)
 
 
 def keep_to_cores():

@@ -6,8 +6,8 @@
 69  the workers of a search die as they start: mend that, then the same command goes on
 70  the loss is not finite
 74  the disk is full: make room, then the same command goes on
-75  stopped by a signal after saving, or another process of the run was lost: the same
-    command goes on (retry it)
+75  stopped by a signal after saving, or another process of the run was lost, or one that
+    decodes: the same command goes on (retry it)
 130 interrupted before there was anything to save
 141 whoever read the output has gone
 """
@@ -18,15 +18,17 @@ import importlib.metadata
 import os
 import pkgutil
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 
 import launch
-from launch import cluster
+from launch import cluster, devices
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_VERBS = {
   *('main', 'arguments', 'config', 'parts', 'plan', 'outcome'),
-  *('cluster', 'devices', 'trial', 'harvest', 'precise_norm'),
+  *('cluster', 'devices', 'program', 'trial', 'harvest', 'precise_norm'),
 }
 
 
@@ -38,7 +40,8 @@ def list_verbs() -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs `movinet VERB ...` and returns its exit code."""
-  if argv is None:
+  is_command = argv is None
+  if is_command:
     use_huge_pages()
   _set_environment()
   argv = list(sys.argv[1:] if argv is None else argv)
@@ -70,13 +73,16 @@ def main(argv: Sequence[str] | None = None) -> int:
   except Exception as error:
     code = find_exit_code(error)
     if code is None:
-      if not cluster.is_joined():
+      if not (is_command or cluster.is_joined()):
         raise
       traceback.print_exc()
-      cluster.abandon(1)
-    print(f'movinet {verb}: {explain(error)}', file=sys.stderr)
-    if not was_asked(error):
+      code = 1
+    else:
+      print(f'movinet {verb}: {explain(error)}', file=sys.stderr)
+    if not is_of_all(error):
       cluster.abandon(code)
+      if is_command:
+        _leave_threads(code)
     return code
 
 
@@ -91,6 +97,19 @@ def use_huge_pages():
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def _leave_threads(code: int):
+  """Ends this process if it would wait for threads.
+
+  Of a save that has failed, those that write arrays wait for minutes for the folder that
+  could not be made.
+  """
+  others = set(threading.enumerate()) - {threading.main_thread()}
+  if any(not thread.daemon for thread in others):
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _set_environment():
   """Keeps compiled programs, so that a second run need not compile them again.
 
@@ -101,6 +120,7 @@ def _set_environment():
   # TensorFlow, behind the TensorBoard writer, greets with lines that say nothing here.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+  devices.quiet_libtpu()
 
 
 def find_exit_code(error: Exception) -> int | None:
@@ -108,7 +128,8 @@ def find_exit_code(error: Exception) -> int | None:
   # Imported late: a verb that fails on its arguments need not have loaded them.
   from jax.errors import JaxRuntimeError
 
-  from movinet_jax.data import DecodeError, SourceError, TooManyFailures
+  from movinet_jax.data import DecodeError, SourceError, TooManyFailures, WorkerDied
+  from movinet_jax.train.checkpoint import is_of_a_lost_process
   from movinet_jax.train.loop import NonFiniteLoss, Preempted
   from nas.trials.engine import Stopped
   from nas.trials.pool import WorkersDied
@@ -116,6 +137,7 @@ def find_exit_code(error: Exception) -> int | None:
   codes = {
     Preempted: os.EX_TEMPFAIL,
     Stopped: os.EX_TEMPFAIL,
+    WorkerDied: os.EX_TEMPFAIL,
     cluster.NotJoined: os.EX_TEMPFAIL,
     WorkersDied: os.EX_UNAVAILABLE,
     NonFiniteLoss: os.EX_SOFTWARE,
@@ -124,13 +146,12 @@ def find_exit_code(error: Exception) -> int | None:
   for kind, code in codes.items():
     if isinstance(error, kind):
       return code
+  if is_of_a_lost_process(error):
+    return os.EX_TEMPFAIL
   if isinstance(error, JaxRuntimeError):
-    # A collective whose other end is gone fails with one of many messages; memory that
-    # is short has one, and is as short the next time.
-    if 'RESOURCE_EXHAUSTED' in str(error):
-      return 2
-    return os.EX_TEMPFAIL if cluster.is_joined() else None
-  if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT):
+    # Memory that is short is as short the next time.
+    return 2 if 'RESOURCE_EXHAUSTED' in str(error) else None
+  if getattr(error, 'errno', None) in FULL:
     return os.EX_IOERR
   known = (ValueError, OSError, SourceError, DecodeError)
   return 2 if isinstance(error, known) else None
@@ -140,22 +161,26 @@ def explain(error: Exception) -> str:
   """What an error says to a person."""
   from jax.errors import JaxRuntimeError
 
-  if not isinstance(error, JaxRuntimeError):
-    return str(error)
-  said = str(error).strip().splitlines()[0]
-  if 'RESOURCE_EXHAUSTED' in said:
+  from movinet_jax.train.checkpoint import is_of_a_lost_process
+
+  said = (str(error).strip().splitlines() or [''])[0]
+  if is_of_a_lost_process(error):
+    return f'another process of this run was lost ({said}); the same command goes on'
+  if isinstance(error, JaxRuntimeError):
     return (
       f'the device has too little memory ({said}): take a smaller batch_size, more '
       'train.accumulate, or model.remat=True; `movinet preflight` finds what fits'
     )
-  return f'another process of this run was lost ({said}); the same command goes on'
+  if getattr(error, 'errno', None) in FULL:
+    return f'{error}: make room, then the same command goes on'
+  return str(error)
 
 
-def was_asked(error: Exception) -> bool:
-  """Whether all processes of a run end together, because they were asked to."""
-  from movinet_jax.train.loop import Preempted
+def is_of_all(error: Exception) -> bool:
+  """Whether all processes of a run raise it, at the same step, and can end together."""
+  from movinet_jax.train.loop import NonFiniteLoss, Preempted
 
-  return isinstance(error, Preempted)
+  return isinstance(error, (NonFiniteLoss, Preempted))
 
 
 def _make_help(verbs: dict[str, str]) -> str:

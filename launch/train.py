@@ -182,7 +182,7 @@ def make_plan(cfg: Mapping, num_classes: int, devices: Sequence | None = None) -
   step = parts.call(
     steps.make_train_step, cfg['train'], model=model, tx=tx, loss=loss, seed=cfg['seed']
   )
-  return Plan(model, clips, tx, step, place)
+  return Plan(model, clips, tx, mesh.spread_step(step, place), place)
 
 
 def _check_fit(cfg, sources):

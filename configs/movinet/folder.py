@@ -44,6 +44,7 @@ def get_config(variant: str = 'a0-stream') -> ml_collections.ConfigDict:
     'eval': {'frames': 16, 'fps': 5.0, 'size': 172, 'short_side': 192},
   }
   cfg.loader = {'workers': 2, 'threads': 1, 'max_failed_share': 0.05}
+  cfg.mesh = {'time': 1, 'space': 1}  # devices that share a clip; see docs/scaling.md
   cfg.optimizer = {
     'name': 'adamw',
     'learning_rate': 0.064,  # 5e-4 at 8 clips

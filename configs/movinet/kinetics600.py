@@ -77,6 +77,7 @@ def get_config(variant: str = 'a0') -> ml_collections.ConfigDict:
     },
   }
   cfg.loader = {'workers': 16, 'threads': 1, 'max_failed_share': 0.05}
+  cfg.mesh = {'time': 1, 'space': 1}  # devices that share a clip; see docs/scaling.md
   cfg.optimizer = {
     'name': 'rmsprop',
     'learning_rate': 1.8,  # for 1024 clips; scaled by batch_size

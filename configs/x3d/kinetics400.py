@@ -76,6 +76,7 @@ def get_config(variant: str = 's') -> ml_collections.ConfigDict:
     'eval': {**both, 'short_side': sides[0], 'clips': 1, 'crops': 1},
   }
   cfg.loader = {'workers': 16, 'threads': 1, 'max_failed_share': 0.05}
+  cfg.mesh = {'time': 1, 'space': 1}  # devices that share a clip; see docs/scaling.md
   cfg.optimizer = {
     'name': 'sgd',
     'learning_rate': 1.6,  # for 1024 clips; scaled by batch_size

@@ -20,6 +20,7 @@ from movinet_jax.data.pipeline import (
   Batches,
   PairedBatches,
   TooManyFailures,
+  WorkerDied,
   make_batches,
 )
 from movinet_jax.data.reader import (
@@ -56,6 +57,7 @@ __all__ = [
   'TrainClip',
   'VideoInfo',
   'VideoReader',
+  'WorkerDied',
   'fit_frame',
   'list_sources',
   'make_batches',

@@ -13,11 +13,14 @@ The order of the parts is what makes the stream one and the same however it is r
 Pixels leave as uint8: four times fewer bytes through the workers and to the device.
 """
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
+import re
 import signal
 import threading
+from collections.abc import Iterator
 
 import grain
 import numpy as np
@@ -37,6 +40,10 @@ _NAMED = 10
 
 class TooManyFailures(RuntimeError):
   """More videos failed to decode than allowed; the message names them."""
+
+
+class WorkerDied(RuntimeError):
+  """A process that decodes was killed, or crashed; another time it may not be."""
 
 
 def make_batches(
@@ -144,8 +151,9 @@ class Batches:
     return self
 
   def __next__(self) -> Batch:
-    """Raises TooManyFailures."""
-    batch = next(self._iterator)
+    """Raises TooManyFailures, WorkerDied."""
+    with _explaining_death():
+      batch = next(self._iterator)
     # A copy frees the shared memory of the workers at once, whatever the caller keeps.
     batch = {key: np.array(value) for key, value in batch.items()}
     self._count(batch, batch.pop('reason'))
@@ -319,6 +327,23 @@ def _check_arguments(source, batch_size, start, workers, threads, shard):
       raise ValueError(f'{name} must be {least} or more, got {value}')
   if threads < 1:
     raise ValueError(f'threads must be 1 or more, got {threads}')
+
+
+@contextlib.contextmanager
+def _explaining_death() -> Iterator[None]:
+  try:
+    yield
+  except RuntimeError as error:  # Grain has no kind of its own for it.
+    if not (found := re.search(r'Worker process .* exit code (-?\d+)', str(error))):
+      raise
+    code = int(found[1])
+    how = f'ended with code {code}'
+    if code < 0:
+      how = f'was ended by signal {-code} ({signal.strsignal(-code)})'
+    raise WorkerDied(
+      f'a process that decodes videos {how}: its memory may have run out (then take '
+      'fewer loader.workers), or a video has crashed it (`movinet check-data` finds it)'
+    ) from error
 
 
 def _live_with_parent(index: int, count: int):

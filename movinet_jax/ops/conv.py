@@ -9,7 +9,7 @@ from jax import lax
 from movinet_jax.names import check_name
 from movinet_jax.ops.padding import space_padding
 
-FORMS = ('auto', 'patches', 'native')
+FORMS = ('auto', 'patches', 'patches_5d', 'native')
 FEW = 4  # channels; from 8 on XLA's convolution was the faster one
 
 
@@ -34,8 +34,10 @@ def spatial_conv(
     kernel: [1, KH, KW, C, F].
     stride: of height and width.
     padding: `same` or `centred`, see ops.space_padding.
-    form: `patches`, `native` (XLA's convolution), or `auto`: `patches` for few channels
-      on CPU, where it was measured, and TPU, whose compiler says so; else `native`.
+    form: `patches`; `patches_5d`, which multiplies patches where they are, so that
+      devices can share frames and rows of pixels; `native` (XLA's convolution); or
+      `auto`: for few channels `patches` on CPU, where it was measured, and `patches_5d`
+      on TPU, whose compiler says so; else `native`.
 
   Returns:
     [B, T, ceil(H / stride), ceil(W / stride), F].
@@ -55,11 +57,17 @@ def spatial_conv(
   )
   patches = functools.partial(_patches, stride=stride, pads=pads)
   native = functools.partial(_native, stride=stride, pads=pads)
+  forms = {
+    'patches': patches,
+    'patches_5d': functools.partial(patches, flat=False),
+    'native': native,
+  }
   if form == 'auto' and x.shape[-1] > FEW:
     form = 'native'
   if form == 'auto':
-    return lax.platform_dependent(x, kernel, cpu=patches, tpu=patches, default=native)
-  return {'patches': patches, 'native': native}[form](x, kernel)
+    tpu = forms['patches_5d']
+    return lax.platform_dependent(x, kernel, cpu=patches, tpu=tpu, default=native)
+  return forms[form](x, kernel)
 
 
 def _native(x, kernel, *, stride, pads):
@@ -76,7 +84,7 @@ def _native(x, kernel, *, stride, pads):
   return y.reshape(b, t, *y.shape[1:])
 
 
-def _patches(x, kernel, *, stride, pads):
+def _patches(x, kernel, *, stride, pads, flat=True):
   (sh, sw), (_, kh, kw, c, f) = stride, kernel.shape
   b, t, h, w, _ = x.shape
   out_h, out_w = -(-h // sh), -(-w // sw)
@@ -94,7 +102,10 @@ def _patches(x, kernel, *, stride, pads):
     for j in range(blocks)
   ]
   matrix = jnp.pad(kernel[0], ((0, 0), (0, blocks * sw - kw), (0, 0), (0, 0)))
+  matrix, rows = matrix.reshape(-1, f), jnp.concatenate(columns, -1)
+  if not flat:
+    return rows @ matrix
   # Two matrices, so that the gradient is of matrices too: of a 5D product, XLA would
-  # transpose what it multiplies.
-  rows = jnp.concatenate(columns, -1).reshape(-1, kh * blocks * sw * c)
-  return (rows @ matrix.reshape(-1, f)).reshape(b, t, out_h, out_w, f)
+  # transpose what it multiplies, on a CPU.
+  rows = rows.reshape(-1, matrix.shape[0])
+  return (rows @ matrix).reshape(b, t, out_h, out_w, f)

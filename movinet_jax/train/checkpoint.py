@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,11 @@ from orbax.checkpoint import checkpoint_managers
 
 from movinet_jax.train.workdir import replace_file
 
+# How XLA and JAX's coordination service begin what they say; of memory it is another.
+_LOST = re.compile(
+  '(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|'
+  'FAILED_PRECONDITION|DATA_LOSS): '
+)
 # What reading raises of what is cut short, altered, or something else.
 _DAMAGED = (
   *(ValueError, TypeError, AttributeError, LookupError, EOFError),
@@ -37,6 +43,7 @@ class Checkpointer:
 
   Every process of a run must call `save`, `restore`, `wait` and `close` together.
   Use as a context manager, or call `close`: leaving earlier can lose the last save.
+  (Of a run that has lost a process, a save that was not over is lost in any case.)
   """
 
   def __init__(
@@ -90,12 +97,11 @@ class Checkpointer:
       return
     meta = {**meta, 'step': step, 'metrics': {}}
     _check_json(meta)
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(_to_tree(state)), meta=ocp.args.JsonSave(meta)
-      ),
+    args = ocp.args.Composite(
+      state=ocp.args.StandardSave(_to_tree(state)), meta=ocp.args.JsonSave(meta)
     )
+    with _naming_system_errors(self.directory):
+      self._manager.save(step, args=args)
 
   def add_metrics(self, step: int, metrics: Mapping[str, float]):
     """Adds to a checkpoint what an evaluation of it found; waits until it is on disk.
@@ -168,20 +174,53 @@ class Checkpointer:
 
   def wait(self):
     """Returns when all that was given to `save` is on disk; raises what failed."""
-    self._manager.wait_until_finished()
+    with _naming_system_errors(self.directory):
+      self._manager.wait_until_finished()
+
+  def check(self):
+    """Raises what failed of the last save; does not wait for one that goes on."""
+    if not self._manager.is_saving_in_progress():
+      self.wait()
 
   def close(self):
-    self._manager.wait_until_finished()
+    self.wait()
     self._manager.close()
 
   def __enter__(self):
     return self
 
-  def __exit__(self, *error):
-    self.close()
+  def __exit__(self, kind, error, trace):
+    if not is_of_a_lost_process(error):
+      self.close()
 
   def _shapes(self, step):
     return _read_shapes(self.directory / str(step) / 'state')
+
+
+@contextlib.contextmanager
+def _naming_system_errors(directory) -> Iterator[None]:
+  """The system's errors as such: what writes arrays raises a ValueError of a full disk."""
+  try:
+    yield
+  except ValueError as error:
+    if not (found := re.search(r"os_error_code='(\d+)'", str(error))):
+      raise
+    number = int(found[1])
+    raise OSError(number, os.strerror(number), str(directory)) from error
+
+
+def is_of_a_lost_process(error: BaseException | None) -> bool:
+  """Whether it says that another process of the run is gone.
+
+  Nothing that is being saved will ever be whole then, and waiting for it is waiting for
+  that process.
+  """
+  if not jax.distributed.is_initialized():
+    return False
+  # A collective whose other end is gone fails with one of many messages, and while it is
+  # being dispatched with another kind of error than while it runs.
+  said = isinstance(error, (jax.errors.JaxRuntimeError, ValueError, RuntimeError))
+  return said and _LOST.match(str(error)) is not None
 
 
 def count_steps(directory) -> list[int]:

@@ -15,6 +15,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from movinet_jax.train.checkpoint import is_of_a_lost_process
+
 
 class NonFiniteLoss(RuntimeError):
   """The loss or a gradient became NaN or infinite; nothing was saved since.
@@ -37,11 +39,19 @@ class NonFiniteLoss(RuntimeError):
 
 
 class Preempted(RuntimeError):
-  """The run was asked to stop, and saved `step` before it did. Start it again."""
+  """The run was asked to stop, and saved `step` before it did. Start it again.
 
-  def __init__(self, step):
-    self.step = step
-    super().__init__(f'Stopped by a signal after step {step}, which is saved.')
+  Attributes:
+    step: that is on disk.
+    secs: from when the loop knew of the signal until that; 0 if it was there before.
+  """
+
+  def __init__(self, step, secs=0.0):
+    self.step, self.secs = step, secs
+    when = f'was saved {secs:.1f} seconds later' if secs else 'had been saved'
+    super().__init__(
+      f'Stopped by a signal after step {step}, which {when}. The same command goes on.'
+    )
 
 
 def run(
@@ -134,6 +144,7 @@ def run(
       stopping, last = stop.is_asked(number), number == total_steps
       if stopping or last or _due(number, log_every):
         watch.check_all()
+        checkpointer.check()  # or a save that failed is known at the next one only
         bar.set_postfix(log.write(number), refresh=False)
       if stopping or last or is_evaluated(number) or _due(number, save_every):
         watch.check_all()
@@ -142,7 +153,8 @@ def run(
           checkpointer.save(state, info)
       bar.update()
       if stopping and (is_evaluated(number) or not last):
-        raise Preempted(number)
+        checkpointer.wait()
+        raise Preempted(number, stop.count_secs())
       if is_evaluated(number):
         evaluate_saved(number)
   return state
@@ -150,11 +162,20 @@ def run(
 
 @contextlib.contextmanager
 def _finishing(checkpointer, writer):
-  """However a run ends, what it gave away is on disk then."""
+  """However a run ends, what it gave away is on disk then.
+
+  But for a run that has lost one of its processes: a checkpoint wants all of them, and
+  would wait for that one.
+  """
   try:
     yield
-  finally:
+  except BaseException as error:
+    if not is_of_a_lost_process(error):
+      checkpointer.wait()
+    raise
+  else:
     checkpointer.wait()
+  finally:
     writer.flush()
 
 
@@ -272,7 +293,7 @@ class _StopSignal:
   """
 
   def __init__(self):
-    self._asked = False
+    self._asked_at = None  # seconds of time.monotonic
     self._saved_step = None
     self._alone = jax.process_count() == 1
     self._before = {}
@@ -288,9 +309,9 @@ class _StopSignal:
       signal.signal(number, handler)
 
   def _ask(self, number, frame):
-    if self._asked and number == signal.SIGINT:
+    if self._asked_at is not None and number == signal.SIGINT:
       raise KeyboardInterrupt
-    self._asked = True
+    self._asked_at = self._asked_at or time.monotonic()
     if self._saved_step is not None:
       raise Preempted(self._saved_step)
 
@@ -299,7 +320,7 @@ class _StopSignal:
     """Within, a signal is obeyed at once: nothing since `saved_step` would be lost."""
     self._saved_step = saved_step
     try:
-      if self._asked:
+      if self._asked_at is not None:
         raise Preempted(saved_step)
       yield
     finally:
@@ -307,5 +328,12 @@ class _StopSignal:
 
   def is_asked(self, step) -> bool:
     if self._alone:
-      return self._asked
-    return multihost_utils.reached_preemption_sync_point(step)
+      return self._asked_at is not None
+    asked = multihost_utils.reached_preemption_sync_point(step)
+    if asked:
+      self._asked_at = time.monotonic()
+    return asked
+
+  def count_secs(self) -> float:
+    """Since it is known that the run is asked to stop."""
+    return time.monotonic() - self._asked_at

@@ -12,6 +12,7 @@ import collections
 
 import jax
 import numpy as np
+from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ('data', 'time', 'space')
@@ -142,6 +143,33 @@ def shard_step(step, mesh):
     return compiled(state, shard_batch(batch, mesh))
 
   return run
+
+
+def spread_step(step, mesh):
+  """A step in which what flows between layers stays cut over time and space.
+
+  XLA's partitioner knows how the videos lie, but goes back to whole clips at the first
+  layer that is easier computed whole; told again after each, it exchanges halos instead.
+  """
+  _, time, space = mesh.devices.shape
+  if time * space == 1:
+    return step
+  cut = split(mesh, 5)
+
+  def keep_cut(call, args, kwargs, context):
+    out = call(*args, **kwargs)
+    if context.method_name != '__call__' or not isinstance(out, tuple):
+      return out
+    y, *rest = out
+    if y.ndim == 5 and y.shape[1] >= time and y.shape[2] >= space:
+      y = jax.lax.with_sharding_constraint(y, cut)
+    return y, *rest
+
+  def spread(state, batch):
+    with nn.intercept_methods(keep_cut):
+      return step(state, batch)
+
+  return spread
 
 
 def jit_step(step, mesh):

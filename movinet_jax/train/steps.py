@@ -197,7 +197,8 @@ def make_run(forward, *, subclips: int = 1):
 def make_gradients(forward, loss, *, subclips: int = 1, boundary: str = 'exact'):
   """Makes (params, batch_stats, batch, key) -> (gradients, batch_stats, loss, logits).
 
-  Args are those of `make_run` and of `make_train_step`.
+  Args are those of `make_run` and of `make_train_step`. What it makes takes a `weight`,
+  too, which gradients and loss are multiplied by.
   """
   check_subclips(subclips, boundary)
   run = make_run(forward, subclips=subclips)
@@ -214,10 +215,16 @@ def check_subclips(subclips: int, boundary: str, frames: int | None = None):
     _count_frames(frames, subclips)
 
 
-def _clip_gradients(loss, run, params, stats, batch, key):
+# Gradients are summed over a loop as they come, unscaled, because XLA then adds up those of
+# each device and reduces them over devices once, after the loop; a product in between would
+# have it reduce them in every turn. So the loss is what is weighted.
+
+
+def _clip_gradients(loss, run, params, stats, batch, key, weight=1.0):
   def objective(params):
     logits, new_stats = run(params, stats, batch['video'], key)
-    return loss(logits, batch['label'], batch['mask']), (logits, new_stats)
+    value = weight * loss(logits, batch['label'], batch['mask'])
+    return value, (logits, new_stats)
 
   (value, (logits, stats)), grads = jax.value_and_grad(objective, has_aux=True)(params)
   return grads, stats, value, logits
@@ -241,8 +248,10 @@ def _run_subclips(subclips, forward, params, stats, video, key):
   return logits, stats
 
 
-def _truncated_gradients(forward, loss, subclips, params, stats, batch, key):
-  video = batch['video']
+def _truncated_gradients(
+  forward, loss, subclips, params, stats, batch, key, weight=1.0
+):
+  video, weight = batch['video'], weight / subclips
   frames = _count_frames(video.shape[1], subclips)
   start = _start(forward, params, stats, video[:, :frames], key)
 
@@ -252,7 +261,7 @@ def _truncated_gradients(forward, loss, subclips, params, stats, batch, key):
     def objective(params):
       # The stream enters as a constant of this function: here is the boundary.
       out = forward(params, stats, _take(video, index, frames), stream, key)
-      return loss(out[0], batch['label'], batch['mask']), out
+      return weight * loss(out[0], batch['label'], batch['mask']), out
 
     (part, out), grads = jax.value_and_grad(objective, has_aux=True)(params)
     return (out, jax.tree.map(jnp.add, total, grads), value + part), None
@@ -261,7 +270,7 @@ def _truncated_gradients(forward, loss, subclips, params, stats, batch, key):
   ((logits, _, stats), total, value), _ = jax.lax.scan(
     body, carry, jnp.arange(subclips)
   )
-  return jax.tree.map(lambda g: g / subclips, total), stats, value / subclips, logits
+  return total, stats, value, logits
 
 
 def _count_frames(whole: int, subclips: int) -> int:
@@ -303,8 +312,8 @@ def _zeros(shape, dtype, video):
 def _accumulate(gradients, state, batch, key, accumulate):
   count = jnp.maximum(jnp.sum(batch['mask'].astype(jnp.float32)), 1.0)
 
-  def run(stats, batch, key):
-    grads, stats, value, logits = gradients(state.params, stats, batch, key)
+  def run(stats, batch, key, weight=1.0):
+    grads, stats, value, logits = gradients(state.params, stats, batch, key, weight)
     right = count_correct(logits, batch['label'], batch['mask']) / count
     return stats, (grads, {'loss': value, 'top1': right})
 
@@ -313,13 +322,11 @@ def _accumulate(gradients, state, batch, key, accumulate):
     return grads, stats, sums
 
   def body(carry, index):
-    stats, (total, sums) = carry
+    stats, total = carry
     part = jax.tree.map(lambda x: _every_nth(x, index, accumulate), batch)
-    stats, (grads, new) = run(stats, part, jax.random.fold_in(key, index))
     share = jnp.sum(part['mask'].astype(jnp.float32)) / count
-    total = jax.tree.map(lambda t, g: t + g * share, total, grads)
-    new['loss'] *= share
-    return (stats, (total, jax.tree.map(jnp.add, sums, new))), None
+    new = run(stats, part, jax.random.fold_in(key, index), share)
+    return (new[0], jax.tree.map(jnp.add, total, new[1])), None
 
   zeros = jax.tree.map(jnp.zeros_like, state.params)
   total = (zeros, {'loss': jnp.zeros(()), 'top1': jnp.zeros(())})

@@ -1,8 +1,10 @@
 """Where a run's numbers go: metrics.jsonl, TensorBoard, and a line on stdout."""
 
 import contextlib
+import errno
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -37,8 +39,7 @@ class Writer:
     known = {k: v if math.isfinite(v) else None for k, v in values.items()}
     self._file.write(json.dumps({'step': step, **known}) + '\n')
     self._file.flush()
-    if self._summary is not None:
-      self._summary.write_scalars(step, values)
+    self._tell_tensorboard('write_scalars', step, values)
     if self._stdout:
       # Through tqdm, which lifts the progress bar out of the way.
       text = '  '.join(f'{name} {value:.5g}' for name, value in values.items())
@@ -46,18 +47,27 @@ class Writer:
 
   def chart(self, step: int, scalars: dict[str, float]):
     """Scalars for TensorBoard alone: those too many for a line that a person reads."""
-    if self._summary is not None:
-      self._summary.write_scalars(step, scalars)
+    self._tell_tensorboard('write_scalars', step, scalars)
 
   def flush(self):
-    if self._summary is not None:
-      self._summary.flush()
+    """Raises an OSError of what could not be written, be it of an earlier step."""
+    self._tell_tensorboard('flush')
 
   def close(self):
-    if self._summary is not None:
-      self._summary.close()
+    self._tell_tensorboard('close')
     if self._file is not None:
       self._file.close()
+
+  def _tell_tensorboard(self, what, *arguments):
+    if self._summary is None:
+      return
+    try:
+      getattr(self._summary, what)(*arguments)
+    except Exception as error:
+      # It writes in another thread, and wraps what TensorFlow made of the system's error.
+      if os.strerror(errno.ENOSPC) not in str(error):
+        raise
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'tensorboard') from error
 
   def __enter__(self):
     return self

@@ -1,8 +1,11 @@
 """The database that studies are kept in: SQLite on one machine, PostgreSQL for many."""
 
 import contextlib
+import errno
 import fcntl
+import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +22,7 @@ from sqlalchemy.exc import (
 )
 
 PATIENCE_SECS = 600  # that a database may be away before a sweep gives up
+_TELL_SECS = 2  # after which somebody may want to know
 _DRIVERS = {
   'sqlite': 'sqlite',
   'postgres': 'postgresql+psycopg',
@@ -98,14 +102,16 @@ class Database:
     """Calls an action that is all or nothing, again while the database is away.
 
     Raises:
-      OSError: it was away for PATIENCE_SECS.
+      OSError: it was away for PATIENCE_SECS, or the disk that its file is on is full.
     """
-    began, pause_secs = time.monotonic(), 0.1
+    began, pause_secs, told = time.monotonic(), 0.1, False
     while True:
       try:
         return action()
       except (StorageInternalError, SQLAlchemyError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        if _is_full(cause):
+          raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.name) from error
         if not _is_passing(cause):
           raise
         if time.monotonic() - began > PATIENCE_SECS:
@@ -113,6 +119,13 @@ class Database:
             f'{self.name} has been out of reach for {PATIENCE_SECS:g} seconds '
             f'({_first_line(cause)}). What was finished is kept: the same command goes on'
           ) from error
+      if not told and time.monotonic() - began > _TELL_SECS:
+        told = True
+        print(
+          f'{self.name} is out of reach ({_first_line(cause)}): trying for '
+          f'{PATIENCE_SECS:g} seconds to reach it, meanwhile trials are trained on',
+          file=sys.stderr,
+        )
       self._check()
       time.sleep(pause_secs)
       pause_secs = min(2 * pause_secs, 5.0)
@@ -288,6 +301,13 @@ def _is_passing(error) -> bool:
   """Whether it is the connection, or the server, and not what was asked."""
   broken = getattr(error, 'connection_invalidated', False)
   return broken or isinstance(error, (OperationalError, InterfaceError))
+
+
+def _is_full(error) -> bool:
+  """Whether it is SQLite's, of its disk. (PostgreSQL's may get room, and is waited for.)"""
+  name = getattr(getattr(error, 'orig', None), 'sqlite_errorname', '')
+  # Of files that it maps, SQLite says only that they cannot be made longer.
+  return name in ('SQLITE_FULL', 'SQLITE_IOERR_SHMSIZE', 'SQLITE_IOERR_WRITE')
 
 
 def _first_line(error) -> str:

@@ -85,7 +85,7 @@ def coordinate(
     Stopped: after SIGTERM or SIGINT, when the workers are killed and what they did is left
       to whoever goes on; that does not count as an attempt.
     ValueError: the objective cannot be made, or the algorithm finds nothing to propose.
-    OSError: the database was away for too long.
+    OSError: the database was away for too long, or a disk is full.
     WorkersDied: again and again, before they were ready. As after Stopped, nothing is
       lost.
     RuntimeError: the algorithm waits for nobody.

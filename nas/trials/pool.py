@@ -118,6 +118,7 @@ class Pool:
 
     Raises:
       ValueError: the objective cannot be made.
+      OSError: a worker found the disk full.
       WorkersDied: again and again, before they were ready.
     """
     with selectors.DefaultSelector() as selector:
@@ -165,6 +166,8 @@ class Pool:
         f'{self._command[0]} could not be made by a worker: {line["broken"]} (all of it '
         f'is in {worker.log})'
       )
+    if 'full' in line:
+      raise OSError(line['full'], f'{line["why"]} (of a worker, see {worker.log})')
     if 'ready' in line:
       worker.ready, self._failed_starts = True, 0
       self._begin(worker)

@@ -6,6 +6,7 @@ database. What libraries print goes to its log, with the traceback of a trial th
 """
 
 import ctypes
+import errno
 import gc
 import importlib
 import json
@@ -17,6 +18,7 @@ from collections.abc import Callable
 
 from nas.trials.outcome import make_failure, make_outcome
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _REASON = 500  # letters of an error that are kept; XLA's may be pages
 _PR_SET_PDEATHSIG = 1
 
@@ -43,7 +45,11 @@ def main(argv: list[str]) -> int:
     return 1
   answer(ready=True)
   for line in jobs:
-    answer(outcome=_run(run, json.loads(line), answer))
+    try:
+      answer(outcome=_run(run, json.loads(line), answer))
+    except OSError as error:
+      answer(full=error.errno, why=_describe(error))
+      return 1
   return 0
 
 
@@ -57,10 +63,12 @@ def _run(run, job, answer) -> dict:
   def report(step, value):
     answer(step=int(step), value=repr(float(value)))
 
-  print(f'trial {job["number"]}, attempt {job["attempt"]}', flush=True)
   try:
+    print(f'trial {job["number"]}, attempt {job["attempt"]}', flush=True)
     return make_outcome(run(job, report))
   except Exception as error:
+    if getattr(error, 'errno', None) in FULL:
+      raise  # The trial has no part in it.
     traceback.print_exc()
     return make_failure(_describe(error))
   finally:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from launch import main
-from movinet_jax.data import SourceError, TooManyFailures
+from movinet_jax.data import SourceError, TooManyFailures, WorkerDied
 from movinet_jax.train.loop import NonFiniteLoss, Preempted
 from nas.trials.pool import WorkersDied
 
@@ -37,6 +37,7 @@ def test_a_wrong_verb_names_the_nearest(capsys):
   ('error', 'code'),
   [
     (Preempted(3), 75),
+    (WorkerDied('killed'), 75),
     (WorkersDied('5 times'), 69),
     (NonFiniteLoss(3, ['a.mp4'], None), 70),
     (TooManyFailures('a.mp4'), 65),

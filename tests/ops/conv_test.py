@@ -1,4 +1,4 @@
-"""The stem's two forms are one operation."""
+"""The stem's forms are one operation."""
 
 import functools
 import itertools
@@ -33,8 +33,9 @@ def run(form):
   return all_cases([make_case(kernel, size) for kernel, _, size in GRID])
 
 
-def test_patches_are_the_native_convolution():
-  for case, ours, theirs in zip(GRID, run('patches'), run('native'), strict=True):
+@pytest.mark.parametrize('form', ['patches', 'patches_5d'])
+def test_patches_are_the_native_convolution(form):
+  for case, ours, theirs in zip(GRID, run(form), run('native'), strict=True):
     _, (sh, sw), (h, w) = case
     assert ours.shape == (2, 2, -(-h // sh), -(-w // sw), 4), case
     np.testing.assert_allclose(ours, theirs, atol=2e-5, err_msg=str(case))

@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 
@@ -37,6 +38,40 @@ def test_what_was_saved_comes_back(tmp_path):
     variables, _ = checkpoint.load_variables(tmp_path, ema=ema)
     assert max_difference(variables['params'], want) == 0
     assert max_difference(variables['batch_stats'], state.batch_stats) == 0
+
+
+def test_a_save_that_failed_is_known_before_the_next_one(tmp_path, monkeypatch):
+  class Failed:
+    is_over = False
+
+    def is_saving_in_progress(self):
+      return not self.is_over
+
+    def wait_until_finished(self):
+      # As what writes arrays says it.
+      raise ValueError("RESOURCE_EXHAUSTED: Failed to write [os_error_code='28']")
+
+  with Checkpointer(tmp_path) as saver:
+    with monkeypatch.context() as patch:
+      patch.setattr(saver, '_manager', Failed())
+      saver.check()  # does not wait
+      saver._manager.is_over = True
+      with pytest.raises(OSError, match='No space left') as error:
+        saver.check()
+    assert error.value.errno == errno.ENOSPC
+    assert str(tmp_path) in str(error.value)
+    saver.check()
+
+
+def test_an_error_of_one_process_alone_is_no_lost_process(monkeypatch):
+  gone = ValueError('UNKNOWN: Gloo AllGather failed: Connection reset by peer')
+  assert not checkpoint.is_of_a_lost_process(gone)
+  monkeypatch.setattr(jax.distributed, 'is_initialized', lambda: True)
+  assert checkpoint.is_of_a_lost_process(gone)
+  full = jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: out of memory')
+  assert not checkpoint.is_of_a_lost_process(full)
+  assert not checkpoint.is_of_a_lost_process(ValueError('batch_size is 7'))
+  assert not checkpoint.is_of_a_lost_process(None)
 
 
 @pytest.mark.parametrize(('mode', 'best'), [('max', 2), ('min', 5)])

@@ -19,6 +19,7 @@ from movinet_jax.train.mesh import (
   read_local_rows,
   shard_batch,
   shard_step,
+  spread_step,
 )
 from movinet_jax.train.optimizers import make_optimizer
 from movinet_jax.train.precise_norm import make_estimate
@@ -29,12 +30,12 @@ from tests.train.toy import Toy, make_batch, make_variables
 ROOT = Path(__file__).parents[2]
 
 
-def _train():
+def _train(**parts):
   """Three steps with accumulation, in which every clip passes through batch norm."""
-  model, mesh = Toy(dropout=0.3), make_mesh()
+  model, mesh = Toy(dropout=0.3), make_mesh(**parts)
   tx = make_optimizer(batch_size=16, total_steps=10, learning_rate=30.0)
   step = make_train_step(model, tx, make_loss(), seed=0, accumulate=2)
-  step = shard_step(step, mesh)
+  step = shard_step(spread_step(step, mesh), mesh)
   state = make_state(make_variables(model), tx)
   for number in range(3):
     batch = make_batch(number, clips=16)
@@ -48,9 +49,9 @@ def _train():
   return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(tree)]
 
 
-def _train_on(devices, path):
+def _train_on(path, devices, time=1, space=1):
   subprocess.run(
-    [sys.executable, '-m', 'tests.train.mesh_test', path],
+    [sys.executable, '-m', 'tests.train.mesh_test', path, str(time), str(space)],
     cwd=ROOT,
     env={
       **os.environ,
@@ -66,11 +67,13 @@ def _train_on(devices, path):
 
 @pytest.mark.slow
 def test_one_device_and_eight_agree(tmp_path):
-  one = _train_on(1, tmp_path / 'one.npz')
-  eight = _train_on(8, tmp_path / 'eight.npz')
-  assert len(one) == len(eight) > 10
-  for a, b in zip(one, eight, strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-5)
+  one = _train_on(tmp_path / 'one.npz', 1)
+  layouts = ({}, {'time': 2, 'space': 2})
+  for number, parts in enumerate(layouts):
+    eight = _train_on(tmp_path / f'{number}.npz', 8, **parts)
+    assert len(one) == len(eight) > 10
+    for a, b in zip(one, eight, strict=True):
+      np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,4 +127,5 @@ def test_names_stay_with_the_host():
 
 
 if __name__ == '__main__':
-  np.savez(sys.argv[1], *_train(), devices=len(jax.devices()))
+  time, space = map(int, sys.argv[2:])
+  np.savez(sys.argv[1], *_train(time=time, space=space), devices=len(jax.devices()))

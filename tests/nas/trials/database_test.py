@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import stat
@@ -229,6 +230,30 @@ def test_who_was_stopped_in_a_transaction_begins_it_again(postgres, monkeypatch)
 
   assert opened.try_to(opened.storage.get_all_studies, check) == []
   assert len(looks) == 2
+  opened.close()
+
+
+def test_a_full_disk_is_not_waited_for(tmp_path):
+  opened = Database(str(tmp_path / 'study.db'), alone=True)
+
+  def grow():
+    with opened.storage.engine.connect() as connection:
+      connection.execute(sa.text('pragma max_page_count = 1'))  # no more than it has
+      connection.execute(sa.text('create table more as select zeroblob(100000)'))
+
+  with pytest.raises(OSError, match='No space left') as error:
+    opened.insist(grow)
+  assert error.value.errno == errno.ENOSPC
+  opened.close()
+
+
+def test_who_waits_for_the_database_is_told_once(postgres, shut, monkeypatch, capsys):
+  monkeypatch.setattr(database, '_TELL_SECS', 0.1)
+  opened = Database(postgres, alone=True)
+  shut()
+  threading.Timer(1.0, shut, (True,)).start()
+  opened.query('select 1')
+  assert capsys.readouterr().err.count('is out of reach') == 1
   opened.close()
 
 

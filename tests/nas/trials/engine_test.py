@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -111,6 +112,23 @@ def make_killed(times: int, code: int = 0):
     return {'state': 'done', 'value': job['attempt']}
 
   return run
+
+
+def make_full():
+  def run(job, report):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  return run
+
+
+def test_a_full_disk_is_no_failure_of_a_trial(tmp_path):
+  with pytest.raises(OSError, match=r'No space left.*of a worker') as error:
+    run_listed(tmp_path, 'make_full')
+  assert error.value.errno == errno.ENOSPC
+  _, trials = read_study(f'{tmp_path}/a.db', 'x')
+  assert {t.state for t in trials} == {State.RUNNING}
+  trials = run_listed(tmp_path, 'make_killed', arguments={'times': 0}, max_attempts=1)
+  assert [t.value for t in trials] == [1, 1, 1]  # and it cost no attempt
 
 
 def test_a_worker_that_died_has_its_trial_begun_again(tmp_path):

@@ -1,0 +1,178 @@
+"""What fits is found, what does not is said, and nothing is written."""
+
+import importlib.util
+import json
+import os
+
+import pytest
+
+from launch import preflight, program
+from launch.main import main
+from launch.preflight import Compiled, Machine, find_largest
+from movinet_jax.cost import Memory
+
+# A network that compiles in seconds.
+SMALL = {
+  'model.spec.blocks': (
+    {'features': 8, 'stride': 2, 'layers': ({'kernel': (3, 3, 3), 'expand': 16},)},
+  ),
+  'model.spec.head': 16,
+  'model.spec.project': 16,
+  'model.spec.stem': 8,
+}
+
+
+def make_compiled(clips, total):
+  if total is None:
+    return Compiled(clips, 0.0, refusal='Used 9G of 8G hbm.')
+  return Compiled(clips, 0.0, memory=Memory(total, 0, 0, 0))
+
+
+def search(largest, *, grows, start=4.0, compiles=50, limit=1000, known=()):
+  """(found, units tried), of a device on which `largest` units fit and no more.
+
+  Args:
+    grows: bytes of so many units, None where the compiler refuses.
+  """
+  tried = []
+
+  def attempt(units):
+    tried.append(units)
+    assert (grows(units) or limit + 1) <= limit or units > largest
+    return make_compiled(units, grows(units))
+
+  known = {n: make_compiled(n, grows(n)) for n in known}
+  machine = Machine('', (), limit, 1, here=True)
+  return find_largest(attempt, known, machine, compiles, start), tried
+
+
+@pytest.mark.parametrize('start', [1, 4, 300])
+@pytest.mark.parametrize('largest', [0, 1, 2, 7, 37, 256])
+def test_the_largest_batch_is_found(largest, start):
+  """Where the compiler only says yes or no: bisection."""
+  fits = lambda n: 10 if n <= largest else None  # noqa: E731
+  found, tried = search(largest, grows=fits, start=start)
+  assert found == (largest, largest + 1)
+  assert len(tried) == len(set(tried)) <= 20
+
+
+def test_memory_that_grows_along_a_line_is_cut_at_the_limit():
+  found, tried = search(48, grows=lambda n: 40 + 20 * n, known=[4])
+  assert found == (48, 49)
+  assert len(tried) <= 4
+  # A device that is as good as full: no further program is compiled.
+  found, tried = search(49, grows=lambda n: 20 * n, known=[49])
+  assert (found, tried) == ((49, 50), [])
+
+
+def test_compiles_are_bounded():
+  found, tried = search(10**9, grows=lambda n: 10, known=[4], compiles=3)
+  assert len(tried) == 3
+  assert found == (max(tried), None)
+  # Without a known limit nothing is sought.
+  assert search(9, grows=lambda n: 10, known=[4], limit=None)[1] == []
+
+
+def test_sizes_stay_in_proportion():
+  cfg = {'batch_size': 256, 'policy_batch_size': 1024, 'candidates': 16}
+  assert program.resize(cfg, 32) == {**cfg, 'batch_size': 32, 'policy_batch_size': 128}
+  assert program.resize({'batch_size': 8}, 24) == {'batch_size': 24}
+
+
+def test_a_command_that_cannot_be_checked_is_an_error(capsys):
+  for argv, said in (
+    (['--', 'stream', '--config=x'], "unknown verb whose step can be checked 'stream'"),
+    (['--'], 'no command after --'),
+    ([], 'say which command to check, after --'),
+    (['--', 'train', '--config=configs/movinet/quickstar.py'], 'no config file'),
+    (
+      ['--topology=v5e:3x3', '--', 'train', '--config=configs/movinet/quickstart.py'],
+      'v5e:3x3',
+    ),
+  ):
+    assert main(['preflight', *argv]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_without_a_compiler_for_tpus_it_is_said_how_to_get_one(monkeypatch, capsys):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  argv = ['--topology=v5e:2x2', '--', 'train', '--config=configs/movinet/quickstart.py']
+  assert main(['preflight', *argv]) == 2
+  assert "pip install 'jax[tpu]'" in capsys.readouterr().err
+
+
+def test_a_workdir_that_cannot_be_written_does_not_pass(tmp_path):
+  report = preflight.Report(quiet=True)
+  (tmp_path / 'file').write_text('')
+  for workdir, ok in (
+    (str(tmp_path / 'a' / 'b'), True),
+    (str(tmp_path / 'file' / 'b'), False),
+    ('gs://bucket/run', None),
+    ('', None),
+  ):
+    preflight._check_workdir(workdir, report)
+    assert report.rows[-1]['ok'] is ok, report.rows[-1]
+  assert not report.ok
+  assert os.listdir(tmp_path) == ['file']
+
+
+def test_of_a_slice_the_compiler_says_what_fits():
+  slice_, here = (Machine('', (), 1000, 1, here=here) for here in (False, True))
+  assert make_compiled(1, 1001).fits(slice_)
+  assert not make_compiled(1, 1001).fits(here)
+  assert not make_compiled(1, None).fits(slice_)
+
+
+@pytest.mark.slow
+def test_a_run_of_this_machine(train_command, tmp_path, capsys):
+  command = train_command(tmp_path / 'run', **SMALL)
+  assert main(['preflight', '--compiles=1', '--json', '--', *command]) == 0
+  found = json.loads(capsys.readouterr().out)
+  rows = {row['name']: row for row in found['rows']}
+  assert found['ok']
+  assert found['largest'] == 8 == rows['config and batch']['clips']
+  memory = rows['of which']
+  sizes = [memory[key] for key in ('arguments', 'outputs', 'temporaries', 'code')]
+  assert rows['memory']['total_bytes'] == sum(sizes)
+  # Donated: what comes out is but the metrics.
+  assert memory['outputs'] < 4096 < memory['arguments']
+  assert rows['a step']['step_secs'] > 0
+  assert rows['input']['rate'] > 0
+  assert rows['data']['ok']
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_is_told(train_command, tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(preflight, '_find_memory', lambda device: 1 << 16)
+  command = train_command(
+    tmp_path / 'run', **SMALL, **{'data.train.root': str(tmp_path)}
+  )
+  argv = ['preflight', '--compiles=2', '--classes=4', '--', *command]
+  assert main(argv) == 2
+  said = capsys.readouterr()
+  assert '✗ memory' in said.out
+  assert '✗ data' in said.out
+  assert 'clips a step: does not fit' in said.err
+  assert 'is too large: take smaller clips' in said.out
+  assert 'It will not run' in said.out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None,
+  reason="libtpu is not installed: pip install 'jax[tpu]' (Linux on x86-64)",
+)
+def test_a_run_of_a_slice_that_is_not_here(train_command, tmp_path, capsys):
+  command = train_command(tmp_path / 'run', **SMALL, batch_size=32)
+  argv = ['preflight', '--topology=v5e:4x4', '--compiles=1', '--json', '--', *command]
+  assert main(argv) == 0
+  rows = {row['name']: row for row in json.loads(capsys.readouterr().out)['rows']}
+  assert rows['config and batch']['shares'] == 16
+  assert rows['between devices']['all-reduce'] > 0
+  assert '15.8 GiB' in rows['memory']['said']
+  # What 16 chips cannot share, and what 4 hosts would.
+  command = train_command(tmp_path / 'run', **SMALL, batch_size=24)
+  assert main([*argv[:4], '--', *command]) == 2
+  said = json.loads(capsys.readouterr().out)['rows'][-1]
+  assert 'take 16 or 32' in said['said']
