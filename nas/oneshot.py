@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from movinet_jax.names import check_name
 from movinet_jax.train import optimizers, steps
@@ -192,6 +192,7 @@ def make_search_step(
     raise ValueError(
       f'{candidates} candidates cannot be shared by {devices} devices: take a multiple'
     )
+  everywhere = NamedSharding(mesh, SHARED)
   learn = _make_learn(supernet, loss, mesh, subclips, boundary)
   score = _make_score(supernet, mesh, subclips)
 
@@ -200,7 +201,10 @@ def make_search_step(
     policy = make_policy(supernet.space.space, settings)
     key = jax.random.fold_in(jax.random.key(settings['seed']), state.step)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(candidates))
-    proposals = jax.vmap(policy.propose, (None, 0))(state.policy, keys)
+    # Drawn by every device for all: what each can make itself, none has to be sent.
+    proposals = lax.with_sharding_constraint(
+      jax.vmap(policy.propose, (None, 0))(state.policy, keys), everywhere
+    )
     choices = proposals.choices
 
     grads, values = learn(

@@ -13,7 +13,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from launch import cluster, parts
+from launch.pods import slurm
+from launch.pods.job import Job
 from movinet_jax.train import checkpoint
+from tests.launch.pods import fake_srun
 
 # One layer a block: each process of each run compiles its own program.
 TRAINING = """
@@ -259,3 +262,30 @@ def test_all_processes_refuse_a_workdir_of_another_config(trained, make_command)
   command = make_command('train', trained / '1', seed=3)
   outputs = run(command, 2, code=2)
   assert all('seed: was 0, now 3' in output for output in outputs)
+
+
+@pytest.mark.slow
+def test_a_job_of_local_processes_is_that_run(trained, make_command, tmp_path):
+  command = make_command('train', tmp_path / 'run')
+  output = run(['submit', '--on=local', '--processes=2', '--', *command])[0]
+  assert 'eval/top1' in output  # what the first process says
+  states = read_state(tmp_path / 'run', 6), read_state(trained / '2', 6)
+  assert_close(*states, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_job_of_slurm_is_that_run(trained, make_command, tmp_path):
+  """The script as it is submitted; only srun is not Slurm's."""
+  workdir = str(tmp_path / 'run')
+  job = Job(
+    name='small',
+    words=tuple(make_command('train', workdir)),
+    workdir=workdir,
+    environment=sys.prefix,
+    directory=os.getcwd(),
+  )
+  script = slurm.render(job).files[slurm.FILE]
+  codes = fake_srun.run_job(script, tmp_path, tasks=2, JAX_NUM_CPU_DEVICES='1')
+  assert codes == [0], (tmp_path / 'output.txt').read_text()
+  states = read_state(tmp_path / 'run', 6), read_state(trained / '2', 6)
+  assert_close(*states, atol=1e-6, rtol=1e-5)

@@ -74,9 +74,8 @@ def find_gathered(found):
 
 def count_excess(found, params, turns: int = 1, channels: int = 0) -> int:
   """Bytes reduced above those of gradients, once, and of batch statistics, each turn."""
-  moments = (
-    8 * 4 * channels * turns
-  )  # two forward, two back, and computed again, of each
+  # Two forward and two back, and computed again, of each.
+  moments = 8 * 4 * channels * turns
   return sum(one.bytes * one.times for one in found) - count_bytes(params) - moments
 
 
@@ -90,7 +89,6 @@ def test_chips_do_not_cost_each_other(verb):
   for name in ('arguments', 'outputs', 'temporaries'):
     assert getattr(many, name) <= 1.02 * getattr(few, name) + told, name
   small, large = (cost.count_collective_bytes(found) for found in (here, there))
-  assert small.pop('all-gather', 0) + large.pop('all-gather', 0) <= told
   assert small.keys() == large.keys() == {'all-reduce'}
   assert large['all-reduce'] <= small['all-reduce'] + told
   assert not find_gathered(here + there)

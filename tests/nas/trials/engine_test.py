@@ -362,7 +362,7 @@ def await_line(path, count: int):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_and_costs_no_attempt(tmp_path, number):
   log = tmp_path / 'log'
-  slow = {'secs': 60, 'log': str(log)}
+  slow = {'secs': 10_000, 'log': str(log)}  # at most: by chance less
   process = start(tmp_path, budget=5, max_attempts=1, arguments=slow)
   await_line(log, 2)
   process.send_signal(number)
@@ -378,7 +378,7 @@ def test_a_signal_stops_it_and_costs_no_attempt(tmp_path, number):
 
 def test_no_worker_outlives_its_coordinator(tmp_path):
   log = tmp_path / 'log'
-  process = start(tmp_path, arguments={'secs': 60, 'log': str(log)})
+  process = start(tmp_path, arguments={'secs': 10_000, 'log': str(log)})
   await_line(log, 2)
   assert len(find_processes(f'toy:make_objective\x00{process.pid}')) == 2
   process.kill()
