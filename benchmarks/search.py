@@ -11,9 +11,7 @@ python benchmarks/search.py a2 tpu v5e:4x4   the same for A2's space; an hour
 
 import itertools
 import json
-import math
 import os
-import re
 import sys
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -32,6 +30,7 @@ from timing import compile_program, describe_machine, time_in_turns
 import movinet_jax as mj
 from configs.search import movinet as a2_config
 from configs.search import quickstart
+from movinet_jax.cost import find_collectives
 from movinet_jax.train import losses, mesh, optimizers, steps
 from movinet_jax.train.state import make_state
 from nas import oneshot
@@ -225,7 +224,8 @@ def estimate(case: Case, topology: str) -> dict:
     )
   )
   program, secs = compile_program(step, state, batch)
-  memory, reduced = program.memory_analysis(), _count_reduced(program.as_text())
+  memory, found = program.memory_analysis(), find_collectives(program.as_text())
+  reduced = [one for one in found if one.kind == 'all-reduce']
   return {
     'topology': topology,
     'compile_secs': round(secs),
@@ -233,25 +233,11 @@ def estimate(case: Case, topology: str) -> dict:
     'arguments_mb_a_device': round(memory.argument_size_in_bytes / 1e6, 1),
     'code_mb': round(memory.generated_code_size_in_bytes / 1e6, 1),
     'all_reduces': len(reduced),
-    'all_reduce_mb': round(sum(reduced) / 1e6, 2),
+    'all_reduce_mb': round(sum(one.bytes * one.times for one in reduced) / 1e6, 2),
     'weights_mb': round(
       sum(4 * x.size for x in jax.tree.leaves(state.params)) / 1e6, 2
     ),
   }
-
-
-def _count_reduced(text: str) -> list[int]:
-  """Bytes of what each all-reduce of a program reduces."""
-  lines = re.findall(r'= ([^"\n]*?) all-reduce(?:-start)?\(', text)
-  arrays = r'(f32|bf16|s32|u32|pred)\[([\d,]*)\]'
-  return [
-    sum(
-      {'bf16': 2, 'pred': 1}.get(kind, 4)
-      * math.prod(map(int, filter(None, dims.split(','))))
-      for kind, dims in re.findall(arrays, line)
-    )
-    for line in lines
-  ]
 
 
 PARTS = {'gradients': gradients, 'whole': whole, 'buffers': buffers}
