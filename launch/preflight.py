@@ -315,7 +315,9 @@ def compile_step(whole: program.Program) -> tuple[Compiled, object]:
     secs, said = time.perf_counter() - began, _find_refusal(str(error))
     return Compiled(whole.clips, secs, refusal=said), None
   secs = time.perf_counter() - began
-  exchanged = cost.find_collectives(executable.as_text())
+  # A sum over one device stays in the program, and goes nowhere.
+  alone = whole.place.size == 1
+  exchanged = [] if alone else cost.find_collectives(executable.as_text())
   return Compiled(
     whole.clips,
     secs,
