@@ -89,6 +89,16 @@ class Sweep:
     return secs
 
 
+def _go_on(sweep, job, before, began: float) -> float:
+  """Sees a sweep to its end; seconds from `began` until its next finished trial."""
+  job.await_until(lambda: len(sweep.read_finished()) > len(before))
+  resumed_secs = time.monotonic() - began
+  job.await_end()
+  job.expect({0})
+  sweep.check(before)
+  return resumed_secs
+
+
 def kill_a_trial_worker(place: Place) -> Report:
   """a worker of `movinet sweep` is killed while it trains"""
   sweep = Sweep(place, 'kill_a_trial_worker')
@@ -98,11 +108,7 @@ def kill_a_trial_worker(place: Place) -> Report:
     os.kill(list_children(job.processes[0].pid, _WORKER)[0], signal.SIGKILL)
     job.await_until(lambda: 'died by' in job.read_errors())
     noticed_secs = time.monotonic() - began
-    job.await_until(lambda: len(sweep.read_finished()) > len(before))
-    resumed_secs = time.monotonic() - began
-    job.await_end()
-    job.expect({0})
-    sweep.check(before)
+    resumed_secs = _go_on(sweep, job, before, began)
     lines = job.read_errors().splitlines()
     says = next(line for line in lines if 'died by' in line)
     note = f'told after {noticed_secs:.1f} s; the next trial ends then'
@@ -150,11 +156,7 @@ def drop_the_database(place: Place, outage_secs: float = OUTAGE_SECS) -> Report:
       with _drop(storage):
         time.sleep(outage_secs)
       began = time.monotonic()
-      job.await_until(lambda: len(sweep.read_finished()) > len(before))
-      resumed_secs = time.monotonic() - began
-      job.await_end()
-      job.expect({0})
-      sweep.check(before)
+      resumed_secs = _go_on(sweep, job, before, began)
       lines = job.read_errors().splitlines()
       says = next((line for line in lines if 'out of reach' in line), '')
   return Report(
