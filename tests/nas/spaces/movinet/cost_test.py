@@ -78,7 +78,7 @@ def test_costs_of_a_small_space_are_those_of_networks_alone(form):
 @pytest.mark.slow
 def test_costs_of_the_full_space_are_those_of_networks_alone():
   rng = np.random.default_rng(0)
-  for form, count in (({}, 40), (STREAM, 40)):
+  for form, count in (({}, 100), (STREAM, 100)):
     space = movinet.make_space(**form)
     clip = (space.base.frames, space.base.resolution, space.base.resolution)
     tables = make_tables(space, 600, clip)
