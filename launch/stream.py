@@ -13,7 +13,6 @@ Ctrl-C ends a stream as its last frame does: what --save has written is kept.
 import contextlib
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ import numpy as np
 
 from launch import parts, precise_norm
 from launch.arguments import at_least_1, make_parser, positive
-from movinet_jax import data, serve
+from movinet_jax import data, serve, signals
 
 
 def main(argv: Sequence[str]) -> int:
@@ -73,26 +72,22 @@ def _open_recorder(path: str | None):
 
 
 def until_stopped(items: Iterable) -> Iterator:
-  """The items up to a SIGINT or SIGTERM, which end a stream as its last frame does.
+  """The items up to a signal to stop, which ends a stream as its last frame does.
 
   A second SIGINT, where the source has nothing more to give, interrupts.
   """
   asked = []
 
-  def ask(number, frame):
+  def ask(number):
     if asked:
       raise KeyboardInterrupt
     asked.append(number)
 
-  before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
-  try:
+  with signals.listening(ask):
     for item in items:
       yield item
       if asked:
         return
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
 
 
 def predict(

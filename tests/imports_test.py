@@ -20,6 +20,7 @@ INSIDE = {
   'nas.algorithms': ('nas.space', 'nas.history'),
   'movinet_jax': ('movinet_jax',),
   'movinet_jax.names': (),
+  'movinet_jax.signals': (),
   'movinet_jax.spec': ('movinet_jax.names',),
   'movinet_jax.ops': ('movinet_jax.names',),
   'movinet_jax.layers': (
@@ -33,8 +34,8 @@ INSIDE = {
     'movinet_jax.names',
     'movinet_jax.spec',
   ),
-  'movinet_jax.data': ('movinet_jax.names',),
-  'movinet_jax.train': ('movinet_jax.names',),
+  'movinet_jax.data': ('movinet_jax.names', 'movinet_jax.signals'),
+  'movinet_jax.train': ('movinet_jax.names', 'movinet_jax.signals'),
 }
 # What they may import of other projects, where that is limited.
 OUTSIDE = {

@@ -5,6 +5,7 @@ import pkgutil
 from types import ModuleType
 
 from launch.pods.job import Job, Rendered
+from movinet_jax.names import find
 
 _NOT_TARGETS = {'check', 'job', 'manifest', 'script', 'topology'}
 
@@ -24,8 +25,6 @@ def find_target(name: str) -> ModuleType:
   Raises:
     ValueError: there is none; names the nearest.
   """
-  from movinet_jax.names import find  # late: see render
-
   return importlib.import_module(f'{__name__}.{find(list_targets(), name, "target")}')
 
 
@@ -35,8 +34,7 @@ def render(job: Job, target: str) -> Rendered:
   Raises:
     ValueError: there is no such target, or it cannot run the job.
   """
-  # Late: the supervisor of local processes, of this package too, needs neither JAX,
-  # which movinet_jax brings, nor configs.
+  # Late: the supervisor of local processes, of this package too, needs no configs.
   from launch.pods.check import check_takes
 
   module = find_target(target)

@@ -17,6 +17,7 @@ from pathlib import Path
 from launch import devices
 from launch.pods import job as jobs
 from launch.pods.job import Job, Rendered
+from movinet_jax import signals
 
 TOOL = ''
 TAKES = ('processes', 'environment')
@@ -80,7 +81,7 @@ def supervise(plan: Mapping) -> int:
     raise ValueError(f'{", ".join(missing)} must be in the environment; export it')
   logs = Path(plan['logs'])
   logs.mkdir(parents=True, exist_ok=True)
-  with _Stop() as stop:
+  with _Stop().listening() as stop:
     for start in range(1, plan['restarts'] + 2):
       code = _run_once(plan, shares, logs, start, stop)
       if code != jobs.RETRIABLE or stop.asked:
@@ -95,23 +96,17 @@ def supervise(plan: Mapping) -> int:
 
 
 class _Stop:
-  """Turns SIGTERM and SIGINT into a question; the second one means at once."""
+  """Turns signals into a question; the second one means at once."""
 
   def __init__(self):
     self.asked = 0
-    self._before = {}
 
-  def __enter__(self):
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-      if signal.getsignal(number) != signal.SIG_IGN:  # as nohup makes it
-        self._before[number] = signal.signal(number, self._ask)
-    return self
+  @contextlib.contextmanager
+  def listening(self):
+    with signals.listening(self._ask):
+      yield self
 
-  def __exit__(self, *error):
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-
-  def _ask(self, number, frame):
+  def _ask(self, number):
     self.asked += 1
 
   def sleep(self, secs: float):

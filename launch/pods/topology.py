@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+from movinet_jax.names import suggest
+
 _GIB = 1 << 30
 _CHIPS_PER_HOST = 4  # of every slice of several hosts, in all these generations
 
@@ -158,8 +160,6 @@ def _hint(name: str) -> str:
     for shape in known.shapes:
       if name.strip().lower() == _name_type(known, math.prod(_split(shape))):
         return f": that is gcloud's name of {generation}:{shape}"
-  from movinet_jax.names import suggest  # late: it brings JAX
-
   return suggest(name, list_topologies() if ':' in name else GENERATIONS)
 
 

@@ -8,11 +8,11 @@ process is what the time limit ends.
 import collections
 import multiprocessing
 import multiprocessing.connection
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from movinet_jax import signals
 from movinet_jax.data.reader import DecodeError
 
 
@@ -117,7 +117,7 @@ def _wait(crew: list[_Worker]) -> list[_Worker]:
 
 def _serve(pipe, work):
   """A worker's life: say ready, then job after job until the pipe closes."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+  signals.leave_to_parent()
   pipe.send('ready')
   while True:
     try:

@@ -26,6 +26,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from movinet_jax import signals
 from movinet_jax.data import augment
 from movinet_jax.data.clip import Clip
 from movinet_jax.data.reader import DecodeError, VideoReader, read_clip
@@ -349,7 +350,7 @@ def _explaining_death() -> Iterator[None]:
 def _live_with_parent(index: int, count: int):
   """Ends a worker whose parent was killed, and leaves Ctrl-C to the parent."""
   del index, count
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signals.leave_to_parent()
   parent = multiprocessing.parent_process()
 
   def follow():

@@ -6,7 +6,6 @@ Supervised training and every search hand it their own step.
 import contextlib
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -15,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from movinet_jax import signals
 from movinet_jax.train.checkpoint import is_of_a_lost_process
 
 
@@ -102,7 +102,7 @@ def run(
 
   Raises:
     NonFiniteLoss: see there.
-    Preempted: after SIGTERM or SIGINT, when the step is finished and saved; an
+    Preempted: after a signal to stop (movinet_jax/signals.py), when the step is finished and saved; an
       evaluation is left undone. A second SIGINT stops at once.
     ValueError: if the batches end early, the state is already past total_steps, or a
       number of steps is negative.
@@ -118,7 +118,7 @@ def run(
   log = _Log(writer, batches)
   with (
     _finishing(checkpointer, writer),
-    _StopSignal() as stop,
+    _StopSignal().listening() as stop,
     _make_bar(first, total_steps, progress) as bar,
   ):
 
@@ -285,30 +285,24 @@ def _make_bar(first, total_steps, progress):
 
 
 class _StopSignal:
-  """Turns SIGTERM and SIGINT into a question the loop asks after each step.
+  """Turns signals into a question the loop asks after each step; a second SIGINT is one.
 
   Several processes must stop at the same step, or the others wait for ever in a
   collective; there, JAX's preemption service listens to SIGTERM and agrees on one.
-  Handlers can be set in the main thread only; elsewhere signals keep their meaning.
   """
 
   def __init__(self):
     self._asked_at = None  # seconds of time.monotonic
     self._saved_step = None
     self._alone = jax.process_count() == 1
-    self._before = {}
 
-  def __enter__(self):
-    if self._alone and threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGTERM, signal.SIGINT):
-        self._before[number] = signal.signal(number, self._ask)
-    return self
+  @contextlib.contextmanager
+  def listening(self):
+    alone = signals.listening(self._ask) if self._alone else contextlib.nullcontext()
+    with alone:
+      yield self
 
-  def __exit__(self, *error):
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-
-  def _ask(self, number, frame):
+  def _ask(self, number):
     if self._asked_at is not None and number == signal.SIGINT:
       raise KeyboardInterrupt
     self._asked_at = self._asked_at or time.monotonic()

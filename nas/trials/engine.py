@@ -22,6 +22,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
+from movinet_jax import signals
 from nas.history import (
   Proposal,
   Signal,
@@ -82,7 +83,7 @@ def coordinate(
     progress: whether to show a bar; by default, if stderr is a terminal.
 
   Raises:
-    Stopped: after SIGTERM or SIGINT, when the workers are killed and what they did is left
+    Stopped: after a signal to stop (movinet_jax/signals.py), when the workers are killed and what they did is left
       to whoever goes on; that does not count as an attempt.
     ValueError: the objective cannot be made, or the algorithm finds nothing to propose.
     OSError: the database was away for too long, or a disk is full.
@@ -108,12 +109,12 @@ def coordinate(
   )
   coordinator = _Coordinator(study, algorithm, pool, key, pruning, max_attempts)
   with (
-    _Signals() as signals,
+    _Stop().listening() as stop,
     _Bar(study, algorithm, progress) as bar,
     pool,
-    study.database.checking(signals.check),
+    study.database.checking(stop.check),
   ):
-    coordinator.run(signals, bar)
+    coordinator.run(stop, bar)
   return list(study.history)
 
 
@@ -124,11 +125,11 @@ class _Coordinator:
     self._max_attempts = max_attempts
     self._causes: dict[int, str] = {}  # of deaths, by number of the trial
 
-  def run(self, signals, bar):
+  def run(self, stop, bar):
     study, pool = self._study, self._pool
     with self._leaving(), _Heart(study) as heart:
       while True:
-        signals.check()
+        stop.check()
         heart.check()
         study.refresh()
         self._let_go(bar)
@@ -292,26 +293,18 @@ class _Heart(threading.Thread):
       self._study.database.storage.remove_session()
 
 
-class _Signals:
-  """Turns SIGTERM and SIGINT into Stopped, where the loop can stop; a second SIGINT is one.
-
-  Handlers can be set in the main thread only; elsewhere signals keep their meaning.
-  """
+class _Stop:
+  """Turns signals into Stopped, where the loop can stop; a second SIGINT is one."""
 
   def __init__(self):
-    self._asked, self._before = False, {}
+    self._asked = False
 
-  def __enter__(self):
-    if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGTERM, signal.SIGINT):
-        self._before[number] = signal.signal(number, self._ask)
-    return self
+  @contextlib.contextmanager
+  def listening(self):
+    with signals.listening(self._ask):
+      yield self
 
-  def __exit__(self, *error):
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-
-  def _ask(self, number, frame):
+  def _ask(self, number):
     if self._asked and number == signal.SIGINT:
       raise KeyboardInterrupt
     self._asked = True

@@ -189,7 +189,7 @@ def test_the_flag_is_read_one_step_late(monkeypatch):
   ]  # fmt: skip
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_finishes_the_step_saves_and_says_so(tmp_path, number):
   before = signal.getsignal(number)
   batches = Batches(on={5: lambda: os.kill(os.getpid(), number)})

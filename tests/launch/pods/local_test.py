@@ -224,16 +224,3 @@ def test_gpus_are_one_each(monkeypatch):
 )
 def test_which_codes_may_be_retried(code, expected):
   assert job.is_retriable(code) == expected
-
-
-def test_signals_that_the_caller_ignores_stay_ignored():
-  """Under nohup, a terminal that is closed is not the end of the job."""
-  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-  try:
-    with local._Stop() as stop:
-      os.kill(os.getpid(), signal.SIGHUP)
-      assert not stop.asked
-      os.kill(os.getpid(), signal.SIGTERM)
-      assert stop.asked
-  finally:
-    signal.signal(signal.SIGHUP, before)
