@@ -269,10 +269,18 @@ class _Log:
     values['input_wait_share'] = min(self._wait_secs / secs, 1.0)
     if hasattr(self._batches, 'failed'):
       values['failed_decodes'] = float(self._batches.failed)
+    values.update(_read_memory())
     self._writer.write(number, values)
     self._reset()
     shown = ('loss', 'examples_per_sec')
     return {name: f'{values[name]:.4g}' for name in shown if name in values}
+
+
+def _read_memory() -> dict[str, float]:
+  """The most that a device of this process has held so far; a CPU does not say."""
+  found = [device.memory_stats() or {} for device in jax.local_devices()]
+  held = [stats['peak_bytes_in_use'] for stats in found if 'peak_bytes_in_use' in stats]
+  return {'device_peak_mb': max(held) / 1e6} if held else {}
 
 
 def _make_bar(first, total_steps, progress):

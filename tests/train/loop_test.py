@@ -110,6 +110,19 @@ def test_time_order_and_output(tmp_path):
   assert [x['step'] for x in _lines(tmp_path) if 'eval/top1' in x] == [5, 10]
 
 
+def test_a_device_that_tells_its_memory_is_asked(tmp_path, monkeypatch):
+  class Device:
+    def __init__(self, **stats):
+      self.memory_stats = lambda: stats or None
+
+  _run(tmp_path / 'cpu', Batches(), log_every=10, save_every=0)
+  assert 'device_peak_mb' not in _lines(tmp_path / 'cpu')[0]
+  several = [Device(), Device(peak_bytes_in_use=3e6), Device(peak_bytes_in_use=7e6)]
+  monkeypatch.setattr(loop.jax, 'local_devices', lambda: several)
+  _run(tmp_path / 'a', Batches(), log_every=10, save_every=0)
+  assert _lines(tmp_path / 'a')[0]['device_peak_mb'] == 7
+
+
 def test_waiting_for_input_is_seen(tmp_path):
   slow = Batches(on=dict.fromkeys(range(1, 11), lambda: time.sleep(0.05)))
   _run(tmp_path / 'slow', slow, log_every=10, save_every=0)
