@@ -53,9 +53,8 @@ CASES = {
     clips=4,
   ),
   'a5-stream': Case(
-    'A5-stream training: 32 frames of 320² in 4 truncated sub-clips, remat; 4 clips a '
-    'chip in 4 micro-batches',
-    ('train', f'--config={A5}', *LONG, '--config.train.accumulate=4'),
+    'A5-stream training: 32 frames of 320² in 4 truncated sub-clips, remat; 4 clips a chip',
+    ('train', f'--config={A5}', *LONG),
     clips=4,
   ),
   'a5-stream-space': Case(

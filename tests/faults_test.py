@@ -44,9 +44,16 @@ def test_a_full_disk(place):
   assert found.noticed_secs < 60
 
 
-def test_a_workdir_that_cannot_be_written_any_more(place):
-  found = make(disk.forbid_writing, place)
+@pytest.mark.parametrize('fault', [disk.forbid_writing, disk.forbid_reading])
+def test_a_workdir_that_may_not_be_used_any_more(place, fault):
+  found = make(fault, place)
+  assert 'Permission denied' in found.says
   assert found.noticed_secs < 60  # and not when Orbax' threads have given up
+
+
+def test_a_run_does_not_begin_where_nothing_can_be_read(place):
+  found = make(disk.begin_where_nothing_can_be_read, place)
+  assert 'Permission denied' in found.says
 
 
 def test_a_data_worker_is_killed(place):

@@ -5,7 +5,7 @@ python -m benchmarks.faults --only NAME          one of them; repeat for more
 python -m benchmarks.faults --list               their names
 
 Runs real commands on this machine: half an hour on two cores. A fault that does more harm
-than it may ends with an error. Those of the disk want to be root, those of the database a
+than it may ends with an error. Those of a full disk want to be root, those of the database a
 PostgreSQL server (Debian's package, or the wheel pgserver).
 """
 
@@ -17,6 +17,8 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+
+import jax
 
 from benchmarks.faults import scenarios
 from benchmarks.faults.report import HEAD, make_row
@@ -37,6 +39,7 @@ def main() -> int:
   if arguments.list:
     print('\n'.join(known))
     return 0
+  jax.config.update('jax_platforms', 'cpu')  # of this process, which reads checkpoints
   chosen = {name: find(known, name, 'fault') for name in arguments.only or known}
   print(f'{time.strftime("%Y-%m-%d")}, {describe_machine()}\n\n{HEAD}', flush=True)
   with tempfile.TemporaryDirectory(prefix='faults-') as folder:

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.faults.job import obeys_permissions
 from benchmarks.faults.report import Report
 from benchmarks.faults.run import STRUCK, Place, Run
 
 _DISK_MIB = 16  # holds the run, until it is filled
+_NO_WRITING, _NOTHING = 0o555, 0o000  # what may be done in a folder
 
 
 class CannotHere(RuntimeError):
@@ -48,8 +50,27 @@ def _fill(place, name, spare_bytes) -> Report:
 
 def begin_where_nothing_can_be_written(place: Place) -> Report:
   """the workdir cannot be written when the run begins"""
-  run = Run(place, 'begin_where_nothing_can_be_written')
-  with forbid(run.workdir), run.start() as job:
+  return _begin(place, 'begin_where_nothing_can_be_written', _NO_WRITING)
+
+
+def begin_where_nothing_can_be_read(place: Place) -> Report:
+  """the workdir cannot be read when the run begins"""
+  return _begin(place, 'begin_where_nothing_can_be_read', _NOTHING)
+
+
+def forbid_writing(place: Place) -> Report:
+  """the workdir cannot be written any more in the middle of a run"""
+  return _forbid(place, 'forbid_writing', _NO_WRITING)
+
+
+def forbid_reading(place: Place) -> Report:
+  """the workdir cannot be read any more, either, in the middle of a run"""
+  return _forbid(place, 'forbid_reading', _NOTHING)
+
+
+def _begin(place, name, mode) -> Report:
+  run = Run(place, name)
+  with set_mode(run.workdir, mode), run.start() as job:
     secs = job.await_end() - job.began
     job.expect({2})
   says = job.read_last_line()
@@ -58,14 +79,13 @@ def begin_where_nothing_can_be_written(place: Place) -> Report:
   return Report('nothing', secs, run.go_on(), job.codes, says)
 
 
-def forbid_writing(place: Place) -> Report:
-  """the workdir cannot be written any more in the middle of a run"""
-  run = Run(place, 'forbid_writing')
+def _forbid(place, name, mode) -> Report:
+  run = Run(place, name)
   with run.start() as job:
     job.await_until(lambda: run.is_at(STRUCK)() and not run.is_writing())
     run.remember()
     began = time.monotonic()
-    with forbid(run.workdir / 'checkpoints'):
+    with set_mode(run.workdir / 'checkpoints', mode):
       secs = job.await_end() - began
     job.expect({2})
   says = job.read_last_line()
@@ -113,23 +133,20 @@ def _write(file, block):
 
 
 @contextlib.contextmanager
-def forbid(folder: Path) -> Iterator[None]:
-  """Nobody, and not root either, makes or removes a file in a folder.
+def set_mode(folder: Path, mode: int) -> Iterator[None]:
+  """A folder's permissions, for a while; jobs obey them even if they are root's.
 
   Raises:
-    CannotHere: the file system knows no such attribute.
+    CannotHere: they would not.
   """
-  if os.getuid():
-    folder.chmod(0o555)
-  else:
-    _try(['chattr', '+i', str(folder)], 'forbidding root to write')
+  if not obeys_permissions():
+    raise CannotHere('that permissions bind root needs setpriv')
+  before = folder.stat().st_mode
+  folder.chmod(mode)
   try:
     yield
   finally:
-    if os.getuid():
-      folder.chmod(0o755)
-    else:
-      subprocess.run(['chattr', '-i', str(folder)], check=True)
+    folder.chmod(before)
 
 
 def _try(command, what):
