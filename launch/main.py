@@ -7,7 +7,7 @@
 70  the loss is not finite
 74  the disk is full: make room, then the same command goes on
 75  stopped by a signal after saving, or another process of the run was lost, or one that
-    decodes: the same command goes on (retry it)
+    decodes, or a disk does not answer: the same command goes on (retry it)
 130 interrupted before there was anything to save
 141 whoever read the output has gone
 """
@@ -26,6 +26,11 @@ import launch
 from launch import cluster, devices
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# What disks behind a network say while they are away.
+AWAY = (
+  *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET),
+  *(errno.ECONNABORTED, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH),
+)
 _NOT_VERBS = {
   *('main', 'arguments', 'config', 'parts', 'plan', 'outcome'),
   *('cluster', 'devices', 'program', 'trial', 'harvest', 'precise_norm'),
@@ -153,6 +158,8 @@ def find_exit_code(error: Exception) -> int | None:
     return 2 if 'RESOURCE_EXHAUSTED' in str(error) else None
   if getattr(error, 'errno', None) in FULL:
     return os.EX_IOERR
+  if getattr(error, 'errno', None) in AWAY:
+    return os.EX_TEMPFAIL
   known = (ValueError, OSError, SourceError, DecodeError)
   return 2 if isinstance(error, known) else None
 
@@ -173,6 +180,10 @@ def explain(error: Exception) -> str:
     )
   if getattr(error, 'errno', None) in FULL:
     return f'{error}: make room, then the same command goes on'
+  if getattr(error, 'errno', None) in AWAY:
+    return f'{error}: when it answers again, the same command goes on'
+  if isinstance(error, PermissionError):
+    return f'{error}: see to its permissions, then the same command goes on'
   return str(error)
 
 

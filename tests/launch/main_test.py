@@ -1,6 +1,7 @@
 """The command finds its verbs and answers errors with words and codes."""
 
 import errno
+import os
 import subprocess
 import sys
 
@@ -45,11 +46,27 @@ def test_a_wrong_verb_names_the_nearest(capsys):
     (ValueError('bad'), 2),
     (FileNotFoundError('gone'), 2),
     (OSError(errno.ENOSPC, 'disk full'), 74),
+    (OSError(errno.ESTALE, 'stale file handle'), 75),
+    (PermissionError(errno.EACCES, 'permission denied'), 2),
     (AssertionError('ours'), None),
   ],
 )
 def test_exit_codes(error, code):
   assert main.find_exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+  ('number', 'advice'),
+  [
+    (errno.ENOSPC, 'make room, then'),
+    (errno.EIO, 'when it answers again,'),
+    (errno.EACCES, 'see to its permissions, then'),
+  ],
+)
+def test_errors_of_disks_say_what_to_do(number, advice):
+  said = main.explain(OSError(number, os.strerror(number), '/runs/a'))
+  what = f"[Errno {number}] {os.strerror(number)}: '/runs/a'"
+  assert said == f'{what}: {advice} the same command goes on'
 
 
 def test_version(capsys):
