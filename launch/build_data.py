@@ -1,5 +1,6 @@
 """Make a dataset, from Kinetics files or of moving textures."""
 
+import argparse
 import os
 import sys
 
@@ -31,7 +32,7 @@ ID.mp4 is a whole video from which the clip is cut.
 
 
 def main(argv: list[str]) -> int:
-  args = _make_parser().parse_args(argv)
+  args = make_arguments().parse_args(argv)
   try:
     return args.run(args)
   except (SourceError, FileExistsError, ValueError) as error:
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> int:
     return 2
 
 
-def _make_parser():
+def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('build-data', _HELP)
   kinds = parser.add_subparsers(title='datasets', required=True, metavar='DATASET')
 

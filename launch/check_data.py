@@ -1,5 +1,6 @@
 """Decode every video once and list the bad ones."""
 
+import argparse
 import collections
 import os
 import sys
@@ -26,7 +27,7 @@ Then train without the bad files:
 
 
 def main(argv: list[str]) -> int:
-  args = _make_parser().parse_args(argv)
+  args = make_arguments().parse_args(argv)
   kind = {'split': args.split} if args.split else {}
   try:
     if os.path.isdir(args.data):
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> int:
   return os.EX_DATAERR if args.strict and found.bad else 0
 
 
-def _make_parser():
+def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('check-data', _HELP)
   parser.add_argument('data', help='folder of class folders, or CSV file of path,label')
   parser.add_argument('--split', help='sub-folder of data that holds the class folders')

@@ -9,6 +9,7 @@ is refused; --partial accepts it. An ensemble has no weights of its own: convert
 and join them in Python (movinet_jax.models.ensemble.join).
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from movinet_jax import convert, models
 
 
 def main(argv: Sequence[str]) -> int:
-  arguments = _make_parser().parse_args(argv)
+  arguments = make_arguments().parse_args(argv)
   out = Path(arguments.out.removesuffix('.npz') + '.npz')
   if out.exists():
     raise FileExistsError(f'{out} exists already: remove it, or choose another file')
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
   return 0
 
 
-def _make_parser():
+def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('convert', __doc__)
   parser.add_argument('model', help='family/variant, such as movinet/a0-stream')
   parser.add_argument('--spec', help='architecture file of a family: found.json')

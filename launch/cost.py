@@ -32,7 +32,7 @@ PUBLISHED = {
 
 
 def main(argv: Sequence[str]) -> int:
-  arguments = _make_parser().parse_args(argv)
+  arguments = make_arguments().parse_args(argv)
   model = models.create(
     arguments.model, arguments.num_classes, spec=arguments.spec or None
   )
@@ -97,7 +97,7 @@ def _say(published, unit=''):
   return '' if published is None else f'published: {published}{unit}'
 
 
-def _make_parser():
+def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('cost', __doc__)
   parser.add_argument('model', help='family/variant, or a family with --spec')
   parser.add_argument('--clip', type=_clip, help='FRAMESxSIZE or FRAMESxHEIGHTxWIDTH')

@@ -15,6 +15,7 @@ the workdir unless --out says otherwise. The JSON says what was evaluated and ho
 evaluation of something else is not written over it.
 """
 
+import argparse
 import csv
 import dataclasses
 import json
@@ -31,7 +32,7 @@ from movinet_jax.train import evaluation
 
 
 def main(argv: Sequence[str]) -> int:
-  parser = _make_parser()
+  parser = make_arguments()
   arguments = parser.parse_args(argv)
   if arguments.crops > 1 and arguments.mode != 'multiclip':
     parser.error(f'--crops={arguments.crops} is for --mode=multiclip')
@@ -170,7 +171,7 @@ def draw_confusion(confusion: np.ndarray, labels, path: str):
   pyplot.close(figure)
 
 
-def _make_parser():
+def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('evaluate', __doc__)
   add = parser.add_argument
   add('--checkpoint', required=True, help='workdir of a training run')

@@ -11,6 +11,7 @@ command goes on after a stop. At the end a few networks are measured whole, besi
 of their parts.
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from nas.spaces import movinet as space_of
 
 
 def main(argv: Sequence[str]) -> int:
-  arguments, cfg = configs.parse(_make_parser(), argv)
+  arguments, cfg = configs.parse(make_arguments(), argv)
   cfg = cfg.to_dict()
   space = parts.call(space_of.make_space, cfg['space'])
   bench = space_of.Bench(
@@ -74,7 +75,7 @@ def print_check(bench: space_of.Bench, times: dict, count: int):
   print(f'{"mean":>8} {"":>12} {"":>12} {np.mean(ratios):12.2f}\n')
 
 
-def _make_parser():
+def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('latency', __doc__)
   parser.add_argument('--out', required=True, help='file of times; it may be there')
   parser.add_argument('--batch', type=at_least_1, default=1, help='clips at a time')

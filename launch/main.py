@@ -7,12 +7,12 @@
 70  the loss is not finite
 74  the disk is full: make room, then the same command goes on
 75  stopped by a signal after saving, or another process of the run was lost, or one that
-    decodes, or a disk does not answer: the same command goes on (retry it)
+    decodes, or a disk does not answer, or another run is in the workdir: the same
+    command goes on (retry it)
 130 interrupted before there was anything to save
 141 whoever read the output has gone
 """
 
-import errno
 import importlib
 import importlib.metadata
 import os
@@ -24,13 +24,8 @@ from collections.abc import Sequence
 
 import launch
 from launch import cluster, devices
+from movinet_jax import disks
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-# What disks behind a network say while they are away.
-AWAY = (
-  *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET),
-  *(errno.ECONNABORTED, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH),
-)
 _NOT_VERBS = {
   *('main', 'arguments', 'config', 'parts', 'plan', 'outcome'),
   *('cluster', 'devices', 'program', 'trial', 'harvest', 'precise_norm'),
@@ -70,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   except BrokenPipeError:  # `movinet ... | head`
     # Or Python complains once more when it flushes at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    cluster.abandon(141)
     return 141
   except KeyboardInterrupt:
     print(f'movinet {verb}: interrupted', file=sys.stderr)
@@ -144,6 +140,7 @@ def find_exit_code(error: Exception) -> int | None:
     Stopped: os.EX_TEMPFAIL,
     WorkerDied: os.EX_TEMPFAIL,
     cluster.NotJoined: os.EX_TEMPFAIL,
+    BlockingIOError: os.EX_TEMPFAIL,
     WorkersDied: os.EX_UNAVAILABLE,
     NonFiniteLoss: os.EX_SOFTWARE,
     TooManyFailures: os.EX_DATAERR,
@@ -156,9 +153,9 @@ def find_exit_code(error: Exception) -> int | None:
   if isinstance(error, JaxRuntimeError):
     # Memory that is short is as short the next time.
     return 2 if 'RESOURCE_EXHAUSTED' in str(error) else None
-  if getattr(error, 'errno', None) in FULL:
+  if disks.is_full(error):
     return os.EX_IOERR
-  if getattr(error, 'errno', None) in AWAY:
+  if disks.is_away(error):
     return os.EX_TEMPFAIL
   known = (ValueError, OSError, SourceError, DecodeError)
   return 2 if isinstance(error, known) else None
@@ -178,9 +175,11 @@ def explain(error: Exception) -> str:
       f'the device has too little memory ({said}): take a smaller batch_size, more '
       'train.accumulate, or model.remat=True; `movinet preflight` finds what fits'
     )
-  if getattr(error, 'errno', None) in FULL:
+  if disks.is_full(error):
     return f'{error}: make room, then the same command goes on'
-  if getattr(error, 'errno', None) in AWAY:
+  if isinstance(error, BlockingIOError):
+    return f'{error}: when it has ended, the same command goes on'
+  if disks.is_away(error):
     return f'{error}: when it answers again, the same command goes on'
   if isinstance(error, PermissionError):
     return f'{error}: see to its permissions, then the same command goes on'

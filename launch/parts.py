@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 import tqdm
 from jax.experimental import multihost_utils
 
@@ -16,7 +17,6 @@ from movinet_jax.spec import to_json
 from movinet_jax.train import checkpoint, evaluation, mesh, steps, workdir
 
 CHECKPOINTS = 'checkpoints'  # folder of a workdir
-CLAIMED = 'the workdir is claimed'
 
 
 def call(function: Callable, section: Mapping, **more):
@@ -89,18 +89,28 @@ def claim(cfg: Mapping, folder: Path, free: Collection[str]) -> bool:
   Raises:
     ValueError: also if a process does not see what the first one wrote.
   """
+  resumes = None
   if jax.process_index() == 0:
     try:
-      return _claim(cfg, folder, free)
+      resumes = _claim(cfg, folder, free)
     finally:
-      multihost_utils.sync_global_devices(CLAIMED)
-  multihost_utils.sync_global_devices(CLAIMED)
+      _tell(resumes)
+    return resumes
+  resumes = _tell(resumes)
   if not (folder / 'config.json').exists():
     raise ValueError(
       f'{folder} on {socket.gethostname()} is not the folder that the first process of '
       'this run has claimed: the workdir must be on a file system that all hosts share'
     )
-  return _claim(cfg, folder, free)
+  # Where the first has failed, this says the same.
+  return _claim(cfg, folder, free) if resumes is None else resumes
+
+
+def _tell(resumes: bool | None) -> bool | None:
+  """The answer of the first process, to all; None for an error."""
+  told = np.int32(-1 if resumes is None else resumes)
+  told = int(multihost_utils.broadcast_one_to_all(told))
+  return None if told < 0 else bool(told)
 
 
 def _claim(cfg, folder, free):
@@ -251,8 +261,7 @@ def make_evaluate(
   """Compiles the evaluation of a source once: variables -> (Evaluation, failures).
 
   Every video counts once, each process reading its share. Failures are the reasons of
-  those of this process that could not be decoded, by name. The mode is by default what
-  the clip is for: 'multiclip' if it has several views, else 'clip'.
+  those that could not be decoded, by name. The mode is by default what the clip is for: 'multiclip' if it has several views, else 'clip'.
   """
   mode = mode or ('multiclip' if clip.views > 1 else 'clip')
   step = steps.make_eval_step(model, mode=mode, chunk_frames=chunk_frames)
@@ -276,7 +285,7 @@ def make_evaluate(
       views = _split_views(_until_all_failed(shown, batches, len(source)))
       expect = {'multi_label': source.multi_label, 'expected': len(source)}
       result = evaluation.evaluate(predict, variables, views, mode=mode, **expect)
-    return result, batches.failures
+    return result, evaluation.gather_failures(batches.failures)
 
   return run
 

@@ -105,7 +105,7 @@ class Report:
 
 def main(argv: Sequence[str]) -> int:
   own, command = _split_command(argv)
-  arguments = _make_parser().parse_args(own)
+  arguments = make_arguments().parse_args(own)
   verb, cfg, workdir = read_command(command)
   report = Report(quiet=arguments.json)
   if arguments.topology:
@@ -122,7 +122,7 @@ def main(argv: Sequence[str]) -> int:
 def _split_command(argv):
   argv = list(argv)
   if '--' not in argv:
-    _make_parser().parse_args(argv)  # --help, or what is misspelt
+    make_arguments().parse_args(argv)  # --help, or what is misspelt
     raise ValueError(
       'say which command to check, after --: movinet preflight -- train --config=…'
     )
@@ -130,7 +130,7 @@ def _split_command(argv):
   return argv[:cut], argv[cut + 1 :]
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('preflight', __doc__)
   add = parser.add_argument
   add(

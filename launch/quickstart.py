@@ -7,6 +7,7 @@ could be of any class. The trained network therefore has to be good on clips and
 where it gives the same answers, and no better than chance on single frames.
 """
 
+import argparse
 import dataclasses
 import resource
 import sys
@@ -23,9 +24,7 @@ CONFIG, SEARCH = 'configs/movinet/quickstart.py', 'configs/search/quickstart.py'
 
 
 def main(argv: Sequence[str]) -> int:
-  parser = make_parser('quickstart', __doc__)
-  parser.add_argument('--workdir', default='runs/quickstart', help='folder of the run')
-  home = Path(parser.parse_args(argv).workdir)
+  home = Path(make_arguments().parse_args(argv).workdir)
   began = time.perf_counter()
   videos, folder = home / 'videos', home / 'run'
   _say(f'Writing videos to {videos}')
@@ -61,6 +60,12 @@ def main(argv: Sequence[str]) -> int:
   _say('Done')
   _print_summary(results, live, home, len(trained.labels), began)
   return 0
+
+
+def make_arguments() -> argparse.ArgumentParser:
+  parser = make_parser('quickstart', __doc__)
+  parser.add_argument('--workdir', default='runs/quickstart', help='folder of the run')
+  return parser
 
 
 def _search(folder: Path, videos: Path) -> Path:

@@ -14,6 +14,7 @@ and report.html. Weights and policy learn on
 two parts of the training split; other splits are not read.
 """
 
+import argparse
 import dataclasses
 import json
 import sys
@@ -54,9 +55,7 @@ FREE = (
 
 
 def main(argv: Sequence[str]) -> int:
-  parser = make_parser('search', __doc__)
-  parser.add_argument('--workdir', required=True, help='folder of the search')
-  arguments, cfg = configs.parse(parser, argv)
+  arguments, cfg = configs.parse(make_arguments(), argv)
   cluster.connect()
   found = search(cfg.to_dict(), arguments.workdir)
   if not found:  # a process that only helps another
@@ -65,6 +64,12 @@ def main(argv: Sequence[str]) -> int:
   print(f'wrote {Path(arguments.workdir) / FOUND} and {REPORT}; train it with\n')
   print(f'  {found["train"]}')
   return 0
+
+
+def make_arguments() -> argparse.ArgumentParser:
+  parser = make_parser('search', __doc__)
+  parser.add_argument('--workdir', required=True, help='folder of the search')
+  return parser
 
 
 def search(cfg: dict, folder: str) -> dict:
@@ -92,10 +97,13 @@ def search(cfg: dict, folder: str) -> dict:
   if not jax.process_index():
     replace_file(home / SPACE, json.dumps(plan.space.to_json()) + '\n')
   print(f'{"Resuming" if resumes else "Starting"} the search in {folder}')
-  saver = parts.call(
-    checkpoint.Checkpointer, cfg['checkpoints'], directory=home / parts.CHECKPOINTS
-  )
-  with saver, writers.Writer(folder) as writer:
+  checkpoints = home / parts.CHECKPOINTS
+  with (
+    writers.Writer(folder) as writer,  # first, for nobody else may be writing here
+    parts.call(
+      checkpoint.Checkpointer, cfg['checkpoints'], directory=checkpoints
+    ) as saver,
+  ):
     state, batches = _begin(cfg, plan, sources, saver)
     tried = samples.SampleWriter(
       home / 'samples',

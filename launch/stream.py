@@ -10,6 +10,7 @@ is. Frames are taken at the rate that the network was trained at (--fps to chang
 Ctrl-C ends a stream as its last frame does: what --save has written is kept.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -25,7 +26,7 @@ from movinet_jax import data, serve, signals
 
 
 def main(argv: Sequence[str]) -> int:
-  arguments = _make_parser().parse_args(argv)
+  arguments = make_arguments().parse_args(argv)
   source, chunk = arguments.source, arguments.chunk
   if source.isdecimal():
     source = int(source)
@@ -152,7 +153,7 @@ def _print_summary(live, secs, as_json):
   print(text, file=sys.stderr)
 
 
-def _make_parser():
+def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('stream', __doc__)
   parser.add_argument('--checkpoint', required=True, help='workdir of a training run')
   parser.add_argument('--which', default='latest', help='latest, best or a step')

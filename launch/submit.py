@@ -3,9 +3,9 @@
   movinet submit --on=local --processes=2 -- train --config=FILE.py --workdir=runs/a
   movinet submit --on=slurm --nodes=2 --gpus=8 --time=24:00:00 --queue=gpu \\
       -- train --config=configs/movinet/kinetics600.py:a2-stream --workdir=/shared/a2
-  movinet submit --on=gke --topology=v5e:16x16 --spot --image=REGION-docker.pkg.dev/… \\
+  movinet submit --on=gke --topology=v5e:8x16 --spot --image=REGION-docker.pkg.dev/… \\
       --mount=gs://BUCKET=/data -- search --config=FILE.py --workdir=/data/found
-  movinet submit --on=tpu-vm --topology=v5e:4x4 --zone=us-west4-a --image=… \\
+  movinet submit --on=tpu-vm --topology=v5e:16x16 --zone=us-west4-a --image=… \\
       --mount=gs://BUCKET=/data -- train --config=FILE.py --workdir=/data/a2
   movinet submit --on=slurm --nodes=16 --gpus=4 --secret=PGPASSWORD \\
       -- sweep --config=FILE.py --workdir=/shared/s --storage=postgresql://ME@HOST/DB
@@ -17,18 +17,19 @@ goes on from its workdir; one that failed for good is not. See docs/launching.md
 """
 
 import argparse
+import dataclasses
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launch import pods
 from launch.arguments import at_least_1, make_parser, pair
 from launch.main import list_verbs
-from launch.pods.check import check_job
+from launch.pods.check import check_job, list_unmounted
 from launch.pods.job import (
   Job,
   Mount,
@@ -37,6 +38,8 @@ from launch.pods.job import (
   make_name,
 )
 from launch.pods.topology import find_topology
+
+_PLATFORMS = 'JAX_PLATFORMS'
 
 
 def main(argv: Sequence[str]) -> int:
@@ -47,11 +50,11 @@ def main(argv: Sequence[str]) -> int:
     raise ValueError(
       'no command to run: end with it, as `-- train --config=FILE.py --workdir=DIR`'
     )
-  arguments = _make_parser().parse_args(argv[:cut])
+  arguments = make_arguments().parse_args(argv[:cut])
   module = pods.find_target(arguments.on)
   job = make_job(arguments, words)
-  check_job(job, list_verbs())
-  rendered = pods.render(job, arguments.on)
+  cfg = check_job(job, list_verbs())
+  rendered = _add_notes(pods.render(job, arguments.on), cfg, job)
   folder = find_folder(job, arguments.on)
   absent = bool(module.TOOL) and shutil.which(module.TOOL) is None
   if arguments.dry_run or absent:
@@ -60,6 +63,14 @@ def main(argv: Sequence[str]) -> int:
       print(f'A dry run: {module.TOOL} is not installed here.', file=sys.stderr)
     return 0
   return submit(rendered, folder)
+
+
+def _add_notes(rendered: Rendered, cfg: Mapping, job: Job) -> Rendered:
+  unmounted = list_unmounted(cfg, job) if job.mounts else []
+  if not unmounted:
+    return rendered
+  note = f'looked for in the image, for no --mount is there: {", ".join(unmounted)}'
+  return dataclasses.replace(rendered, notes=(*rendered.notes, note))
 
 
 def make_job(arguments: argparse.Namespace, words: Sequence[str]) -> Job:
@@ -85,7 +96,7 @@ def make_job(arguments: argparse.Namespace, words: Sequence[str]) -> Job:
     environment=arguments.environment or (find_environment() if here else ''),
     directory=os.getcwd() if here else '',
     mounts=tuple(Mount(source, folder) for source, folder in arguments.mount),
-    env=tuple(arguments.env),
+    env=(*_choose_platforms(arguments), *arguments.env),
     secrets=tuple(arguments.secret),
     restarts=arguments.restarts,
     queue=arguments.queue,
@@ -93,6 +104,13 @@ def make_job(arguments: argparse.Namespace, words: Sequence[str]) -> Job:
     time=arguments.time,
     zone=arguments.zone,
   )
+
+
+def _choose_platforms(arguments) -> list[tuple[str, str]]:
+  """An accelerator that is not found is an error then, and not a run on the CPU."""
+  kind = 'tpu' if arguments.topology else 'cuda' if arguments.gpus else ''
+  chosen = any(key == _PLATFORMS for key, _ in arguments.env)
+  return [(_PLATFORMS, f'{kind},cpu')] if kind and not chosen else []
 
 
 def find_environment() -> str:
@@ -157,10 +175,10 @@ def _list_advice(rendered: Rendered) -> list[str]:
   lines = [f'note: {note}' for note in rendered.notes]
   width = max(len(what) for what, _ in rendered.follow_ups)
   lines += [f'{what + ":":{width + 1}} {how}' for what, how in rendered.follow_ups]
-  return [*lines, f'{"resume:":{width + 1}} the same command, with the same workdir']
+  return [*lines, f'{"resume:":{width + 1}} {rendered.resume}']
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('submit', __doc__)
   parser.usage = 'movinet submit --on=TARGET [options] -- VERB [its options]'
   add = parser.add_argument

@@ -89,7 +89,7 @@ GIVEN = {'cost': 'macs', 'candidates': 'candidates', 'baselines': 'baselines'}
 def main(argv: Sequence[str]) -> int:
   # Its workers have the accelerators; here networks are only counted.
   jax.config.update('jax_platforms', 'cpu')
-  parser = _make_parser()
+  parser = make_arguments()
   arguments, _ = parser.parse_known_args(argv)
   if arguments.storage:
     check_no_password(arguments.storage)
@@ -343,7 +343,7 @@ def _print_start(cfg, home, storage, history):
   )
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('sweep', __doc__)
   add = parser.add_argument
   add('--workdir', default='', help='folder of the search')

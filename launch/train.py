@@ -10,6 +10,7 @@ config can be set with --config.section.key=value; a workdir begun with another 
 refused, and the differences are shown.
 """
 
+import argparse
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -61,16 +62,20 @@ LATE = {
 
 
 def main(argv: Sequence[str]) -> int:
-  parser = make_parser('train', __doc__)
-  parser.add_argument('--workdir', required=True, help='folder of the run')
-  parser.add_argument('--spec', help='architecture file to train: found.json')
-  arguments, cfg = configs.parse(parser, argv)
+  arguments, cfg = configs.parse(make_arguments(), argv)
   cluster.connect()
   cfg = cfg.to_dict()
   if arguments.spec:
     cfg['model'] = parts.replace_network(cfg['model'], arguments.spec)
   train(cfg, arguments.workdir)
   return 0
+
+
+def make_arguments() -> argparse.ArgumentParser:
+  parser = make_parser('train', __doc__)
+  parser.add_argument('--workdir', required=True, help='folder of the run')
+  parser.add_argument('--spec', help='architecture file to train: found.json')
+  return parser
 
 
 def train(
@@ -96,8 +101,12 @@ def train(
   checkpoints = Path(folder) / parts.CHECKPOINTS
   resumes = parts.claim(cfg, Path(folder), FREE)
   print(f'{"Resuming" if resumes else "Starting"} {cfg["model"]["name"]} in {folder}')
-  saver = parts.call(checkpoint.Checkpointer, cfg['checkpoints'], directory=checkpoints)
-  with saver, writers.Writer(folder) as writer:
+  with (
+    writers.Writer(folder) as writer,  # first, for nobody else may be writing here
+    parts.call(
+      checkpoint.Checkpointer, cfg['checkpoints'], directory=checkpoints
+    ) as saver,
+  ):
     current, batches = _begin(cfg, plan, source, saver)
     meta = {
       'labels': list(source.labels),

@@ -12,8 +12,10 @@ import functools
 import hashlib
 import json
 import math
+import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -26,7 +28,7 @@ from launch import devices, outcome, parts, train
 from movinet_jax import cost, data
 from movinet_jax.names import check_name, suggest
 from movinet_jax.spec import to_json
-from movinet_jax.train import evaluation, writers
+from movinet_jax.train import evaluation, loop, writers
 from movinet_jax.train.workdir import replace_file
 from nas import runtime, spaces
 
@@ -101,6 +103,10 @@ def _run(config, recipe, sources, place, home, thresholds, report) -> dict:
     state, reason, last = 'done', '', {}
   except Discarded as error:
     return {'state': 'discarded', 'metrics': error.metrics, 'reason': str(error)}
+  except (loop.Preempted, data.WorkerDied) as error:
+    # No fault of the network: the coordinator sees a worker die, and tries it again.
+    print(error, file=sys.stderr)
+    raise SystemExit(os.EX_TEMPFAIL) from error
   except Pruned as error:
     state, reason, last = 'pruned', str(error), {error.step: error.metrics}
   rows = {**_read_evaluations(place), **last}

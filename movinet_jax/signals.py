@@ -1,7 +1,9 @@
 """What asks a process to stop: SIGTERM, Ctrl-C, and a terminal that is closed."""
 
 import contextlib
+import os
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator
 
@@ -13,11 +15,17 @@ def listening(ask: Callable[[int], None]) -> Iterator[None]:
   SIGHUP does not if it was ignored before, as `nohup` has it. Handlers can be set in the
   main thread only; elsewhere signals keep their meaning.
   """
+
+  def handle(number, _):
+    if number == signal.SIGHUP:
+      _leave_terminal()
+    ask(number)
+
   before = {}
   if threading.current_thread() is threading.main_thread():
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
       if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-        before[number] = signal.signal(number, lambda number, _: ask(number))
+        before[number] = signal.signal(number, handle)
   try:
     yield
   finally:
@@ -25,7 +33,31 @@ def listening(ask: Callable[[int], None]) -> Iterator[None]:
       signal.signal(number, handler)
 
 
+def _leave_terminal():
+  """A line for a terminal that is gone would be an error, in place of a saved run."""
+  nowhere = os.open(os.devnull, os.O_WRONLY)
+  for output in (1, 2):
+    with contextlib.suppress(OSError):  # one that is closed already
+      # Once it has hung up, isatty says no.
+      if stat.S_ISCHR(os.fstat(output).st_mode):
+        os.dup2(nowhere, output)
+  os.close(nowhere)
+
+
 def leave_to_parent():
-  """Ignores what a terminal sends to a process and its children at once."""
+  """Of what a whole group of processes is sent, a child heeds only what its parent sends.
+
+  A terminal sends SIGINT and SIGHUP to all of them, a batch system SIGTERM; the parent
+  saves, and needs its children for that.
+  """
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  if hasattr(signal, 'sigwaitinfo'):  # which tells who has sent one
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    threading.Thread(target=_await_parent, daemon=True).start()
+
+
+def _await_parent():
+  while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+    pass
+  os._exit(128 + signal.SIGTERM)

@@ -21,6 +21,7 @@ INSIDE = {
   'movinet_jax': ('movinet_jax',),
   'movinet_jax.names': (),
   'movinet_jax.signals': (),
+  'movinet_jax.disks': (),
   'movinet_jax.spec': ('movinet_jax.names',),
   'movinet_jax.ops': ('movinet_jax.names',),
   'movinet_jax.layers': (

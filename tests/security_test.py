@@ -58,7 +58,9 @@ LOADERS = {
 IMPORTERS = {
   'launch/main.py': "verbs: the files of launch's own folder",
   'launch/pods/__init__.py': 'machines: the files of its own folder',
+  'launch/pods/check.py': "verbs: the files of launch's own folder",
   'launch/sweep.py': "algorithms: the files of a folder of nas's",
+  'movinet_jax/__init__.py': 'what it shows of itself, from a table of its own',
   'movinet_jax/convert/__init__.py': 'families: the files of its own folder',
   'movinet_jax/data/__init__.py': 'sources: the files of a folder beside it',
   'movinet_jax/models/__init__.py': 'families: the files of its own folder',

@@ -1,5 +1,8 @@
 import os
+import pty
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -50,14 +53,49 @@ def test_a_thread_listens_to_none():
   assert within == before
 
 
-def test_a_child_may_leave_the_terminal_to_its_parent():
-  if child := os.fork():
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
-    return
-  try:
-    signals.leave_to_parent()
-    for number in (signal.SIGINT, signal.SIGHUP):
-      os.kill(os.getpid(), number)
-    os._exit(3)
-  finally:
-    os._exit(4)
+CHILD = """
+import os, time
+from movinet_jax import signals
+signals.leave_to_parent()
+print('ready', flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_child_heeds_only_its_parent():
+  """Of the signals that a terminal or a batch system sends to all of a group."""
+  child = subprocess.Popen([sys.executable, '-c', CHILD], stdout=subprocess.PIPE)
+  with child:
+    assert child.stdout.readline() == b'ready\n'
+    for number in STOPPING:
+      # From somebody else: a shell is the child's sister here.
+      subprocess.run(['kill', f'-{number.value}', str(child.pid)], check=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+      child.wait(0.5)
+    child.terminate()
+    assert child.wait(10) == 143
+
+
+RUN = """
+import os, time
+from movinet_jax import signals
+asked = []
+with signals.listening(asked.append):
+  print('ready', flush=True)
+  while not asked:
+    time.sleep(0.01)
+  print('a line for the terminal', flush=True)
+  open(os.environ['SAVED'], 'w').write(str(asked))
+"""
+
+
+def test_a_run_outlives_its_terminal_to_save(tmp_path):
+  saved = tmp_path / 'saved'
+  child, terminal = pty.fork()
+  if not child:
+    os.environ['SAVED'] = str(saved)
+    os.execv(sys.executable, [sys.executable, '-c', RUN])
+  assert b'ready' in os.read(terminal, 100)
+  os.close(terminal)
+  assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+  assert saved.read_text() == f'[{signal.SIGHUP.value}]'

@@ -1,20 +1,21 @@
 """What makes a job wrong, found before anything is written."""
 
 import dataclasses
+import importlib
 import math
 import re
 from collections.abc import Mapping, Sequence
 
 from launch import config as configs
-from launch.pods.job import Job, find_option
+from launch.pods.job import DISTRIBUTED, Job, find_mount, find_option
 from movinet_jax.names import check_name
-
-DISTRIBUTED = ('train', 'search', 'evaluate')  # verbs whose processes are one run
 
 _CONFIGURED = ('train', 'search', 'sweep')
 _LABEL = re.compile(r'[a-z]([-a-z0-9]*[a-z0-9])?')
 _VARIABLE = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
-_WORD = re.compile(r'[\w./:@-]+')  # of queues, images, zones and kinds of GPU
+_LOCAL = re.compile(r'@(localhost|127\.|\[::1\])')  # of an address
+_WORD = re.compile(r'[A-Za-z0-9][\w./:@-]*')  # of images, zones and kinds of GPU
+_QUEUES = re.compile(rf'{_WORD.pattern}(,{_WORD.pattern})*')
 # Fields of a Job that only some targets know, and what differs from their options.
 _SOMETIMES = (
   *('topology', 'nodes', 'gpus', 'gpu_type', 'cores', 'processes', 'image'),
@@ -29,16 +30,25 @@ _PASSWORDS = (
   re.compile(r'://[^/\s:@]*:[^/\s@]*[^/\s@:]@'),
   # Of a database, whose address may have the rest of a path's characters in it.
   re.compile(r'(?i)postgres[a-z+0-9]*://[^/\s:@]*:\S*@'),
-  re.compile(r'(?i)\b(password|passwd|pwd)=[^\s&]'),
+  re.compile(r'(?i)(password|passwd|pwd)=[^\s&]'),
 )
-_SECRET_NAME = re.compile(r'(?i)passw|secret|token|api_?key|credential|private_?key')
+_SECRET_NAME = re.compile(
+  r'(?i)passw|secret|(^|_)tokens?(_|$)|api_?key|credential|private_?key'
+)
+# Where the images of this project have the program.
+_PROGRAM = '/movinet'
+BUCKET = r'gs://[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[\w./-]+)?'
+EXPORT = r'(?!gs:)[\w.-]+:/\S*'  # of NFS
 
 
-def check_job(job: Job, verbs: Mapping[str, str]):
+def check_job(job: Job, verbs: Mapping[str, str]) -> dict:
   """Finds what is wrong with a job before anything is rendered.
 
   Args:
     verbs: those there are.
+
+  Returns:
+    The config of its command, {} for a verb without one.
 
   Raises:
     ValueError: see the message.
@@ -50,7 +60,26 @@ def check_job(job: Job, verbs: Mapping[str, str]):
   _check_secrets(job)
   _check_machines(job)
   _check_study(job)
-  _check_config(job)
+  cfg = read_config(job, verbs)
+  if cfg and not job.is_study:
+    check_config(cfg, job)
+  return cfg
+
+
+def read_config(job: Job, verbs: Mapping[str, str]) -> dict:
+  """Reads the command as its verb will: its whole config, {} for a verb without one.
+
+  Raises:
+    ValueError, SystemExit: the verb would refuse it.
+  """
+  module = importlib.import_module(f'launch.{verbs[job.verb]}')
+  parser, words = module.make_arguments(), job.words[1:]
+  if find_option(words, 'config'):
+    return configs.parse(parser, words)[1].to_dict()
+  if job.verb in _CONFIGURED:
+    raise ValueError(f'`movinet {job.verb}` needs --config=FILE.py')
+  parser.parse_args(words)
+  return {}
 
 
 def check_takes(job: Job, target: str, takes: Sequence[str]):
@@ -89,6 +118,7 @@ def check_mounts(job: Job, target: str, kinds: Sequence[str]):
   Raises:
     ValueError: see the message.
   """
+  folders = [mount.folder for mount in job.mounts]
   for mount in job.mounts:
     if not any(re.fullmatch(kind, mount.source) for kind in kinds):
       raise ValueError(
@@ -101,12 +131,31 @@ def check_mounts(job: Job, target: str, kinds: Sequence[str]):
         f"{mount.folder!r}: wanted a folder from / that is not the system's, as "
         '--mount=…=/data'
       )
-  inside = [m for m in job.mounts if f'{job.workdir}/'.startswith(f'{m.folder}/')]
-  if not inside:
+    if folders.count(mount.folder) > 1 or mount.folder == _PROGRAM:
+      other = 'the program itself' if mount.folder == _PROGRAM else 'another --mount'
+      raise ValueError(f'{mount.folder} is where {other} is: take another folder')
+  mount = find_mount(job, job.workdir)
+  if not mount:
     raise ValueError(
       f'workdir {job.workdir} lies in no --mount, and goes when its machine does: say '
       '--mount=SOURCE=/data and a --workdir in /data'
     )
+  if job.is_study and not _find_storage(job) and mount.source.startswith('gs://'):
+    raise ValueError(
+      f'the study would be a file in {mount.source}, and a bucket cannot lock files: '
+      'say --storage=postgresql://USER@HOST/DATABASE after `sweep`'
+    )
+
+
+def list_unmounted(cfg: Mapping, job: Job) -> list[str]:
+  """--config.KEY=FOLDER of all data that a job with mounts would look for in its image."""
+  return [
+    f'--config.data.{section}.{key}={place}'
+    for section, options in cfg.get('data', {}).items()
+    for key, place in options.items()
+    if key in ('root', 'path', 'directory') and isinstance(place, str)
+    if place and not find_mount(job, place)
+  ]
 
 
 def _check_words(job: Job):
@@ -116,10 +165,11 @@ def _check_words(job: Job):
       'hyphens, that begins with a letter'
     )
   for what in ('queue', 'image', 'gpu_type', 'zone'):
-    text = getattr(job, what)
-    if text and not _WORD.fullmatch(text):
+    text, pattern = getattr(job, what), _QUEUES if what == 'queue' else _WORD
+    if text and not pattern.fullmatch(text):
       raise ValueError(
-        f'{what} {text!r}: wanted letters, digits and any of . / : @ - _'
+        f'{what} {text!r}: wanted letters, digits and, after the first, any of '
+        '. / : @ - _'
       )
   if job.time and not re.fullmatch(r'(\d+-)?\d+:\d\d:\d\d', job.time):
     raise ValueError(f'time {job.time!r}: wanted HOURS:MINUTES:SECONDS, as 24:00:00')
@@ -128,6 +178,8 @@ def _check_words(job: Job):
   for text, what in folders.items():
     if not text.isprintable():
       raise ValueError(f'{what} {text!r}: wanted a path without control characters')
+    if '..' in text.split('/'):
+      raise ValueError(f'{what} {text!r}: wanted a path without ..')
   if '\0' in ''.join((*job.words, *(value for _, value in job.env))):
     raise ValueError('an argument has a NUL in it, which no command line can have')
   if job.workdir.startswith('gs://'):
@@ -140,7 +192,10 @@ def _check_words(job: Job):
 def _check_secrets(job: Job):
   for name in (*(key for key, _ in job.env), *job.secrets):
     if not _VARIABLE.fullmatch(name):
-      raise ValueError(f'{name!r} is no name of an environment variable')
+      # Perhaps a value is given with it, which is not to be shown.
+      name, equals, _ = name.partition('=')
+      more = ': say the name alone, its value is kept elsewhere' if equals else ''
+      raise ValueError(f'{name + equals!r} is no name of an environment variable{more}')
   for key, value in job.env:
     if _SECRET_NAME.search(key) or _has_password(value):
       raise ValueError(
@@ -174,6 +229,12 @@ def _check_machines(job: Job):
       f'{job.nodes} nodes of {job.topology.name}: one run takes one slice; say a '
       f'larger --topology, of {job.devices} chips'
     )
+  if job.topology and job.cores != Job.cores:
+    raise ValueError(f'--cores={job.cores}: a process on TPUs has all of its host')
+  if job.gpu_type and not job.gpus:
+    raise ValueError(
+      f'--gpu_type={job.gpu_type} of how many? Say --gpus=N of each node'
+    )
   several = max(job.processes, job.hosts) > 1
   if several and not job.is_study and job.verb not in DISTRIBUTED:
     raise ValueError(
@@ -196,46 +257,41 @@ def _check_study(job: Job):
       f'{job.topology.hosts} hosts: say a --topology of one host and --nodes='
       f'{job.topology.hosts}'
     )
-  storage = find_option(job.words, 'storage')
-  if job.hosts > 1 and not storage.startswith('postgres'):
+  storage = _find_storage(job)
+  alone = not storage.startswith('postgres') or _LOCAL.search(storage)
+  if job.hosts > 1 and alone:
     raise ValueError(
       f'a sweep on {job.hosts} machines needs a database that they share: say '
       '--storage=postgresql://USER@HOST/DATABASE after `sweep`'
     )
 
 
-def _check_config(job: Job):
-  """Reads the config as the run will, and divides its batches by the devices."""
-  file = find_option(job.words, 'config')
-  if not file:
-    if job.verb in _CONFIGURED:
-      raise ValueError(f'`movinet {job.verb}` needs --config=FILE.py')
-    return
-  cfg = configs.load(file, _list_overrides(job.words)).to_dict()
-  if job.is_study:
-    return
+def _find_storage(job: Job) -> str:
+  return find_option(job.words, 'storage')
+
+
+def check_config(cfg: Mapping, job: Job):
+  """Divides the batches of a run, and the candidates of a search, by its devices.
+
+  Raises:
+    ValueError: they do not; names the nearest that do.
+  """
   mesh = cfg.get('mesh') or {}
   split = {axis: mesh.get(axis) or 1 for axis in ('time', 'space')}
-  shared, devices = math.prod(split.values()), max(job.devices, job.processes)
+  shared = math.prod(split.values())
+  devices = max(job.devices, job.processes, job.hosts)
   if devices % shared:
     raise ValueError(
       f'a mesh of {split} needs devices in multiples of {shared}; there are {devices}'
     )
-  parts = devices // shared
-  for key in ('batch_size', 'policy_batch_size'):  # evaluation rounds its own
+  parts, sharing = devices // shared, 'devices'
+  # A search's devices share its candidates, and they the clips; evaluation rounds its own.
+  for key in ('candidates', 'batch_size', 'policy_batch_size'):
     size = cfg.get(key)
     if isinstance(size, int) and size % parts:
       raise ValueError(
-        f'{key} is {size}, which {parts} devices do not divide: say '
+        f'{key} is {size}, which {parts} {sharing} do not divide: say '
         f'--config.{key}={max(parts, round(size / parts) * parts)}'
       )
-
-
-def _list_overrides(words) -> list[str]:
-  """--config.KEY=VALUE of a command, also where it is written as two words."""
-  found = []
-  for i, word in enumerate(words):
-    if word.startswith('--config.'):
-      pair = '=' in word or i + 1 == len(words)
-      found.append(word if pair else f'{word}={words[i + 1]}')
-  return found
+    if key == 'candidates' and size:
+      parts, sharing = size, key

@@ -11,7 +11,7 @@ import re
 import shlex
 
 from launch.pods import job as jobs
-from launch.pods.check import check_image, check_mounts
+from launch.pods.check import BUCKET, EXPORT, check_image, check_mounts
 from launch.pods.job import Job, Mount, Rendered
 from launch.pods.manifest import to_yaml
 
@@ -41,6 +41,7 @@ def render(job: Job) -> Rendered:
     commands=(('kubectl', 'create', f'--filename={FILE}'),),
     follow_ups=_list_follow_ups(job, kind),
     notes=_list_notes(job),
+    resume='stop it as above, then the same command, with the same workdir',
   )
 
 
@@ -234,7 +235,11 @@ def _check(job: Job):
       'gke needs --topology=v5e:16x16 for TPUs, or --gpus=8 of each node'
     )
   check_image(job, 'gke')
-  check_mounts(job, 'gke', (r'gs://[a-z0-9._/-]+', r'[\w.-]+:/\S*', r'[a-z0-9.-]+'))
+  check_mounts(job, 'gke', (BUCKET, EXPORT, r'[a-z0-9]([a-z0-9.-]*[a-z0-9])?'))
+  if job.queue and not re.fullmatch(r'[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?', job.queue):
+    raise ValueError(
+      f'queue {job.queue!r}: wanted the name of a Kueue queue, of a-z, digits, - and .'
+    )
   longest = f'{job.name}-{_GROUP}-0-{job.hosts - 1}-xxxxx'  # as Kubernetes names a pod
   if len(longest) > 63:
     raise ValueError(
@@ -245,10 +250,12 @@ def _check(job: Job):
 
 def _list_follow_ups(job: Job, kind: str) -> tuple[tuple[str, str], ...]:
   pods = f'--selector=app.kubernetes.io/instance={job.name}'
-  first = f'{job.name}-{_GROUP}-0' if kind == 'jobset' else job.name
+  # Only the first process says how the run goes.
+  first = f'{pods},batch.kubernetes.io/job-completion-index=0'
+  log = ['kubectl', 'logs', '--follow', '--tail=-1', first, f'--container={_CONTAINER}']
   ups = [
     ('state', shlex.join(['kubectl', 'get', f'{kind},pods', pods])),
-    ('log', shlex.join(['kubectl', 'logs', '--follow', f'job/{first}'])),
+    ('log', shlex.join(log)),
     ('stop', shlex.join(['kubectl', 'delete', kind, job.name])),
   ]
   return (*ups, *jobs.list_boards(job))

@@ -1,6 +1,7 @@
 """One description of a job, and of what a target makes of it."""
 
 import dataclasses
+import hashlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ SAVE_SECS = 120
 PEER_SECS = 300
 RETRIABLE = 75  # the same command goes on
 # The codes of `movinet` that a person must act on, Python's own for a fault of the
-# program, and a shell's for a command that is not there.
-PERMANENT = (1, 2, 65, 69, 70, 74, 126, 127)
+# program, docker's for its own, and a shell's for a command that is not there.
+PERMANENT = (1, 2, 65, 69, 70, 74, 125, 126, 127)
+DISTRIBUTED = ('train', 'search', 'evaluate')  # verbs whose processes are one run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Rendered:
     follow_ups: (what one may want next, the shell line for it).
     notes: what one should know before.
     foreground: whether the last command lasts as long as the job.
+    resume: what to do after a stop.
   """
 
   files: dict[str, str]
@@ -122,6 +125,7 @@ class Rendered:
   follow_ups: tuple[tuple[str, str], ...]
   notes: tuple[str, ...] = ()
   foreground: bool = False
+  resume: str = 'the same command, with the same workdir'
 
 
 def is_retriable(code: int) -> bool:
@@ -133,10 +137,14 @@ def is_retriable(code: int) -> bool:
 
 
 def make_name(verb: str, workdir: str) -> str:
-  """A DNS label for a job without a name: 'train-a2' for runs/a2."""
+  """A DNS label for a job without a name: 'train-a2-41c7' for /runs/a2.
+
+  Another workdir that ends in the same word has another name.
+  """
   last = PurePosixPath(workdir).name.lower()
   words = re.sub(r'[^a-z0-9]+', '-', f'{verb}-{last}').strip('-')
-  return words[:40].rstrip('-')
+  digest = hashlib.sha256(workdir.encode()).hexdigest()[:4]
+  return f'{words[:35].rstrip("-")}-{digest}'
 
 
 def find_option(words: Sequence[str], name: str) -> str:
@@ -159,10 +167,16 @@ def find_workdir(words: Sequence[str]) -> str:
   found = find_option(words, 'workdir') or find_option(words, 'checkpoint')
   if not found:
     raise ValueError(
-      f'`movinet {shlex.join(words)}` names no --workdir: a job that is restarted goes '
-      'on from there'
+      f'`movinet {words[0]} …` names no --workdir: a job that is restarted goes on from '
+      'there'
     )
   return found
+
+
+def find_mount(job: Job, path: str) -> Mount | None:
+  """The mount of a job that a path lies in."""
+  inside = (m for m in job.mounts if f'{path}/'.startswith(f'{m.folder}/'))
+  return max(inside, key=lambda mount: len(mount.folder), default=None)
 
 
 def list_boards(job: Job) -> tuple[tuple[str, str], ...]:
@@ -170,8 +184,11 @@ def list_boards(job: Job) -> tuple[tuple[str, str], ...]:
   if job.is_study:
     storage = find_option(job.words, 'storage') or f'sqlite:///{job.workdir}/study.db'
     return (('dashboard', shlex.join(['optuna-dashboard', storage])),)
-  logdir = f'{job.workdir}/tensorboard'
-  for mount in job.mounts:  # What lies in a bucket can be read from anywhere.
-    if mount.source.startswith('gs://') and logdir.startswith(f'{mount.folder}/'):
-      logdir = mount.source.rstrip('/') + logdir.removeprefix(mount.folder)
-  return (('TensorBoard', shlex.join(['tensorboard', f'--logdir={logdir}'])),)
+  logdir, where = f'{job.workdir}/tensorboard', ''
+  if mount := find_mount(job, job.workdir):
+    inside = logdir.removeprefix(mount.folder)
+    if mount.source.startswith('gs://'):  # which can be read from anywhere
+      logdir = mount.source.rstrip('/') + inside
+    else:
+      where = f'  # where {mount.source} is mounted as {mount.folder}'
+  return (('TensorBoard', shlex.join(['tensorboard', f'--logdir={logdir}']) + where),)

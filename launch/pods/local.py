@@ -59,7 +59,9 @@ def render(job: Job) -> Rendered:
 def main(argv: Sequence[str]) -> int:
   """The supervisor: `python -m launch.pods.local job.json`."""
   try:
-    return supervise(json.loads(Path(argv[0]).read_text()))
+    plan = json.loads(Path(argv[0]).read_text())
+    os.environ.update(plan['env'])  # which devices there are may depend on it
+    return supervise(plan)
   except (ValueError, OSError) as error:
     print(f'movinet submit: {error}', file=sys.stderr)
     return 2
@@ -117,7 +119,6 @@ class _Stop:
 
 def _run_once(plan, shares, logs: Path, start: int, stop: _Stop) -> int:
   """One start of all processes, to the end of the last."""
-  commons = {**os.environ, **plan['env']}
   paths = [logs / f'process-{i}.log' for i in range(plan['processes'])]
   processes = []
   with contextlib.ExitStack() as closing:
@@ -132,7 +133,7 @@ def _run_once(plan, shares, logs: Path, start: int, stop: _Stop) -> int:
       now = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
       log.write(f'--- start {start}, {now}\n'.encode())
       log.flush()
-      env = {**commons, **share, **join}
+      env = {**os.environ, **share, **join}
       cores = env.pop(devices.CORES, '')
       processes.append(_start(plan, env, cores, log))
     return _watch(plan, processes, paths, shown, stop)

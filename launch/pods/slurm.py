@@ -27,6 +27,10 @@ task() {{
 """
 
 _END = """
+# Of an array, the first task has the number of the whole.
+id=$SLURM_JOB_ID
+[[ -n ${{SLURM_ARRAY_JOB_ID:-}} ]] && id=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
+
 # All processes end soon after one of them; those that hang are killed. A stop of the
 # job reaches them by Slurm, which signals them all, and by srun.
 run srun {options} \\
@@ -40,8 +44,8 @@ if ((attempt >= restarts)); then
   exit 75
 fi
 # A job that was cancelled is not running any more, and stays so.
-if [[ $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) == RUNNING ]]; then
-  scontrol requeue "$SLURM_JOB_ID"
+if [[ $(squeue --noheader --jobs="$id" --format=%T) == RUNNING ]]; then
+  scontrol requeue "$id"
 fi
 exit 75
 """
@@ -54,7 +58,7 @@ def render(job: Job) -> Rendered:
     ValueError: Slurm cannot run it so.
   """
   _check(job)
-  log = f'{job.workdir}/logs/slurm-{"%A_%a" if job.is_study else "%j"}.out'
+  log = f'{job.workdir}/logs/slurm-{"%A_%a" if _is_array(job) else "%j"}.out'
   words = ('sbatch', FILE)
   return Rendered(
     files={FILE: _make_script(job, log)},
@@ -86,11 +90,12 @@ def _make_script(job: Job, log: str) -> str:
 
 def _list_options(job: Job, log: str) -> list[str]:
   """sbatch's, which it reads as a shell would, but for '%' in the name of a log."""
-  array = [f'--array=0-{job.nodes - 1}'] if job.is_study and job.nodes > 1 else []
+  # A command that is given twice waits for itself, and goes on from what it finds.
+  array = f'--array=0-{job.nodes - 1}' if _is_array(job) else ''
   kind = f'{job.gpu_type}:' if job.gpu_type else ''
   return [
     f'--job-name={job.name}',
-    *array,
+    array or '--dependency=singleton',
     f'--nodes={1 if job.is_study else job.nodes}',
     f'--ntasks-per-node={_count_tasks(job)}',
     # Of all tasks of a node together: JAX picks each task's own.
@@ -106,9 +111,13 @@ def _list_options(job: Job, log: str) -> list[str]:
   ]
 
 
+def _is_array(job: Job) -> bool:
+  return job.is_study and job.nodes > 1
+
+
 def _count_tasks(job: Job) -> int:
-  """Of each node: a sweep is one that gives the GPUs to its trials."""
-  return 1 if job.is_study else max(1, job.gpus)
+  """Of each node: verbs that are one process have all of its GPUs, or their trials do."""
+  return max(1, job.gpus) if job.verb in jobs.DISTRIBUTED else 1
 
 
 def _make_step(job: Job) -> str:
@@ -128,8 +137,21 @@ def _escape(path: str) -> str:
 def _check(job: Job):
   for what in ('workdir', 'directory', 'environment'):
     path = getattr(job, what)
-    if path and not path.startswith('/'):
-      raise ValueError(f'{what} {path!r}: wanted a path from / that all nodes see')
+    if path and (not path.startswith('/') or '\\' in path):
+      raise ValueError(
+        f'{what} {path!r}: wanted a path from / that all nodes see, without backslashes'
+      )
+  if job.time and _count_secs(job.time) <= jobs.SAVE_SECS:
+    raise ValueError(
+      f'time {job.time}: wanted more than the {jobs.SAVE_SECS} seconds that a run is given '
+      'to save itself'
+    )
+
+
+def _count_secs(time: str) -> int:
+  days, _, clock = time.rpartition('-')
+  hours, minutes, secs = map(int, clock.split(':'))
+  return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + secs
 
 
 def _list_notes(job: Job) -> tuple[str, ...]:

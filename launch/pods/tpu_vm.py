@@ -7,7 +7,7 @@ itself. A spot slice that was taken away is gone: the same command asks for it a
 import shlex
 
 from launch.pods import job as jobs
-from launch.pods.check import check_image, check_mounts
+from launch.pods.check import BUCKET, EXPORT, check_image, check_mounts
 from launch.pods.job import Job, Mount, Rendered
 from launch.pods.script import RETRIES, RUN, make_array
 
@@ -90,6 +90,7 @@ def render(job: Job) -> Rendered:
       ('stop', shlex.join(delete)),
     ),
     notes=_list_notes(job),
+    resume='stop it as above, then the same command, with the same workdir',
   )
 
 
@@ -152,7 +153,7 @@ def _make_mount(mount: Mount) -> str:
 
 def _make_secret(name: str) -> str:
   words = ['gcloud', 'secrets', 'versions', 'access', 'latest', f'--secret={name}']
-  return f'{name}=$({shlex.join(words)}) || exit 2\nexport {name}\n'
+  return f'{name}=$(insist {shlex.join(words)}) || exit $?\nexport {name}\n'
 
 
 def _make_pull(image: str) -> str:
@@ -176,7 +177,7 @@ def _check(job: Job):
       f'name {job.name!r} is too long for a Cloud TPU; wanted 60 at most'
     )
   check_image(job, 'tpu-vm')
-  check_mounts(job, 'tpu-vm', (r'gs://[a-z0-9._/-]+', r'[\w.-]+:/\S*'))
+  check_mounts(job, 'tpu-vm', (BUCKET, EXPORT))
 
 
 def _list_notes(job: Job) -> tuple[str, ...]:

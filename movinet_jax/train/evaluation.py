@@ -15,7 +15,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from movinet_jax.names import check_name
-from movinet_jax.train.mesh import make_mesh, read_local_rows, replicated, shard_batch
+from movinet_jax.train.mesh import (
+  make_mesh,
+  read_local_rows,
+  replicated,
+  shard_batch,
+  split,
+)
 from movinet_jax.train.metrics import Classification, MultiLabel
 
 MODES = ('clip', 'stream', 'multiclip')
@@ -108,7 +114,7 @@ def evaluate(
 def make_predict(eval_step, mesh=None) -> Callable:
   """Compiles `make_eval_step`'s result: (variables, host batch) -> local logits."""
   mesh = make_mesh() if mesh is None else mesh
-  compiled = jax.jit(eval_step)
+  compiled = jax.jit(eval_step, out_shardings=split(mesh))
 
   def predict(variables, batch):
     variables = jax.device_put(variables, replicated(mesh))
@@ -163,6 +169,15 @@ def _gather_arrays(arrays):
       parts.append([file[name] for name in sorted(file.files)])
   parts = [part for part in parts if part]
   return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def gather_failures(failures: Mapping[str, str]) -> dict[str, str]:
+  """Reasons by name of the videos that could not be decoded, in any of the processes."""
+  if jax.process_count() == 1:
+    return dict(failures)
+  columns = list(failures), list(failures.values())
+  names, reasons = _gather_arrays([np.asarray(c, np.str_) for c in columns])
+  return {str(name): str(why) for name, why in zip(names, reasons, strict=True)}
 
 
 def _check_finite(names, scores):

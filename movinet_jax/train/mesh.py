@@ -105,10 +105,10 @@ def check_share(batch_size: int, mesh):
   """Raises a ValueError for a batch over all processes that devices cannot share."""
   shares = mesh.devices.shape[0]
   if batch_size % shares:
+    less = batch_size - batch_size % shares
     raise ValueError(
       f'batch_size is {batch_size}, which {shares} {_describe_shares(mesh)} cannot share '
-      f'evenly: take {batch_size - batch_size % shares or shares} or '
-      f'{batch_size + shares - batch_size % shares}'
+      f'evenly: take {f"{less} or " if less else ""}{less + shares}'
     )
 
 

@@ -1,5 +1,6 @@
 """A workdir belongs to one config: the same one resumes, another is refused."""
 
+import errno
 import json
 import os
 import reprlib
@@ -9,6 +10,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from flax import traverse_util
+
+# What a file system says that knows no hard links.
+_NO_LINKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK)
 
 
 class ConfigMismatch(ValueError):
@@ -139,5 +143,19 @@ def _write_new(path, text) -> bool:
     return True
   except FileExistsError:
     return False
+  except OSError as error:
+    if error.errno not in _NO_LINKS:
+      raise
+    return _write_first(path, text)
   finally:
     part.unlink()
+
+
+def _write_first(path, text) -> bool:
+  """Where there are no links, as in a bucket: a kill may leave it half written."""
+  try:
+    with path.open('x') as file:
+      file.write(text)
+    return True
+  except FileExistsError:
+    return False

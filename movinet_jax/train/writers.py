@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
@@ -20,7 +21,11 @@ class Writer:
   """
 
   def __init__(self, workdir, *, tensorboard: bool = True, stdout: bool = True):
-    """Opens `workdir/metrics.jsonl` and, if wanted, `workdir/tensorboard`."""
+    """Opens `workdir/metrics.jsonl` and, if wanted, `workdir/tensorboard`.
+
+    Raises:
+      BlockingIOError: another Writer has them open, in this process or another.
+    """
     self._first = jax.process_index() == 0
     self._stdout = stdout and self._first
     self._file = self._summary = None
@@ -39,6 +44,7 @@ class Writer:
     known = {k: v if math.isfinite(v) else None for k, v in values.items()}
     self._file.write(json.dumps({'step': step, **known}) + '\n')
     self._file.flush()
+    os.fsync(self._file.fileno())  # what was told is kept, though the machine goes
     self._tell_tensorboard('write_scalars', step, values)
     if self._stdout:
       # Through tqdm, which lifts the progress bar out of the way.
@@ -80,9 +86,24 @@ def _open_lines(path):
   # A run killed in the middle of a line must not spoil the next one's first.
   torn = path.exists() and not path.read_bytes().endswith(b'\n') and path.stat().st_size
   file = path.open('a')
+  _lock(file, path)
   if torn:
     file.write('\n')
   return file
+
+
+def _lock(file, path):
+  """Two runs in one workdir would write over each other's checkpoints."""
+  try:
+    fcntl.flock(
+      file, fcntl.LOCK_EX | fcntl.LOCK_NB
+    )  # until it is closed, or we are gone
+  except BlockingIOError as error:
+    file.close()
+    said = 'another run is writing there'
+    raise BlockingIOError(error.errno, said, str(path)) from None
+  except OSError:  # This file system cannot lock.
+    pass
 
 
 def _make_summary(folder):

@@ -6,7 +6,6 @@ database. What libraries print goes to its log, with the traceback of a trial th
 """
 
 import ctypes
-import errno
 import gc
 import importlib
 import json
@@ -16,9 +15,9 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from movinet_jax import disks
 from nas.trials.outcome import make_failure, make_outcome
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 _REASON = 500  # letters of an error that are kept; XLA's may be pages
 _PR_SET_PDEATHSIG = 1
 
@@ -67,9 +66,11 @@ def _run(run, job, answer) -> dict:
     print(f'trial {job["number"]}, attempt {job["attempt"]}', flush=True)
     return make_outcome(run(job, report))
   except Exception as error:
-    if getattr(error, 'errno', None) in FULL:
+    if disks.is_full(error):
       raise  # The trial has no part in it.
     traceback.print_exc()
+    if disks.is_away(error):  # Nor in this: the coordinator sees a worker die.
+      raise SystemExit(os.EX_TEMPFAIL) from error
     return make_failure(_describe(error))
   finally:
     sys.stdout.flush()

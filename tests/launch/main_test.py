@@ -47,6 +47,7 @@ def test_a_wrong_verb_names_the_nearest(capsys):
     (FileNotFoundError('gone'), 2),
     (OSError(errno.ENOSPC, 'disk full'), 74),
     (OSError(errno.ESTALE, 'stale file handle'), 75),
+    (BlockingIOError(errno.EAGAIN, 'another run'), 75),
     (PermissionError(errno.EACCES, 'permission denied'), 2),
     (AssertionError('ours'), None),
   ],
@@ -60,6 +61,7 @@ def test_exit_codes(error, code):
   [
     (errno.ENOSPC, 'make room, then'),
     (errno.EIO, 'when it answers again,'),
+    (errno.EAGAIN, 'when it has ended,'),
     (errno.EACCES, 'see to its permissions, then'),
   ],
 )
@@ -84,6 +86,21 @@ def test_a_verb_that_stops_says_so(error, code, monkeypatch, capsys):
   monkeypatch.setattr(cost, 'main', stop)
   assert main.main(['cost']) == code
   assert capsys.readouterr().err.startswith('movinet cost: ')
+
+
+def test_a_reader_that_leaves_one_of_several_processes_ends_all(monkeypatch, capfd):
+  """An ordinary end would wait for the others, which wait in a collective for it."""
+  from launch import cost
+
+  def write(argv):
+    raise BrokenPipeError
+
+  codes = []
+  monkeypatch.setattr(cost, 'main', write)
+  monkeypatch.setattr(main.cluster, 'abandon', codes.append)
+  monkeypatch.setattr(main.os, 'dup2', lambda *pair: None)
+  assert main.main(['cost']) == 141
+  assert codes == [141]
 
 
 def test_a_reader_that_leaves_is_not_success():

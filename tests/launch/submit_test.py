@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shlex
 import signal
 import subprocess
@@ -10,6 +11,9 @@ import sys
 import pytest
 
 from launch import main, submit
+from launch.pods.check import check_job
+from launch.pods.job import Job
+from launch.pods.topology import find_topology
 from tests.launch.pods import stand_in
 from tests.launch.pods.jobs import TRAIN
 from tests.launch.pods.stand_in import wait_for
@@ -164,6 +168,92 @@ def test_bad_input(argv, message, here, capfd):
   said = capfd.readouterr().err
   assert message in said
   assert 'hunter2' not in said
+
+
+def list_examples() -> list[list[str]]:
+  """Command lines of `movinet submit` and `movinet preflight` that people are shown."""
+  found = []
+  for path in (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))):
+    for block in re.findall(r'^```\n(.*?)^```', path.read_text(), re.DOTALL | re.M):
+      lines = block.replace('\\\n', ' ').splitlines()
+      shown = re.compile('movinet (submit|preflight) ')
+      found += [shlex.split(x, comments=True) for x in lines if shown.match(x)]
+  return [words for words in found if not re.search('…|TARGET', ' '.join(words))]
+
+
+@pytest.mark.parametrize('words', list_examples(), ids=' '.join)
+def test_examples_are_accepted(words, capfd, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  _, verb, *argv = (w.replace('$IMAGE', 'a/b').replace('BUCKET', 'mine') for w in words)
+  if verb == 'submit':
+    assert main.main([verb, '--dry_run', *argv]) == 0, capfd.readouterr().err
+    assert 'no --mount' not in capfd.readouterr().out
+    return
+  cut = argv.index('--')
+  topology = find_topology(argv[0].removeprefix('--topology=')) if cut else None
+  check_job(
+    Job('a', (*argv[cut + 1 :], '--workdir=/w'), '/w', topology=topology),
+    main.list_verbs(),
+  )
+
+
+def test_examples_are_found():
+  assert len(list_examples()) > 8
+
+
+def test_data_that_no_mount_has_is_said(here, capfd):
+  assert run('gke', '--dry_run') == 0
+  printed = capfd.readouterr().out
+  assert 'no --mount is there: --config.data.' in printed
+  assert 'data.train.directory=data/k600' in printed
+  mounted = [f'--config.data.{part}.directory=/data/k600' for part in ('train', 'eval')]
+  assert run('gke', '--dry_run', words=mounted) == 0
+  assert 'no --mount' not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('target', 'platforms'), [('slurm', 'cuda,cpu'), ('gke', 'tpu,cpu')]
+)
+def test_accelerators_that_are_not_there_are_missed(target, platforms, here, capfd):
+  """JAX would go on without them, on the CPU."""
+  workdir = str(here / 'a') if target == 'slurm' else '/data/a'
+  assert run(target, '--dry_run', workdir=workdir) == 0
+  assert platforms in capfd.readouterr().out
+  chosen = run(target, '--dry_run', '--env=JAX_PLATFORMS=rocm', workdir=workdir)
+  printed = capfd.readouterr().out
+  assert chosen == 0
+  assert 'rocm' in printed
+  assert platforms not in printed
+
+
+@pytest.mark.parametrize(
+  ('mount', 'message'),
+  [
+    ('gs://=/x', 'gs://BUCKET'),
+    ('gs:///x=/x', 'gs://BUCKET'),
+    ('gs://Bucket_X=/x', 'gs://BUCKET'),
+    ('gs://other=/data', 'another --mount'),
+    ('gs://other=/movinet', 'the program itself'),
+    ('gs://other=/usr/x', "the system's"),
+  ],
+)
+def test_mounts_that_cannot_be(mount, message, here, capfd):
+  assert run('gke', '--dry_run', f'--mount={mount}') == 2
+  assert message in capfd.readouterr().err
+
+
+def test_a_study_is_no_file_in_a_bucket(here, capfd):
+  command = ['submit', '--on=tpu-vm', '--topology=v5e:1x1', '--zone=z', *CLOUD]
+  sweep = ['sweep', '--config=configs/sweep/x3d.py', '--workdir=/data/a']
+  assert main.main([*command, '--dry_run', '--', *sweep]) == 2
+  assert 'a bucket cannot lock files' in capfd.readouterr().err
+
+
+def test_a_misspelt_option_of_the_verb_is_found(here, capfd):
+  with pytest.raises(SystemExit) as caught:
+    run('slurm', '--dry_run', words=['--wrokers=3'])
+  assert caught.value.code == 2
+  assert 'unknown argument --wrokers=3' in capfd.readouterr().err
 
 
 def test_help_teaches(capfd):

@@ -1,5 +1,9 @@
+import errno
+import os
+
 import pytest
 
+from movinet_jax.train import workdir
 from movinet_jax.train.workdir import ConfigMismatch, claim_workdir, read_config
 
 CONFIG = {'train': {'lr': 1.8, 'sizes': (1, 2)}, 'model': {'name': 'movinet/a0'}}
@@ -10,6 +14,21 @@ def test_the_same_config_resumes(tmp_path):
   assert claim_workdir(tmp_path / 'run', CONFIG) is True
   assert read_config(tmp_path / 'run')['train'] == {'lr': 1.8, 'sizes': [1, 2]}
   assert [p.name for p in (tmp_path / 'run').iterdir()] == ['config.json']
+
+
+def test_a_file_system_without_links_is_claimed_as_well(tmp_path, monkeypatch):
+  """A bucket that is mounted knows none."""
+
+  def link(*paths):
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+  monkeypatch.setattr(workdir.os, 'link', link)
+  assert claim_workdir(tmp_path, CONFIG) is False
+  assert claim_workdir(tmp_path, CONFIG) is True
+  assert [p.name for p in tmp_path.iterdir()] == ['config.json']
+  (tmp_path / 'first').write_text('mine')
+  assert not workdir._write_new(tmp_path / 'first', 'yours')
+  assert (tmp_path / 'first').read_text() == 'mine'
 
 
 def test_another_config_is_refused_with_the_difference(tmp_path):

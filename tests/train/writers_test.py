@@ -1,7 +1,9 @@
+import errno
 import json
 
 import pytest
 
+from movinet_jax.train import writers
 from movinet_jax.train.writers import Writer
 
 
@@ -24,6 +26,27 @@ def test_a_torn_line_does_not_spoil_the_next(tmp_path):
   lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
   assert json.loads(lines[0])['step'] == 1
   assert json.loads(lines[2]) == {'step': 2, 'loss': 1.0}
+
+
+def test_two_runs_do_not_write_in_one_place(tmp_path):
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
+  with Writer(tmp_path, tensorboard=False, stdout=False) as writer:
+    with pytest.raises(BlockingIOError, match='another run is writing there'):
+      Writer(tmp_path, tensorboard=False)
+    writer.write(2, {'loss': 1.0})
+  with Writer(tmp_path, tensorboard=False, stdout=False) as writer:
+    writer.write(3, {'loss': 1.0})
+  assert [row['step'] for row in _read(tmp_path)] == [1, 2, 3]
+
+
+def test_a_file_system_without_locks_is_fine(tmp_path, monkeypatch):
+  def lock(*arguments):
+    raise OSError(errno.ENOLCK, 'no locks')
+
+  monkeypatch.setattr(writers.fcntl, 'flock', lock)
+  with Writer(tmp_path, tensorboard=False, stdout=False) as writer:
+    writer.write(2, {'loss': 1.0})
+  assert len(_read(tmp_path)) == 1
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ RUN apt-get update \
   && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /movinet
-# First what changes rarely. CUDA comes with the wheels; the host has the driver.
+# First what changes rarely. CUDA comes with the wheels; the host has the driver, 580 or newer.
 COPY requirements.txt ./
 RUN pip install --no-cache-dir --requirement=requirements.txt "jax[cuda13]>=0.10,<1"
 COPY pyproject.toml README.md ./
@@ -21,6 +21,9 @@ COPY configs configs
 COPY launch launch
 RUN pip install --no-cache-dir --no-deps --editable=.
 
+# GKE puts the driver there and tells nobody; elsewhere the container runtime asks for these.
+ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib64
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 ENV PYTHONUNBUFFERED=1
 ENTRYPOINT ["tini", "--", "movinet"]
 CMD ["--help"]

@@ -17,6 +17,7 @@ import sys
 import time
 
 _REQUEUE = 'requeued'  # the mark, in the folder of the programs
+_ID = '4711'  # of a job; FAKE_ID in place of it is that of a task of an array
 
 
 def install(folder: pathlib.Path) -> dict[str, str]:
@@ -25,7 +26,9 @@ def install(folder: pathlib.Path) -> dict[str, str]:
   programs = {
     'srun': f'exec {sys.executable} {os.path.abspath(__file__)} "$@"',
     'scontrol': f'echo "$@" >> {folder}/{_REQUEUE}',
-    'squeue': 'echo "${FAKE_STATE:-RUNNING}"',
+    # Asked for a number that is not this task's alone, it tells of others, too.
+    'squeue': f'echo "${{FAKE_STATE:-RUNNING}}"\n'
+    f'[[ " $* " == *" --jobs=${{FAKE_ID:-{_ID}}} "* ]] || echo PENDING',
   }
   for name, line in programs.items():
     path = folder / name
@@ -41,7 +44,7 @@ def start(
   path = folder / 'job.sh'
   path.write_text(script)
   (chdir,) = re.findall(r'^#SBATCH --chdir=(\S+)$', script, re.MULTILINE)
-  told = {'SLURM_JOB_ID': '4711', 'SLURM_NTASKS': str(tasks)}
+  told = {'SLURM_JOB_ID': _ID, 'SLURM_NTASKS': str(tasks)}
   if restart:
     told['SLURM_RESTART_COUNT'] = str(restart)
   with (folder / 'output.txt').open('ab') as output:
@@ -64,17 +67,17 @@ def run_job(
     The code of every start. What was printed is in output.txt of the folder.
   """
   codes = []
-  while not codes or take_requeue(folder):
+  while not codes or take_requeue(folder, env.get('FAKE_ID', _ID)):
     process = start(script, folder, tasks, restart=len(codes), **env)
     with ending(process):
       codes.append(process.wait(timeout))
   return codes
 
 
-def take_requeue(folder: pathlib.Path) -> bool:
+def take_requeue(folder: pathlib.Path, number: str = _ID) -> bool:
   """Whether the script asked for it; asked once, it is forgotten."""
   mark = folder / 'slurm' / _REQUEUE
-  asked = mark.is_file() and mark.read_text() == 'requeue 4711\n'
+  asked = mark.is_file() and mark.read_text() == f'requeue {number}\n'
   mark.unlink(missing_ok=True)
   return asked
 

@@ -221,9 +221,8 @@ def test_processes_of_nodes_find_the_first():
   assert env['MOVINET_COORDINATOR']['value'].rpartition(':')[0] == first
   assert env['MOVINET_PROCESSES']['value'] == '4'
   assert 'job-completion-index' in str(env['MOVINET_PROCESS']['valueFrom']['fieldRef'])
-  assert dict(gke.render(JOBS['gke']['gpus']).follow_ups)['log'].endswith(
-    f'job/{name}-{group}-0'
-  )
+  log = dict(gke.render(JOBS['gke']['gpus']).follow_ups)['log']
+  assert f'instance={name},batch.kubernetes.io/job-completion-index=0 ' in log
 
 
 @pytest.mark.parametrize('name', ['train', 'sweep', 'one-host', 'one-node'])

@@ -13,6 +13,8 @@ from launch.pods.job import Mount, find_option, find_workdir, make_name
 from launch.pods.topology import find_topology
 from tests.launch.pods.jobs import JOBS, TRAIN, make, make_sweep, make_train
 
+SEARCH = 'configs/search/movinet.py:a2'
+
 
 def refuse(job) -> str:
   with pytest.raises(ValueError) as caught:
@@ -43,6 +45,24 @@ def refuse(job) -> str:
     (make_train(topology=find_topology('v5e:4x4'), nodes=2), 'of 32 chips'),
     (make(('cost', 'movinet/a0'), '/w', nodes=2), '`movinet cost` is one process'),
     (make_train(nodes=3, gpus=8), '--config.batch_size=1032'),
+    (make_train(nodes=3), '--config.batch_size=1023'),
+    (
+      make(('search', f'--config={SEARCH}'), '/w', topology=find_topology('v5e:16x16')),
+      '--config.candidates=256',
+    ),
+    (
+      make(('search', f'--config={SEARCH}', '--config.policy_batch_size=200'), '/w'),
+      'policy_batch_size is 200, which 128 candidates',
+    ),
+    (make_train(topology=find_topology('v5e:4x4'), cores=4), 'all of its host'),
+    (make_train(gpu_type='h100'), '--gpus=N'),
+    (make_train('/a/../b'), 'without ..'),
+    (make_train(image='-v/etc:/x'), 'image'),
+    (
+      make(('sweep', '--config=configs/sweep/x3d.py', '--storage=postgresql://me@localhost/x'),
+        '/w', nodes=2),
+      'a database that they share',
+    ),
     (make_sweep(processes=2), 'say --workers'),
     (make_sweep(topology=find_topology('v5e:4x4')), '--nodes=4'),
     (make(('sweep', '--config=configs/sweep/x3d.py'), '/w', nodes=2), '--storage='),
@@ -69,12 +89,15 @@ def make_train_named(name):
     ('runs/a2', 'train-a2'),
     ('runs/A2_Stream.v1/', 'train-a2-stream-v1'),
     ('/x/…', 'train'),
-    ('/x/' + 'long-' * 20, 'train-long-long-long-long-long-long-long'),
+    ('/x/' + 'long-' * 20, 'train-long-long-long-long-long-long'),
   ],
 )
 def test_made_names_are_good(workdir, name):
-  assert make_name('train', workdir) == name
-  check_job(dataclasses.replace(JOBS['slurm']['train'], name=name), list_verbs())
+  made = make_name('train', workdir)
+  assert re.fullmatch(rf'{name}-[0-9a-f]{{4}}', made)
+  assert len(made) <= 40
+  assert made != make_name('train', f'/other{workdir}')
+  check_job(dataclasses.replace(JOBS['slurm']['train'], name=made), list_verbs())
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,30 @@ def test_a_cancelled_job_stays_cancelled(make_script, tmp_path):
   assert codes == [75]
 
 
+def test_a_task_of_an_array_is_queued_again_alone(make_script, tmp_path):
+  """Also the first, whose own number is that of the whole array."""
+  script = make_script({'0': [{'code': 75}, {'code': 0}]}, ('sweep',), nodes=3)
+  array = {'SLURM_ARRAY_JOB_ID': '4711', 'SLURM_ARRAY_TASK_ID': '0'}
+  codes = fake_srun.run_job(script, tmp_path, tasks=1, FAKE_ID='4711_0', **array)
+  assert codes == [75, 0], read_output(tmp_path)
+
+
+def test_verbs_of_one_process_are_one_task():
+  known = {'nodes': 1, 'gpus': 4, 'directory': '/h', 'environment': '/e'}
+  words = ('stream', '--source=a.mp4')
+  assert (
+    '--ntasks-per-node=1\n' in slurm.render(make(words, '/w', **known)).files['job.sh']
+  )
+  train = make(('train',), '/w', **known)
+  assert '--ntasks-per-node=4\n' in slurm.render(train).files['job.sh']
+
+
+def test_a_limit_leaves_time_to_save():
+  known = {'time': '0:01:59', 'directory': '/h', 'environment': '/e'}
+  with pytest.raises(ValueError, match='more than the 120 seconds'):
+    slurm.render(make(('train',), '/w', **known))
+
+
 def test_a_signal_lets_the_run_save(make_script, tmp_path):
   """To the shell alone, to srun's tasks, or to all at once, as Slurm does it."""
   script = make_script({'0': [{'save': 0.5}], '1': [{'save': 0.5}]})

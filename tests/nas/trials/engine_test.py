@@ -131,6 +131,20 @@ def test_a_full_disk_is_no_failure_of_a_trial(tmp_path):
   assert [t.value for t in trials] == [1, 1, 1]  # and it cost no attempt
 
 
+def make_away():
+  def run(job, report):
+    if job['number'] == 1 and job['attempt'] == 1:
+      raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    return {'state': 'done', 'value': job['attempt']}
+
+  return run
+
+
+def test_a_disk_that_is_away_is_no_failure_of_a_trial_either(tmp_path):
+  trials = run_listed(tmp_path, 'make_away')
+  assert [t.value for t in trials] == [1, 2, 1]
+
+
 def test_a_worker_that_died_has_its_trial_begun_again(tmp_path):
   trials = run_listed(tmp_path, 'make_killed', arguments={'times': 2})
   assert [t.value for t in trials] == [1, 3, 1]
