@@ -1,11 +1,14 @@
 """What asks a process to stop: SIGTERM, Ctrl-C, and a terminal that is closed."""
 
 import contextlib
+import errno
 import os
 import signal
 import stat
 import threading
 from collections.abc import Callable, Iterator
+
+_TELLS_SENDER = hasattr(signal, 'sigwaitinfo')  # not on a Mac
 
 
 @contextlib.contextmanager
@@ -33,8 +36,20 @@ def listening(ask: Callable[[int], None]) -> Iterator[None]:
       signal.signal(number, handler)
 
 
+def survive(error: OSError):
+  """Goes on after a line could not be shown because the terminal is gone.
+
+  Lines fail before the signal comes that says so, and would end a run unsaved.
+
+  Raises:
+    OSError: the error, if it is another.
+  """
+  if error.errno != errno.EIO:
+    raise error
+  _leave_terminal()
+
+
 def _leave_terminal():
-  """A line for a terminal that is gone would be an error, in place of a saved run."""
   nowhere = os.open(os.devnull, os.O_WRONLY)
   for output in (1, 2):
     with contextlib.suppress(OSError):  # one that is closed already
@@ -42,6 +57,22 @@ def _leave_terminal():
       if stat.S_ISCHR(os.fstat(output).st_mode):
         os.dup2(nowhere, output)
   os.close(nowhere)
+
+
+@contextlib.contextmanager
+def starting_children() -> Iterator[None]:
+  """Within, processes are started that will `leave_to_parent`.
+
+  They are deaf to SIGTERM from the beginning, also in threads that begin before that.
+  """
+  if not _TELLS_SENDER:
+    yield
+    return
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_to_parent():
@@ -52,7 +83,7 @@ def leave_to_parent():
   """
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGHUP, signal.SIG_IGN)
-  if hasattr(signal, 'sigwaitinfo'):  # which tells who has sent one
+  if _TELLS_SENDER:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     threading.Thread(target=_await_parent, daemon=True).start()
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import pty
 import signal
@@ -83,7 +84,10 @@ asked = []
 with signals.listening(asked.append):
   print('ready', flush=True)
   while not asked:
-    time.sleep(0.01)
+    try:
+      print('a line for the terminal', flush=True)
+    except OSError as error:  # as a shell has it, that is told first
+      signals.survive(error)
   print('a line for the terminal', flush=True)
   open(os.environ['SAVED'], 'w').write(str(asked))
 """
@@ -99,3 +103,8 @@ def test_a_run_outlives_its_terminal_to_save(tmp_path):
   os.close(terminal)
   assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
   assert saved.read_text() == f'[{signal.SIGHUP.value}]'
+
+
+def test_other_errors_than_of_a_terminal_are_not_survived():
+  with pytest.raises(BrokenPipeError):
+    signals.survive(BrokenPipeError(errno.EPIPE, 'the reader has gone'))

@@ -245,8 +245,11 @@ def _signal(processes, number):
 
 
 def _show(log):
-  sys.stdout.buffer.write(log.read())
-  sys.stdout.flush()
+  try:
+    sys.stdout.buffer.write(log.read())
+    sys.stdout.flush()
+  except OSError as error:
+    signals.survive(error)
 
 
 def _describe(i: int, code: int, path: Path, *, shown: bool):
@@ -258,7 +261,10 @@ def _describe(i: int, code: int, path: Path, *, shown: bool):
 
 
 def _say(text: str):
-  print(f'movinet submit: {text}', file=sys.stderr, flush=True)
+  try:
+    print(f'movinet submit: {text}', file=sys.stderr, flush=True)
+  except OSError as error:
+    signals.survive(error)
 
 
 if __name__ == '__main__':

@@ -21,6 +21,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 import grain
 import numpy as np
@@ -106,6 +107,8 @@ def make_batches(
   dataset = dataset.to_iter_dataset(reading)
   if workers:
     _mark_flags_parsed()
+    # Or the first worker would start it, which lets SIGTERM through again.
+    resource_tracker.ensure_running()
     dataset = dataset.mp_prefetch(
       grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1),
       worker_init_fn=_live_with_parent,
@@ -153,7 +156,7 @@ class Batches:
 
   def __next__(self) -> Batch:
     """Raises TooManyFailures, WorkerDied."""
-    with _explaining_death():
+    with _explaining_death(), signals.starting_children():
       batch = next(self._iterator)
     # A copy frees the shared memory of the workers at once, whatever the caller keeps.
     batch = {key: np.array(value) for key, value in batch.items()}

@@ -12,6 +12,8 @@ from pathlib import Path
 import jax
 from tqdm import tqdm
 
+from movinet_jax import signals
+
 
 class Writer:
   """Writes scalars of a step to the workdir, from the first process only.
@@ -49,7 +51,10 @@ class Writer:
     if self._stdout:
       # Through tqdm, which lifts the progress bar out of the way.
       text = '  '.join(f'{name} {value:.5g}' for name, value in values.items())
-      tqdm.write(f'step {step}  {text}', file=sys.stdout)
+      try:
+        tqdm.write(f'step {step}  {text}', file=sys.stdout)
+      except OSError as error:
+        signals.survive(error)
 
   def chart(self, step: int, scalars: dict[str, float]):
     """Scalars for TensorBoard alone: those too many for a line that a person reads."""

@@ -65,16 +65,25 @@ def _run(run, job, answer) -> dict:
   try:
     print(f'trial {job["number"]}, attempt {job["attempt"]}', flush=True)
     return make_outcome(run(job, report))
+  except SystemExit as error:
+    _leave(error.code)
   except Exception as error:
     if disks.is_full(error):
       raise  # The trial has no part in it.
     traceback.print_exc()
-    if disks.is_away(error):  # Nor in this: the coordinator sees a worker die.
-      raise SystemExit(os.EX_TEMPFAIL) from error
+    if disks.is_away(error):
+      _leave(os.EX_TEMPFAIL)  # Nor in this: the coordinator sees a worker die.
     return make_failure(_describe(error))
   finally:
     sys.stdout.flush()
     gc.collect()  # What held the arrays of this trial must not make the next one fail.
+
+
+def _leave(code: int):
+  """At once, or the coordinator would end it, and not know the code."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
 
 
 def _describe(error: Exception) -> str:

@@ -363,6 +363,8 @@ if __name__ == '__main__':
   clip = data.TrainClip(frames=2, size=16, stride=1)
   batches = data.make_batches(source, clip, batch_size=2, train=True, workers=1)
   next(batches)
+  if len(sys.argv) > 2:
+    signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True))
   print(*(child.pid for child in multiprocessing.active_children()), flush=True)
   for _ in batches:
     pass
@@ -370,12 +372,12 @@ if __name__ == '__main__':
 
 
 @pytest.fixture
-def reading(motion_root, tmp_path):
+def reading(request, motion_root, tmp_path):
   """(a process that reads batches for ever, the id of its only worker)."""
   script = tmp_path / 'read.py'
   script.write_text(_READER)
   process = subprocess.Popen(
-    [sys.executable, str(script), motion_root],
+    [sys.executable, str(script), motion_root, *getattr(request, 'param', ())],
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -405,6 +407,19 @@ def test_ctrl_c_is_the_parents_business(reading):
   assert errors.count('KeyboardInterrupt') == 1, errors
   assert 'Process grain' not in errors
   _wait_until_gone(worker)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+@pytest.mark.parametrize('reading', [('saves',)], indirect=True)
+def test_a_stop_of_all_processes_is_the_parents_business(reading):
+  """As batch systems and `timeout` send it; the parent still wants batches, to save."""
+  process, worker = reading
+  for _ in range(3):
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.stdout.readline() == 'asked\n'
+  time.sleep(0.5)
+  assert _runs(worker)
+  assert process.poll() is None
 
 
 def _wait_until_gone(pid):

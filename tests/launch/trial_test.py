@@ -8,7 +8,9 @@ import pytest
 
 from launch import config, sweep, trial
 from movinet_jax import data
+from movinet_jax.data import WorkerDied
 from movinet_jax.models import x3d
+from movinet_jax.train.loop import Preempted
 from nas import spaces
 from nas.history import Proposal
 
@@ -171,6 +173,19 @@ def test_a_trial_is_pruned_at_a_rung_and_only_below_its_threshold(cfg, tmp_path)
   assert 'at step 2, where 2.1000 was wanted' in outcome['reason']
   assert list(outcome['curve']) == [2]
   assert outcome['value'] == outcome['curve'][2] < 2.1
+
+
+@pytest.mark.parametrize('error', [Preempted(3), WorkerDied('killed')])
+def test_a_trial_that_was_stopped_has_not_failed(cfg, tmp_path, monkeypatch, error):
+  """Its worker ends, so that the coordinator begins it again and it goes on."""
+
+  def stop(*arguments, **options):
+    raise error
+
+  monkeypatch.setattr(trial.train, 'train', stop)
+  with pytest.raises(SystemExit) as caught:
+    run(cfg, tmp_path, make_job(cfg))
+  assert caught.value.code == 75
 
 
 def test_a_network_over_a_limit_is_not_trained(cfg, tmp_path):
