@@ -11,7 +11,6 @@ python benchmarks/search.py a2 tpu v5e:4x4   the same for A2's space; an hour
 
 import itertools
 import json
-import os
 import sys
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -24,12 +23,13 @@ if __name__ == '__main__':
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import topologies
 from timing import compile_program, describe_machine, time_in_turns
 
 import movinet_jax as mj
 from configs.search import movinet as a2_config
 from configs.search import quickstart
+from launch.pods.topology import find_topology
+from launch.program import find_devices
 from movinet_jax.cost import find_collectives
 from movinet_jax.train import losses, mesh, optimizers, steps
 from movinet_jax.train.state import make_state
@@ -204,8 +204,7 @@ def buffers(case: Case) -> dict:
 
 def estimate(case: Case, topology: str) -> dict:
   """Compiles the whole search step for TPUs that are not here, one candidate each."""
-  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')  # Nobody need be asked what is here.
-  devices = topologies.get_topology_desc(platform='tpu', topology_name=topology).devices
+  devices = find_devices(find_topology(topology))
   place, space = mesh.make_mesh(devices), case.space()
   net = Supernet(space, case.classes, dtype=jnp.bfloat16)
   cost = movinet.make_cost_table(space, num_classes=case.classes)

@@ -1,12 +1,13 @@
 """Timing programs against each other in one process, or as a compiler estimates them."""
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
 
 import jax
-from jax.experimental import topologies
+
+from launch import program
+from launch.pods.topology import find_topology
 
 
 def compile_program(function: Callable, *args, **options) -> tuple[Callable, float]:
@@ -54,12 +55,11 @@ def estimate_program(function: Callable, topology: str, *args) -> dict:
     the compiler's roofline estimate in microseconds (None where it has none), the
     megabytes that it moves, and those of its temporary memory.
   """
-  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')  # Nobody need be asked what is here.
-  chip = topologies.get_topology_desc(platform='tpu', topology_name=topology).devices[0]
+  chip = program.find_devices(find_topology(topology))[0]
   place = jax.sharding.SingleDeviceSharding(chip)
   args = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place) for x in args]
-  program = jax.jit(function).lower(*args).compile()
-  cost, memory = program.cost_analysis(), program.memory_analysis()
+  compiled = program.compile_for_others(jax.jit(function).lower(*args))
+  cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
   secs = cost.get('optimal_seconds', -1)
   return {
     'estimate_us': round(1e6 * secs, 1) if secs > 0 else None,

@@ -60,13 +60,13 @@ def check_job(job: Job, verbs: Mapping[str, str]) -> dict:
   _check_secrets(job)
   _check_machines(job)
   _check_study(job)
-  cfg = read_config(job, verbs)
+  cfg = _read_config(job, verbs)
   if cfg and not job.is_study:
-    check_config(cfg, job)
+    _check_config(cfg, job)
   return cfg
 
 
-def read_config(job: Job, verbs: Mapping[str, str]) -> dict:
+def _read_config(job: Job, verbs: Mapping[str, str]) -> dict:
   """Reads the command as its verb will: its whole config, {} for a verb without one.
 
   Raises:
@@ -270,7 +270,7 @@ def _find_storage(job: Job) -> str:
   return find_option(job.words, 'storage')
 
 
-def check_config(cfg: Mapping, job: Job):
+def _check_config(cfg: Mapping, job: Job):
   """Divides the batches of a run, and the candidates of a search, by its devices.
 
   Raises:

@@ -238,7 +238,7 @@ def test_every_video_is_evaluated_once(trained, motion_videos, tmp_path):
   for other, read in several:
     assert other == pytest.approx(loss, rel=1e-6)
     assert read == one
-  assert one['missing'] == len(broken) > 4
+  assert one['missing'] == len(broken) > 2
   assert {pathlib.Path(name).name for name in one['failures']} == {
     p.name for p in broken
   }
