@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from launch import devices
 from launch.main import use_huge_pages
 
 if __name__ == '__main__':
@@ -168,6 +169,7 @@ def main():
   parser.add_argument('--forms', nargs='+', default=FORMS, help=', '.join(FORMS))
   parser.add_argument('--clips', type=int, help='a step; default: 32, on a CPU 1')
   arguments = parser.parse_args()
+  devices.quiet_libtpu()
   # Under PYTHONPATH, the commands that are measured are those of this folder.
   os.environ.setdefault('PYTHONPATH', os.getcwd())
   for part in arguments.parts or PARTS:
