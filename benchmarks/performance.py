@@ -29,7 +29,7 @@ if __name__ == '__main__':
   use_huge_pages()  # as the command does, which starts anew: so before all else
 
 from movinet_jax.data import motion
-from movinet_jax.names import check_name
+from movinet_jax.names import check_name, find
 
 FORMS = ('shifted', 'native')
 TYPES = ('float32', 'bfloat16')
@@ -72,12 +72,13 @@ CASES = {
 }
 
 
-def measure_runs(_) -> Iterator[dict]:
+def measure_runs(arguments) -> Iterator[dict]:
   """`movinet train` and `movinet search` of the quickstart, each in a process."""
   with tempfile.TemporaryDirectory() as folder:
     videos = f'{folder}/videos'
     motion.write_motion(videos, videos_per_class=100, size=40, seed=0)
-    for name, run in RUNS.items():
+    for name in arguments.runs:
+      run = find(RUNS, name, 'run')
       for dtype in TYPES:
         found = _measure_run(run, dtype, videos, f'{folder}/{name}-{dtype}')
         yield {'run': f'movinet {name}, quickstart', 'dtype': dtype, **found}
@@ -100,7 +101,7 @@ def _measure_run(run: Run, dtype: str, videos: str, workdir: str) -> dict:
     'clips_a_sec': statistics.median(row['examples_per_sec'] for row in rows),
     'input_wait_share': statistics.median(row['input_wait_share'] for row in rows),
     'device_mb': max(peaks) if peaks else None,
-    'top1_in_training': rows[-1]['top1'],
+    'last_loss': rows[-1]['loss'],
     'whole_secs': secs,
   }
 
@@ -165,6 +166,7 @@ def _describe(value) -> str:
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('parts', nargs='*', metavar='PART', help=', '.join(PARTS))
+  parser.add_argument('--runs', nargs='+', default=list(RUNS), help=', '.join(RUNS))
   parser.add_argument('--cases', nargs='+', help=f'steps of {", ".join(CASES)}')
   parser.add_argument('--forms', nargs='+', default=FORMS, help=', '.join(FORMS))
   parser.add_argument('--clips', type=int, help='a step; default: 32, on a CPU 1')
