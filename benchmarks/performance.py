@@ -1,6 +1,6 @@
 """Training and searching on the device that is here: the tables of docs/performance.md.
 
-python benchmarks/performance.py                 all of it; on two cores an hour
+python benchmarks/performance.py                 all of it; long on a CPU
 python benchmarks/performance.py runs            the quickstart's training and search, as
                                                  commands, in float32 and in bfloat16
 python benchmarks/performance.py steps           steps of the published configs, with the

@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping
 
 import jax
 
-from launch import program
-from launch.pods.topology import find_topology
-
 
 def compile_program(function: Callable, *args, **options) -> tuple[Callable, float]:
   """Compiles for these arguments, not from a cache: (program, seconds).
@@ -55,6 +52,10 @@ def estimate_program(function: Callable, topology: str, *args) -> dict:
     the compiler's roofline estimate in microseconds (None where it has none), the
     megabytes that it moves, and those of its temporary memory.
   """
+  # Late: what it brings would be in the memory and the start of all that is timed here.
+  from launch import program
+  from launch.pods.topology import find_topology
+
   chip = program.find_devices(find_topology(topology))[0]
   place = jax.sharding.SingleDeviceSharding(chip)
   args = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place) for x in args]

@@ -261,7 +261,8 @@ def make_evaluate(
   """Compiles the evaluation of a source once: variables -> (Evaluation, failures).
 
   Every video counts once, each process reading its share. Failures are the reasons of
-  those that could not be decoded, by name. The mode is by default what the clip is for: 'multiclip' if it has several views, else 'clip'.
+  those that could not be decoded, by name. The mode is by default what the clip is for:
+  'multiclip' if it has several views, else 'clip'.
   """
   mode = mode or ('multiclip' if clip.views > 1 else 'clip')
   step = steps.make_eval_step(model, mode=mode, chunk_frames=chunk_frames)

@@ -2,7 +2,8 @@
 
   movinet submit --on=local --processes=2 -- train --config=FILE.py --workdir=runs/a
   movinet submit --on=slurm --nodes=2 --gpus=8 --time=24:00:00 --queue=gpu \\
-      -- train --config=configs/movinet/kinetics600.py:a2-stream --workdir=/shared/a2
+      -- train --config=configs/movinet/kinetics600.py:a2-stream --workdir=/shared/a2 \\
+      --config.train.accumulate=8
   movinet submit --on=gke --topology=v5e:8x16 --spot --image=REGION-docker.pkg.dev/… \\
       --mount=gs://BUCKET=/data -- search --config=FILE.py --workdir=/data/found
   movinet submit --on=tpu-vm --topology=v5e:16x16 --zone=us-west4-a --image=… \\

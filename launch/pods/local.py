@@ -83,7 +83,8 @@ def supervise(plan: Mapping) -> int:
     raise ValueError(f'{", ".join(missing)} must be in the environment; export it')
   logs = Path(plan['logs'])
   logs.mkdir(parents=True, exist_ok=True)
-  with _Stop().listening() as stop:
+  stop = _Stop()
+  with signals.listening(stop.ask):
     for start in range(1, plan['restarts'] + 2):
       code = _run_once(plan, shares, logs, start, stop)
       if code != jobs.RETRIABLE or stop.asked:
@@ -103,12 +104,7 @@ class _Stop:
   def __init__(self):
     self.asked = 0
 
-  @contextlib.contextmanager
-  def listening(self):
-    with signals.listening(self._ask):
-      yield self
-
-  def _ask(self, number):
+  def ask(self, number):
     self.asked += 1
 
   def sleep(self, secs: float):

@@ -351,7 +351,7 @@ def _explaining_death() -> Iterator[None]:
 
 
 def _live_with_parent(index: int, count: int):
-  """Ends a worker whose parent was killed, and leaves Ctrl-C to the parent."""
+  """Ends a worker whose parent was killed, and leaves it to the parent to be stopped."""
   del index, count
   signals.leave_to_parent()
   parent = multiprocessing.parent_process()

@@ -102,8 +102,8 @@ def run(
 
   Raises:
     NonFiniteLoss: see there.
-    Preempted: after a signal to stop (movinet_jax/signals.py), when the step is finished and saved; an
-      evaluation is left undone. A second SIGINT stops at once.
+    Preempted: after a signal to stop (movinet_jax/signals.py), when the step is finished
+      and saved; an evaluation is left undone. A second SIGINT stops at once.
     ValueError: if the batches end early, the state is already past total_steps, or a
       number of steps is negative.
   """

@@ -100,9 +100,8 @@ def _open_lines(path):
 def _lock(file, path):
   """Two runs in one workdir would write over each other's checkpoints."""
   try:
-    fcntl.flock(
-      file, fcntl.LOCK_EX | fcntl.LOCK_NB
-    )  # until it is closed, or we are gone
+    # Until the file is closed, or this process is gone.
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as error:
     file.close()
     said = 'another run is writing there'

@@ -83,8 +83,8 @@ def coordinate(
     progress: whether to show a bar; by default, if stderr is a terminal.
 
   Raises:
-    Stopped: after a signal to stop (movinet_jax/signals.py), when the workers are killed and what they did is left
-      to whoever goes on; that does not count as an attempt.
+    Stopped: after a signal to stop (movinet_jax/signals.py), when the workers are killed
+      and what they did is left to whoever goes on; that does not count as an attempt.
     ValueError: the objective cannot be made, or the algorithm finds nothing to propose.
     OSError: the database was away for too long, or a disk is full.
     WorkersDied: again and again, before they were ready. As after Stopped, nothing is
@@ -108,8 +108,9 @@ def coordinate(
     trial_secs=trial_secs,
   )
   coordinator = _Coordinator(study, algorithm, pool, key, pruning, max_attempts)
+  stop = _Stop()
   with (
-    _Stop().listening() as stop,
+    signals.listening(stop.ask),
     _Bar(study, algorithm, progress) as bar,
     pool,
     study.database.checking(stop.check),
@@ -299,12 +300,7 @@ class _Stop:
   def __init__(self):
     self._asked = False
 
-  @contextlib.contextmanager
-  def listening(self):
-    with signals.listening(self._ask):
-      yield self
-
-  def _ask(self, number):
+  def ask(self, number):
     if self._asked and number == signal.SIGINT:
       raise KeyboardInterrupt
     self._asked = True
