@@ -57,9 +57,7 @@ def run_with_kills(
           elif code is not None or late:
             log.seek(0)
             what = 'runs' if code is None else f'ended with {code}'
-            raise RuntimeError(
-              f'{command} {what} after {counts}:\n{log.read()[-5000:]}'
-            )
+            raise RuntimeError(f'{command} {what} after {counts}:\n{log.read()[-5000:]}')
         asleep = [process for process, _ in wakings]
         awake = [p for p in running.values() if p not in asleep]
         if awake and (most is None or sum(counts.values()) < most):

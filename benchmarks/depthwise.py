@@ -68,8 +68,7 @@ def estimate(shape, kernel_shape, stride, topology) -> dict:
   result = {'x': shape, 'topology': topology}
   for name in functions['native']:
     result[name] = {
-      form: estimate_program(functions[form][name], topology, x, kernel)
-      for form in FORMS
+      form: estimate_program(functions[form][name], topology, x, kernel) for form in FORMS
     }
   return {**result, 'jax': jax.__version__}
 

@@ -58,9 +58,7 @@ def _run(programs: str, folder: str) -> Iterator[str]:
       [f'{programs}/postgres', *place, *settings], cwd=folder, stderr=log, **user
     )
   try:
-    _await(
-      server, [f'{programs}/pg_isready', '-q', '-h', '127.0.0.1', '-p', str(port)], log
-    )
+    _await(server, [f'{programs}/pg_isready', '-q', '-h', '127.0.0.1', '-p', str(port)], log)
     yield f'postgresql://postgres@127.0.0.1:{port}/postgres'
   finally:
     server.send_signal(signal.SIGQUIT)  # at once: nobody wants what it holds

@@ -141,9 +141,7 @@ def main(count: int = 24):
   shared = functools.partial(score, train_shared(net, cost, pools))
   train = make_train_alone(net, pools[0])
   rows = []
-  print(
-    f'{"network":28} {"MMACs":>7} {"shared":>7} {"alone, seed 0":>14} {"seed 1":>7}'
-  )
+  print(f'{"network":28} {"MMACs":>7} {"shared":>7} {"alone, seed 0":>14} {"seed 1":>7}')
   for choices in drawn:
     alone = [float(score(train(choices, seed), choices)) for seed in (0, 1)]
     rows.append((int(cost.count(choices)), float(shared(choices)), *alone))

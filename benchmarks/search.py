@@ -89,9 +89,7 @@ def gradients(case: Case) -> dict:
   def alone(variables, batch):
     def objective(params):
       state = {**variables, 'params': params}
-      (logits, _), _ = model.apply(
-        state, batch['video'], train=True, mutable=['batch_stats']
-      )
+      (logits, _), _ = model.apply(state, batch['video'], train=True, mutable=['batch_stats'])
       return LOSS(logits, batch['label'], batch['mask'])
 
     return jax.grad(objective)(variables['params'])
@@ -196,9 +194,7 @@ def buffers(case: Case) -> dict:
     program, _ = compile_program(learn, params, choices, make_batch(clips, 16, 64, 4))
     result[f'{name}_mb'] = round(program.memory_analysis().temp_size_in_bytes / 1e6, 1)
   base = result['whole_b_mb']
-  ratios = {
-    key.replace('_mb', '_ratio'): round(mb / base, 2) for key, mb in result.items()
-  }
+  ratios = {key.replace('_mb', '_ratio'): round(mb / base, 2) for key, mb in result.items()}
   return {**result, **ratios}
 
 
@@ -214,9 +210,7 @@ def estimate(case: Case, topology: str) -> dict:
   state = jax.eval_shape(lambda: oneshot.make_state(net, settings, OPTIMIZER))
   batch = jax.eval_shape(lambda: case.batch(len(devices)))
   state, batch = (
-    jax.tree.map(
-      lambda x, s=sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree
-    )
+    jax.tree.map(lambda x, s=sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree)
     for tree, sharding in (
       (state, mesh.replicated(place)),
       ({**batch, 'valid': batch}, mesh.split(place)),
@@ -233,9 +227,7 @@ def estimate(case: Case, topology: str) -> dict:
     'code_mb': round(memory.generated_code_size_in_bytes / 1e6, 1),
     'all_reduces': len(reduced),
     'all_reduce_mb': round(sum(one.bytes * one.times for one in reduced) / 1e6, 2),
-    'weights_mb': round(
-      sum(4 * x.size for x in jax.tree.leaves(state.params)) / 1e6, 2
-    ),
+    'weights_mb': round(sum(4 * x.size for x in jax.tree.leaves(state.params)) / 1e6, 2),
   }
 
 

@@ -50,9 +50,7 @@ def estimate(shape, features, topology) -> dict:
   kernel = jax.ShapeDtypeStruct((1, 3, 3, 3, features), jnp.bfloat16)
   result = {'x': x.shape, 'topology': topology}
   for name, make in zip(PARTS, (forward, gradient), strict=True):
-    result[name] = {
-      form: estimate_program(make(form), topology, x, kernel) for form in FORMS
-    }
+    result[name] = {form: estimate_program(make(form), topology, x, kernel) for form in FORMS}
   return {**result, 'jax': jax.__version__}
 
 

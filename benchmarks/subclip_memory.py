@@ -58,9 +58,7 @@ def count_temp_bytes(model, args, boundary: str, frames: int) -> int:
     boundary='exact' if whole else boundary,
   )
   shape = (args.batch, args.subclip_frames, args.size, args.size, 3)
-  state = jax.eval_shape(
-    lambda: make_state(mj.init(model, jax.random.key(0), shape), tx)
-  )
+  state = jax.eval_shape(lambda: make_state(mj.init(model, jax.random.key(0), shape), tx))
   batch = {
     'video': jax.ShapeDtypeStruct((args.batch, frames, *shape[2:]), jnp.uint8),
     'label': jax.ShapeDtypeStruct((args.batch,), jnp.int32),

@@ -51,9 +51,7 @@ def make_objective(log: str | None = None):
 
 
 def sweep(storage: str, algorithm, folder, *, workers: int, arguments=(), **options):
-  with open_study(
-    storage, 'trials', space=SPACE, algorithm=algorithm, **options
-  ) as study:
+  with open_study(storage, 'trials', space=SPACE, algorithm=algorithm, **options) as study:
     return coordinate(
       study,
       algorithm,
@@ -135,9 +133,7 @@ def _time_optuna(url, before) -> dict:
   )
   kind = optuna.distributions.CategoricalDistribution(range(CHOICES))
   kinds = {f'layer{i}': kind for i in range(DECISIONS)}
-  over = optuna.create_trial(
-    params=dict.fromkeys(kinds, 1), distributions=kinds, value=1
-  )
+  over = optuna.create_trial(params=dict.fromkeys(kinds, 1), distributions=kinds, value=1)
   for _ in range(len(study.get_trials(deepcopy=False)), before):
     study.add_trial(over)
 
@@ -169,9 +165,7 @@ def kills() -> Iterator[dict]:
       for i in range(COORDINATORS)
     ]
     began = time.perf_counter()
-    counts = run_with_kills(
-      commands, every_secs=KILL_SECS, parents=0.15, limit_secs=3600, cwd=ROOT
-    )
+    counts = run_with_kills(commands, every_secs=KILL_SECS, parents=0.15, limit_secs=3600, cwd=ROOT)
     secs = time.perf_counter() - began
     _, trials = read_study(storage, 'trials')
     with open(log) as file:

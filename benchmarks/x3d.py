@@ -115,9 +115,7 @@ def train() -> dict:
     return loss(logits[0], label, jnp.ones(2)), new
 
   arguments = variables['params'], variables['batch_stats'], video, jax.random.key(0)
-  program, compile_secs = compile_program(
-    jax.value_and_grad(objective, has_aux=True), *arguments
-  )
+  program, compile_secs = compile_program(jax.value_and_grad(objective, has_aux=True), *arguments)
   calls = {'ours': lambda: jax.block_until_ready(program(*arguments))}
   temporary = program.memory_analysis().temp_size_in_bytes
   more = {

@@ -96,9 +96,7 @@ class Stage(nn.Module):
 
 
 class Head(nn.Module):
-  def __init__(
-    self, before: int, inner: int, hidden: int, classes: int, dropout: float
-  ):
+  def __init__(self, before: int, inner: int, hidden: int, classes: int, dropout: float):
     super().__init__()
     self.pool = nn.Module()
     self.pool.pre_conv = Conv(before, inner, 1, bias=False)

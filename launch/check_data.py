@@ -51,13 +51,9 @@ def make_arguments() -> argparse.ArgumentParser:
   parser.add_argument('data', help='folder of class folders, or CSV file of path,label')
   parser.add_argument('--split', help='sub-folder of data that holds the class folders')
   parser.add_argument('--root', help='where relative paths of a CSV file start')
-  parser.add_argument(
-    '--manifest', help='CSV to write; default: check[-SPLIT].csv here'
-  )
+  parser.add_argument('--manifest', help='CSV to write; default: check[-SPLIT].csv here')
   parser.add_argument('--workers', type=int, default=os.cpu_count() or 1)
-  parser.add_argument(
-    '--limit-secs', type=float, default=60.0, help='for one file; default: 60'
-  )
+  parser.add_argument('--limit-secs', type=float, default=60.0, help='for one file; default: 60')
   parser.add_argument('--strict', action='store_true', help='exit with 65 on bad files')
   return parser
 

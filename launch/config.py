@@ -90,9 +90,7 @@ def _find(file) -> str:
 
 def _read(file, arguments):
   argv, values = ['movinet', *arguments], flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    'config', lock_config=True, flag_values=values, sys_argv=argv
-  )
+  config_flags.DEFINE_config_file('config', lock_config=True, flag_values=values, sys_argv=argv)
   try:
     values(argv)
   except (flags.Error, AttributeError, KeyError, TypeError) as error:

@@ -26,12 +26,8 @@ def main(argv: Sequence[str]) -> int:
   if out.exists():
     raise FileExistsError(f'{out} exists already: remove it, or choose another file')
   options = {'gate': arguments.gate} if arguments.gate else {}
-  model = models.create(
-    arguments.model, arguments.num_classes, spec=arguments.spec, **options
-  )
-  variables, report = convert.load_with_report(
-    arguments.weights, model, partial=arguments.partial
-  )
+  model = models.create(arguments.model, arguments.num_classes, spec=arguments.spec, **options)
+  variables, report = convert.load_with_report(arguments.weights, model, partial=arguments.partial)
   print(report)
   np.savez(out, **traverse_util.flatten_dict(variables, sep='/'))
   print(f'wrote {out}')
@@ -42,9 +38,7 @@ def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('convert', __doc__)
   parser.add_argument('model', help='family/variant, such as movinet/a0-stream')
   parser.add_argument('--spec', help='architecture file of a family: found.json')
-  parser.add_argument(
-    '--weights', required=True, help='checkpoint prefix or folder, or .npz'
-  )
+  parser.add_argument('--weights', required=True, help='checkpoint prefix or folder, or .npz')
   parser.add_argument('--out', required=True, help='.npz to write')
   parser.add_argument('--num-classes', type=int, default=600)
   parser.add_argument('--gate', help='another gate, such as keras_hard_sigmoid')

@@ -33,9 +33,7 @@ PUBLISHED = {
 
 def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv)
-  model = models.create(
-    arguments.model, arguments.num_classes, spec=arguments.spec or None
-  )
+  model = models.create(arguments.model, arguments.num_classes, spec=arguments.spec or None)
   native = (model.spec.frames, model.spec.resolution, model.spec.resolution)
   frames, height, width = arguments.clip or native
   whole = cost.count(model, (1, frames, height, width, 3))
@@ -49,9 +47,7 @@ def main(argv: Sequence[str]) -> int:
     published = PUBLISHED.get(arguments.model)
   print_totals(whole, frame, published)
   if published:
-    print(
-      '\npublished: supplement, Table 5; docs/cost.md says where it differs and why'
-    )
+    print('\npublished: supplement, Table 5; docs/cost.md says where it differs and why')
   return 0
 
 

@@ -74,9 +74,7 @@ def _write_networks(cfg, home, space, trials, conclusion: Conclusion) -> dict:
       'choices': space.space.describe(one.choices),
       'value': one.value,
       'metrics': dict(one.metrics),
-      'train': make_command(
-        cfg, space.family, spec, path, home / f'trained-{rank:02d}'
-      ),
+      'train': make_command(cfg, space.family, spec, path, home / f'trained-{rank:02d}'),
     }
     replace_file(path, json.dumps(networks[number], indent=2) + '\n')
   for old in folder.glob('*.json'):  # of an earlier harvest
@@ -140,9 +138,7 @@ def print_scaled(cfg: Mapping, coefficients: Mapping | None, phi: float) -> int:
   """Prints the spaces of size φ that coefficients scale a config's base to."""
   space = spaces.create(**cfg['space'])
   if not hasattr(space, 'describe_scaled'):
-    raise ValueError(
-      f'{cfg["study"]} is no search for scaling coefficients, which --phi is for'
-    )
+    raise ValueError(f'{cfg["study"]} is no search for scaling coefficients, which --phi is for')
   if not coefficients:
     raise ValueError(
       f'{cfg["study"]} has no coefficients: none is given, or none is trained whole yet'

@@ -82,7 +82,5 @@ def make_arguments() -> argparse.ArgumentParser:
   parser.add_argument('--frames', type=at_least_1, help='of each call; see above')
   parser.add_argument('--num-classes', type=at_least_1, default=600)
   parser.add_argument('--dtype', help="float32 or bfloat16; default: the config's")
-  parser.add_argument(
-    '--check', type=int, default=5, help='networks measured whole at the end'
-  )
+  parser.add_argument('--check', type=int, default=5, help='networks measured whole at the end')
   return parser

@@ -31,9 +31,7 @@ def call(function: Callable, section: Mapping, **more):
   takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
   for key in section:
     if key in more or (key not in known and not takes_any):
-      raise ValueError(
-        f'{function.__name__} takes no {key!r} of a config{suggest(key, known)}'
-      )
+      raise ValueError(f'{function.__name__} takes no {key!r} of a config{suggest(key, known)}')
   return function(**section, **more)
 
 
@@ -73,8 +71,7 @@ def check_loss(name: str, source: data.Source):
   if name != wanted:
     several = 'several labels' if source.multi_label else 'one label'
     raise ValueError(
-      f'videos of this data have {several}, for which loss.name is {wanted!r}; '
-      f'got {name!r}'
+      f'videos of this data have {several}, for which loss.name is {wanted!r}; got {name!r}'
     )
 
 

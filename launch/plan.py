@@ -88,8 +88,7 @@ def make_plan(cfg: Mapping, num_classes: int, devices=None) -> Plan:
   for key in ('batch_size', 'policy_batch_size'):
     if cfg[key] % cfg['candidates']:
       raise ValueError(
-        f'{key} is {cfg[key]}, which {cfg["candidates"]} candidates cannot share: take a '
-        'multiple'
+        f'{key} is {cfg[key]}, which {cfg["candidates"]} candidates cannot share: take a multiple'
       )
   configs.load(cfg['train_with'])
   limits = parts.call(finalists.Limits, cfg['finalists'])
@@ -160,9 +159,7 @@ def _read_latency(space, num_classes: int, path: str) -> tuple[dict, dict]:
   about, known = runtime.read_times(Path(path))
   _check_times(path, about, space, num_classes)
   times = space_of.find_times(space, known)
-  table = space_of.make_cost_table(
-    space, 'latency_ns', num_classes=num_classes, times=times
-  )
+  table = space_of.make_cost_table(space, 'latency_ns', num_classes=num_classes, times=times)
   written = json.dumps({str(part): ns for part, ns in times.items()}).encode()
   digest = hashlib.sha256(written).hexdigest()[:16]
   return {'latency_ns': table}, {'about': about, 'digest': digest}
@@ -174,9 +171,7 @@ def _check_times(path, about, space, num_classes):
   for key in ('networks', 'num_classes'):
     was, now = about.get(key), json.loads(json.dumps(bench.about()[key]))
     if was != now:
-      raise ValueError(
-        f'{path} has times of other networks: {key} was {was}, is now {now}'
-      )
+      raise ValueError(f'{path} has times of other networks: {key} was {was}, is now {now}')
 
 
 def _find_cost(costs: Mapping[str, CostTable], name: str) -> CostTable:
@@ -208,9 +203,7 @@ def _check_memory(settings, space, memory):
       'search.memory_beta needs search.memory_target, bytes of stream state: networks of '
       'this space have {:,} to {:,}'.format(*memory.bounds)
     )
-  _check_target(
-    'search.memory_target', settings['memory_target'], 'state_bytes', memory
-  )
+  _check_target('search.memory_target', settings['memory_target'], 'state_bytes', memory)
 
 
 def _make_supernet(section, space, num_classes) -> Supernet:

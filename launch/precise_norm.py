@@ -51,9 +51,7 @@ def make_sizes(batches: int = 200, batch_size: int = 64) -> dict[str, int]:
   sizes = {'batches': batches, 'batch_size': batch_size}
   for name, count in sizes.items():
     if type(count) is not int or count < 1:
-      raise ValueError(
-        f'precise_norm.{name} is {count!r}; wanted a whole number, 1 or more'
-      )
+      raise ValueError(f'precise_norm.{name} is {count!r}; wanted a whole number, 1 or more')
   return sizes
 
 

@@ -123,9 +123,7 @@ def _split_command(argv):
   argv = list(argv)
   if '--' not in argv:
     make_arguments().parse_args(argv)  # --help, or what is misspelt
-    raise ValueError(
-      'say which command to check, after --: movinet preflight -- train --config=…'
-    )
+    raise ValueError('say which command to check, after --: movinet preflight -- train --config=…')
   cut = argv.index('--')
   return argv[:cut], argv[cut + 1 :]
 
@@ -133,9 +131,7 @@ def _split_command(argv):
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('preflight', __doc__)
   add = parser.add_argument
-  add(
-    '--topology', default='', help='TPU slice, such as v5e:16x16; default: what is here'
-  )
+  add('--topology', default='', help='TPU slice, such as v5e:16x16; default: what is here')
   add('--classes', type=at_least_1, help='where neither data nor config say how many')
   add(
     '--compiles',
@@ -177,9 +173,7 @@ def find_machine(topology: str) -> Machine:
     return Machine(name, devices, found.memory_bytes, found.hosts, here=False)
   devices = jax.devices()
   name = f'{len(devices)} x {devices[0].device_kind}, here'
-  return Machine(
-    name, devices, _find_memory(devices[0]), jax.process_count(), here=True
-  )
+  return Machine(name, devices, _find_memory(devices[0]), jax.process_count(), here=True)
 
 
 def _find_memory(device) -> int | None:
@@ -250,8 +244,7 @@ def _tell_batch(whole: program.Program, report: Report):
   even = clips % whole.unit == 0
   if not even:
     said += (
-      '; clips of a micro-batch have to move between devices: take a multiple of '
-      f'{whole.unit}'
+      f'; clips of a micro-batch have to move between devices: take a multiple of {whole.unit}'
     )
   ok = True if even else None
   report.add('config and batch', said, ok=ok, clips=clips, shares=shares)
@@ -396,9 +389,7 @@ def _check_input(cfg, source, whole, machine, secs, report):
   said += f'; the step needs {need:.3g} clips/s a host: loader.workers={workers}'
   enough = max(given, 1) >= workers
   said += '' if enough else f' (the config says {given})'
-  report.add(
-    'input', said, ok=True if enough else None, rate=rate, need=need, workers=workers
-  )
+  report.add('input', said, ok=True if enough else None, rate=rate, need=need, workers=workers)
 
 
 def time_input(cfg, source, whole) -> tuple[float, tuple[int, ...]]:
@@ -430,9 +421,7 @@ def tell_largest(first, compiles: int, *, make: Callable, cfg, whole, machine, r
     return found
 
   known = {first.clips // unit: first} if first.clips % unit == 0 else {}
-  low, high = find_largest(
-    attempt, known, machine, compiles - 1, start=first.clips / unit
-  )
+  low, high = find_largest(attempt, known, machine, compiles - 1, start=first.clips / unit)
   if limit is None:
     report.add('largest batch', 'not sought: memory of a device is not known', ok=None)
   elif low:

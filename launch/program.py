@@ -102,13 +102,9 @@ def _make_training(cfg, num_classes, devices) -> Program:
 
 def _make_search(cfg, num_classes, devices) -> Program:
   plan = searches.make_plan(cfg, num_classes, devices)
-  shapes = jax.eval_shape(
-    lambda: oneshot.make_state(plan.net, plan.settings, cfg['optimizer'])
-  )
+  shapes = jax.eval_shape(lambda: oneshot.make_state(plan.net, plan.settings, cfg['optimizer']))
   sizes = cfg['batch_size'], cfg['policy_batch_size']
-  batch, valid = (
-    _make_batch(cfg, num_classes, size, plan.clip, plan.place) for size in sizes
-  )
+  batch, valid = (_make_batch(cfg, num_classes, size, plan.clip, plan.place) for size in sizes)
   return Program(
     mesh.jit_step(plan.step, plan.place),
     mesh.place_shapes(shapes, plan.place),

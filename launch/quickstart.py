@@ -29,9 +29,7 @@ def main(argv: Sequence[str]) -> int:
   videos, folder = home / 'videos', home / 'run'
   _say(f'Writing videos to {videos}')
   count = motion.write_motion(str(videos), videos_per_class=100, size=40, seed=0)
-  print(
-    f'{count} videos of {len(motion.STRAIGHT)} classes: {", ".join(motion.STRAIGHT)}'
-  )
+  print(f'{count} videos of {len(motion.STRAIGHT)} classes: {", ".join(motion.STRAIGHT)}')
 
   _say('Searching')
   found = _search(home / 'search', videos)
@@ -48,9 +46,7 @@ def main(argv: Sequence[str]) -> int:
   results = {
     'as whole clips': _evaluate(trained, trained.clip, 'clip'),
     'as streams, frame by frame': _evaluate(trained, trained.clip, 'stream'),
-    'on single frames': _evaluate(
-      trained, dataclasses.replace(trained.clip, frames=1), 'clip'
-    ),
+    'on single frames': _evaluate(trained, dataclasses.replace(trained.clip, frames=1), 'clip'),
   }
 
   example = videos / 'val' / 'up' / '00000.mp4'
@@ -71,9 +67,7 @@ def make_arguments() -> argparse.ArgumentParser:
 def _search(folder: Path, videos: Path) -> Path:
   """Searches, or goes on from where that stands: the architecture file."""
   overrides = [f'--config.data.train.root={videos}']
-  search.print_network(
-    search.search(config.load(SEARCH, overrides).to_dict(), str(folder))
-  )
+  search.print_network(search.search(config.load(SEARCH, overrides).to_dict(), str(folder)))
   return folder / search.FOUND
 
 
@@ -84,9 +78,7 @@ def _say(text: str):
 def _evaluate(trained, clip, mode):
   source = parts.open_sources({'eval': trained.config['data']['eval']}, trained.labels)
   loader, size = trained.config['loader'], trained.config['eval_batch_size']
-  run = parts.make_evaluate(
-    trained.model, source['eval'], clip, loader, size, mode=mode
-  )
+  run = parts.make_evaluate(trained.model, source['eval'], clip, loader, size, mode=mode)
   return run(trained.variables)[0]
 
 

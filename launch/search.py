@@ -42,11 +42,7 @@ SPACE = 'space.json'
 FREE = (
   *('loader.workers', 'loader.threads', 'loader.max_failed_share'),
   *('loop.log_every', 'loop.save_every', 'checkpoints.keep', 'supernet.remat'),
-  *(
-    f'data.{part}.{key}'
-    for part in ('train', 'eval')
-    for key in ('root', 'path', 'directory')
-  ),
+  *(f'data.{part}.{key}' for part in ('train', 'eval') for key in ('root', 'path', 'directory')),
   *(
     'train_with',
     *(f'finalists.{f.name}' for f in dataclasses.fields(finalists.Limits)),
@@ -100,9 +96,7 @@ def search(cfg: dict, folder: str) -> dict:
   checkpoints = home / parts.CHECKPOINTS
   with (
     writers.Writer(folder) as writer,  # first, for nobody else may be writing here
-    parts.call(
-      checkpoint.Checkpointer, cfg['checkpoints'], directory=checkpoints
-    ) as saver,
+    parts.call(checkpoint.Checkpointer, cfg['checkpoints'], directory=checkpoints) as saver,
   ):
     state, batches = _begin(cfg, plan, sources, saver)
     tried = samples.SampleWriter(
@@ -133,8 +127,7 @@ def print_network(found: dict):
   print(f'\nstem      {spec["stem"]:4}')
   for i, block in enumerate(spec['blocks']):
     layers = ' '.join(
-      f'{"x".join(map(str, layer["kernel"]))}:{layer["expand"]}'
-      for layer in block['layers']
+      f'{"x".join(map(str, layer["kernel"]))}:{layer["expand"]}' for layer in block['layers']
     )
     print(f'block {i}   {block["features"]:4}  {layers}')
   print(f'project   {spec["project"]:4}')
@@ -184,9 +177,7 @@ def _begin(cfg, plan, sources, saver):
         start=int(state.step),
         shard=(jax.process_index(), jax.process_count()),
       )
-      for source, size in zip(
-        sources, (cfg['batch_size'], cfg['policy_batch_size']), strict=True
-      )
+      for source, size in zip(sources, (cfg['batch_size'], cfg['policy_batch_size']), strict=True)
     )
   )
   if meta is not None:

@@ -43,9 +43,7 @@ def main(argv: Sequence[str]) -> int:
     )
     show = _print_json if arguments.json else _print_line
     began = time.perf_counter()
-    for prediction, shown in until_stopped(
-      predict(live, source, trained.clip, fps, chunk)
-    ):
+    for prediction, shown in until_stopped(predict(live, source, trained.clip, fps, chunk)):
       top = prediction.top(arguments.top, trained.labels)
       show(prediction, shown[-1][0], top)
       for seconds, picture in shown if recorder else ():
@@ -131,8 +129,7 @@ def _print_json(prediction, seconds, top):
 def _print_line(prediction, seconds, top):
   classes = '   '.join(f'{label} {p:6.1%}' for label, p in top)
   print(
-    f'{seconds:8.2f} s  frame {prediction.frame:5d}  {prediction.latency_ms:6.1f} ms   '
-    f'{classes}',
+    f'{seconds:8.2f} s  frame {prediction.frame:5d}  {prediction.latency_ms:6.1f} ms   {classes}',
     flush=True,
   )
 

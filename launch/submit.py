@@ -48,9 +48,7 @@ def main(argv: Sequence[str]) -> int:
   cut = argv.index('--') if '--' in argv else len(argv)
   words = tuple(argv[cut + 1 :])
   if not words and not {'-h', '--help'} & set(argv):
-    raise ValueError(
-      'no command to run: end with it, as `-- train --config=FILE.py --workdir=DIR`'
-    )
+    raise ValueError('no command to run: end with it, as `-- train --config=FILE.py --workdir=DIR`')
   arguments = make_arguments().parse_args(argv[:cut])
   module = pods.find_target(arguments.on)
   job = make_job(arguments, words)

@@ -265,8 +265,7 @@ def make_algorithm(cfg: Mapping, space, num_classes: int):
       continue
     if not hasattr(space, attribute):
       raise ValueError(
-        f'{name} needs a space that has {attribute}, which {space.family} spaces as this '
-        'one do not'
+        f'{name} needs a space that has {attribute}, which {space.family} spaces as this one do not'
       )
     given[field] = getattr(space, attribute)
   limits = {key: cfg['limits'][key] for key in COUNTED if key in cfg['limits']}
@@ -320,9 +319,7 @@ def check(cfg: Mapping):
     if type(cfg[key]) is not int or cfg[key] < least:
       raise ValueError(f'{key} is {cfg[key]!r}; wanted a whole number, {least} or more')
   if 'latency_ns' in cfg['limits'] and not cfg['latency_repeats']:
-    raise ValueError(
-      'limits.latency_ns needs measurements: set latency_repeats to 1 or more'
-    )
+    raise ValueError('limits.latency_ns needs measurements: set latency_repeats to 1 or more')
   if cfg['coefficients']:
     raise ValueError(
       'this config has coefficients already, there is nothing to search: say --phi=1 for '
@@ -347,9 +344,7 @@ def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('sweep', __doc__)
   add = parser.add_argument
   add('--workdir', default='', help='folder of the search')
-  add(
-    '--storage', default='', help="the study's database; default: a file in the workdir"
-  )
+  add('--storage', default='', help="the study's database; default: a file in the workdir")
   add('--workers', type=at_least_1, help='networks at a time; default: the config says')
   add('--report', action='store_true', help='only draw the report of what is there')
   add('--phi', type=float, help='only print the scaled spaces that were found')

@@ -41,11 +41,7 @@ FREE = (
   *('loader.workers', 'loader.threads', 'loader.max_failed_share'),
   *('eval_batch_size', 'model.remat', 'mesh.time', 'mesh.space'),
   *('loop.log_every', 'loop.eval_every', 'loop.save_every', 'checkpoints.keep'),
-  *(
-    f'data.{s}.{key}'
-    for s in ('train', 'eval')
-    for key in ('root', 'path', 'directory')
-  ),
+  *(f'data.{s}.{key}' for s in ('train', 'eval') for key in ('root', 'path', 'directory')),
 )
 
 DEFAULTS = {'init': '', 'train': {}, 'checkpoints': {}}
@@ -103,9 +99,7 @@ def train(
   print(f'{"Resuming" if resumes else "Starting"} {cfg["model"]["name"]} in {folder}')
   with (
     writers.Writer(folder) as writer,  # first, for nobody else may be writing here
-    parts.call(
-      checkpoint.Checkpointer, cfg['checkpoints'], directory=checkpoints
-    ) as saver,
+    parts.call(checkpoint.Checkpointer, cfg['checkpoints'], directory=checkpoints) as saver,
   ):
     current, batches = _begin(cfg, plan, source, saver)
     meta = {
@@ -184,9 +178,7 @@ def make_plan(cfg: Mapping, num_classes: int, devices: Sequence | None = None) -
   mesh.check_share(size, place)
   mesh.check_clip(place, frames=clips['train'].frames, rows=clips['train'].size)
   model = parts.make_model(cfg['model'], num_classes)
-  tx = parts.call(
-    optimizers.make_optimizer, cfg['optimizer'], batch_size=size, total_steps=total
-  )
+  tx = parts.call(optimizers.make_optimizer, cfg['optimizer'], batch_size=size, total_steps=total)
   loss = parts.call(losses.make_loss, cfg['loss'])
   step = parts.call(
     steps.make_train_step, cfg['train'], model=model, tx=tx, loss=loss, seed=cfg['seed']
@@ -233,9 +225,7 @@ def _begin(cfg, plan, source, saver):
 
 def make_shapes(plan: Plan):
   """The state of a run as shapes: nothing is computed."""
-  return jax.eval_shape(
-    lambda: state.make_state(parts.load_initial(plan.model, 0), plan.tx)
-  )
+  return jax.eval_shape(lambda: state.make_state(parts.load_initial(plan.model, 0), plan.tx))
 
 
 def _make_evaluate(cfg, plan, sources, saver, watch):

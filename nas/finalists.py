@@ -50,9 +50,7 @@ class Limits:
           f'{name} of finalists is {value!r}, wanted a whole number, {least} or more'
         )
     if not isinstance(self.band, numbers.Real) or not 0 <= self.band < 1:
-      raise ValueError(
-        f'band of finalists is {self.band!r}, wanted a share of the cost in [0, 1)'
-      )
+      raise ValueError(f'band of finalists is {self.band!r}, wanted a share of the cost in [0, 1)')
 
 
 def compare(
@@ -83,9 +81,7 @@ def compare(
   accuracy, reward = judge(everyone)
   rows = [
     {'choices': choices, 'accuracy': float(a), 'reward': float(r), 'cost': int(c)}
-    for choices, a, r, c in zip(
-      everyone, accuracy, reward, cost.count(everyone), strict=True
-    )
+    for choices, a, r, c in zip(everyone, accuracy, reward, cost.count(everyone), strict=True)
   ]
   before = space.describe(chosen)
   for row in rows[: 1 + len(near)]:

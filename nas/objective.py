@@ -87,9 +87,7 @@ class Objective:
       settings: target and beta; with a second cost, memory_target and memory_beta too.
         Numbers, or traced: one compilation serves a study.
     """
-    rewards = REWARDS[self.reward](
-      accuracy, self.ratio(choices, settings), settings['beta']
-    )
+    rewards = REWARDS[self.reward](accuracy, self.ratio(choices, settings), settings['beta'])
     if self.memory is None:
       return rewards
     over = jax.vmap(self.memory.value)(choices) / settings['memory_target'] - 1

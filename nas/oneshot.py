@@ -207,9 +207,7 @@ def make_search_step(
     )
     choices = proposals.choices
 
-    grads, values = learn(
-      state.params, choices, _deal(batch, candidates), settings['weight_decay']
-    )
+    grads, values = learn(state.params, choices, _deal(batch, candidates), settings['weight_decay'])
     tx = _make_optimizer(settings, optimizer)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -232,9 +230,7 @@ def make_search_step(
         'probabilities': policy.probabilities(learnt),
       },
     }
-    after = state.replace(
-      step=state.step + 1, params=params, opt_state=opt_state, policy=learnt
-    )
+    after = state.replace(step=state.step + 1, params=params, opt_state=opt_state, policy=learnt)
     return after, metrics
 
   return step
@@ -246,8 +242,7 @@ def _deal(batch, candidates):
   rows = clips['mask'].shape[0]
   if rows % candidates:
     raise ValueError(
-      f'a batch of {rows} clips cannot be dealt to {candidates} candidates; take a '
-      'multiple'
+      f'a batch of {rows} clips cannot be dealt to {candidates} candidates; take a multiple'
     )
   return jax.tree.map(lambda x: x.reshape(candidates, -1, *x.shape[1:]), clips)
 
@@ -268,13 +263,9 @@ def _make_learn(supernet, loss, mesh, subclips, boundary):
 
   def learn_one(params, decay, choices, clips):
     forward = make_forward(supernet, choices)
-    gradients = steps.make_gradients(
-      forward, loss, subclips=subclips, boundary=boundary
-    )
+    gradients = steps.make_gradients(forward, loss, subclips=subclips, boundary=boundary)
     grads, _, value, _ = gradients(params, {}, clips, None)
-    return jax.tree_util.tree_map_with_path(
-      functools.partial(_decay, decay), grads, params
-    ), value
+    return jax.tree_util.tree_map_with_path(functools.partial(_decay, decay), grads, params), value
 
   def learn(params, choices, clips, decay):
     # From here on the weights count as each device's own: gradients stay on it.
@@ -313,9 +304,7 @@ def _make_score(supernet, mesh, subclips):
 
     return lax.scan(body, None, (choices, clips))[1]
 
-  return jax.shard_map(
-    score, mesh=mesh, in_specs=(SHARED, SPLIT, SPLIT), out_specs=SPLIT
-  )
+  return jax.shard_map(score, mesh=mesh, in_specs=(SHARED, SPLIT, SPLIT), out_specs=SPLIT)
 
 
 def _vary(x):

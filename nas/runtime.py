@@ -30,9 +30,7 @@ class Latency(NamedTuple):
   noise: float
 
 
-def measure_latency(
-  model: nn.Module, *, repeats: int = 5, most_ns: float | None = None
-) -> Latency:
+def measure_latency(model: nn.Module, *, repeats: int = 5, most_ns: float | None = None) -> Latency:
   """Measures one call of a network on one clip of its spec, or on one frame of a stream.
 
   Args:
@@ -113,9 +111,7 @@ def measure_ns(step: Callable, carry, *, rounds: int = 5, round_secs: float = 0.
   time_ns(1)  # compiles
   once = min(time_ns(1) for _ in range(3))
   count = int(min(max(1e9 * round_secs / once, 2), 10_000))
-  few, many = zip(
-    *((time_ns(1), time_ns(1 + count)) for _ in range(rounds)), strict=True
-  )
+  few, many = zip(*((time_ns(1), time_ns(1 + count)) for _ in range(rounds)), strict=True)
   return max(1, round((min(many) - min(few)) / count))
 
 
@@ -168,9 +164,7 @@ def read_times(path: Path) -> tuple[dict, dict[str, int]]:
   if not isinstance(head, dict) or not isinstance(head.get('about'), dict):
     raise ValueError(f'{path} is no file of measured times')
   if head.get('version') != VERSION:
-    raise ValueError(
-      f'{path} has version {head.get("version")!r}, this code reads {VERSION}'
-    )
+    raise ValueError(f'{path} has version {head.get("version")!r}, this code reads {VERSION}')
   times = {}
   for row in filter(None, lines[1:]):
     if not isinstance(row, dict) or type(row.get('ns')) is not int or row['ns'] < 0:

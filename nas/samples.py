@@ -76,9 +76,7 @@ class SampleWriter:
   def write(self, step: int) -> list[tuple[int, np.ndarray]]:
     """Writes what was added, whole or not at all; returns the policies kept and their steps."""
     rows, self._rows = jax.device_get(self._rows), []
-    kept = [
-      (n, s['probabilities']) for n, s in rows if self._every and n % self._every == 0
-    ]
+    kept = [(n, s['probabilities']) for n, s in rows if self._every and n % self._every == 0]
     if not rows or jax.process_index():
       return kept
     choices = np.concatenate([s['choices'] for _, s in rows])

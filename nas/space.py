@@ -48,9 +48,7 @@ class OneOf:
     written = [json.dumps(_to_json(choice)) for choice in self.choices]
     if len(set(written)) < len(written):
       twice = next(text for text in written if written.count(text) > 1)
-      raise ValueError(
-        f'a decision between {self.choices} has the choice {twice} twice'
-      )
+      raise ValueError(f'a decision between {self.choices} has the choice {twice} twice')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,9 +144,7 @@ class Space:
     """What was chosen for each open decision, by path."""
     choices = self.check(choices)
     opened = self.is_open(choices)
-    return {
-      self.decisions[n].path: self.values[n][choices[n]] for n in np.flatnonzero(opened)
-    }
+    return {self.decisions[n].path: self.values[n][choices[n]] for n in np.flatnonzero(opened)}
 
   @functools.cached_property
   def values(self) -> tuple[tuple, ...]:
@@ -178,9 +174,7 @@ class Space:
     bad = np.flatnonzero((found < 0) | (found >= self.sizes))
     if bad.size:
       decision, value = self.decisions[bad[0]], found[bad[0]]
-      raise ValueError(
-        f'{decision.path} has choices 0 to {decision.choices - 1}, got {value}'
-      )
+      raise ValueError(f'{decision.path} has choices 0 to {decision.choices - 1}, got {value}')
     return found.astype(np.int32)
 
   def to_json(self) -> dict:
@@ -196,9 +190,7 @@ class Space:
     if not isinstance(data, Mapping) or 'tree' not in data:
       raise ValueError('this is no search space: it has no tree')
     if data.get('version') != VERSION:
-      raise ValueError(
-        f'this space has version {data.get("version")!r}, this code reads {VERSION}'
-      )
+      raise ValueError(f'this space has version {data.get("version")!r}, this code reads {VERSION}')
     return cls(_from_json(data['tree']))
 
 
@@ -219,9 +211,7 @@ def _freeze(node):
     return tuple(map(_freeze, node))
   if node is None or isinstance(node, (bool, int, float, str)):
     return node
-  raise ValueError(
-    f'a space is made of mappings, tuples, OneOf and plain values: {node!r}'
-  )
+  raise ValueError(f'a space is made of mappings, tuples, OneOf and plain values: {node!r}')
 
 
 def _children(node) -> list[tuple[str, object]]:

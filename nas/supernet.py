@@ -150,13 +150,9 @@ class Supernet:
       )
       after |= {f'block{i}': kept} if kept else {}
     project = jnp.asarray(space.projects)[choices[space.project_number]]
-    x = self._norm(
-      params['project'], self._multiply(params['project']['conv'], x), project
-    )
+    x = self._norm(params['project'], self._multiply(params['project']['conv'], x), project)
     x, after['pool'] = self._pool(x, before.get('pool'))
-    x = ops.get_activation(space.base.head_activation)(
-      self._multiply(params['hidden']['conv'], x)
-    )
+    x = ops.get_activation(space.base.head_activation)(self._multiply(params['hidden']['conv'], x))
     logits = self._multiply(params['classifier'], x)[:, 0, 0, 0]
     return logits.astype(jnp.float32), after if space.base.causal else {}
 
@@ -175,9 +171,7 @@ class Supernet:
     begin = state.get('rest')
     if begin is None:
       begin = self._zero_states(block, x, len(places) - 1)
-    x, after = lax.scan(
-      functools.partial(self._run_rest, block), x, (params['rest'], rest, begin)
-    )
+    x, after = lax.scan(functools.partial(self._run_rest, block), x, (params['rest'], rest, begin))
     return x, width, {'first': first, 'rest': after} if first else {}
 
   def _run_rest(self, block, x, row):
@@ -297,9 +291,7 @@ class Supernet:
       squeezed += params['position_scale'] * self._positions(
         first, x.shape[1], x.shape[-1], chosen['expand']
       )
-    hidden = jnp.stack(
-      [jnp.int32(self.count_hidden(e)) for e in range(0, x.shape[-1] + 1, 8)]
-    )
+    hidden = jnp.stack([jnp.int32(self.count_hidden(e)) for e in range(0, x.shape[-1] + 1, 8)])
     y = self._multiply(params['reduce'], squeezed)
     y = ops.get_activation(self.space.base.activation)(y)
     y = _mask(y, hidden[chosen['expand'] // 8])
@@ -394,17 +386,13 @@ def extract(supernet: Supernet, params, choices):
     counts[i], before = counts[i] + 1, width
   cut['project'] = _cut_conv(params['project'], before, spec.project)
   hidden = params['hidden']['conv']
-  cut['hidden'] = {
-    'conv': {'kernel': hidden['kernel'][: spec.project], 'bias': hidden['bias']}
-  }
+  cut['hidden'] = {'conv': {'kernel': hidden['kernel'][: spec.project], 'bias': hidden['bias']}}
   cut['classifier'] = params['classifier']
   model = movinet.Model(spec, supernet.num_classes)
   x = jax.ShapeDtypeStruct((1, 1, 32, 32, 3), jnp.float32)
   wanted = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
   # A block's first layer has weights for a projection also where the network needs none.
-  cut = {
-    k: {n: v for n, v in cut[k].items() if n in w} for k, w in wanted['params'].items()
-  }
+  cut = {k: {n: v for n, v in cut[k].items() if n in w} for k, w in wanted['params'].items()}
   return {'params': cut, 'batch_stats': _begin_statistics(wanted['batch_stats'])}
 
 
@@ -441,9 +429,7 @@ def _cut_layer(supernet, params, layer, number, before, width):
 
 def _cut_squeeze_excite(supernet, params, expand):
   hidden, kernel = supernet.count_hidden(expand), params['reduce']['kernel']
-  means = jnp.split(
-    kernel, supernet.squeezes
-  )  # the weights of each mean, at full width
+  means = jnp.split(kernel, supernet.squeezes)  # the weights of each mean, at full width
   rows = jnp.concatenate([mean[:expand] for mean in means])
   back = params['expand']
   return {

@@ -47,9 +47,7 @@ LOADERS = {
   **dict.fromkeys(('eval', 'exec', 'compile', '__import__', 'runpy', 'os.system')),
   **dict.fromkeys(('yaml.load', 'yaml.unsafe_load', 'pandas.read_pickle')),
   **dict.fromkeys(('optuna.samplers.CmaEsSampler', 'optuna.storages.JournalStorage')),
-  **dict.fromkeys(
-    ('jax.experimental.serialize_executable', 'jax.profiler.start_server')
-  ),
+  **dict.fromkeys(('jax.experimental.serialize_executable', 'jax.profiler.start_server')),
   'numpy.load': ('allow_pickle', False, 'may be absent'),
   'numpy.lib.format.read_array': ('allow_pickle', False, 'may be absent'),
   'torch.load': ('weights_only', True, 'must be there'),
@@ -209,12 +207,8 @@ def test_weights_of_pytorch(sign, tmp_path, suffix):
   assert 'weights_only' not in str(error.value)  # PyTorch's advice how to run it
 
 
-@pytest.mark.parametrize(
-  ('version', 'is_safe'), [('2.5.1+cpu', False), ('2.6.0', True)]
-)
-def test_pytorch_that_runs_code_in_spite_of_all(
-  version, is_safe, tmp_path, monkeypatch
-):
+@pytest.mark.parametrize(('version', 'is_safe'), [('2.5.1+cpu', False), ('2.6.0', True)])
+def test_pytorch_that_runs_code_in_spite_of_all(version, is_safe, tmp_path, monkeypatch):
   path, asked = tmp_path / 'weights.pt', []
   path.touch()
 
@@ -327,9 +321,7 @@ def built(tmp_path_factory):
     def _generate_examples(self):
       yield 'a', {'video': b'film', 'label': 'run', 'name': 'a'}
 
-  builder = Videos(
-    data_dir=tmp_path_factory.mktemp('built'), file_format='array_record'
-  )
+  builder = Videos(data_dir=tmp_path_factory.mktemp('built'), file_format='array_record')
   builder.download_and_prepare()
   return str(builder.data_path)
 
@@ -393,15 +385,11 @@ def test_a_key_of_a_study_is_no_path():
 
 
 @pytest.mark.parametrize('place', ['inside', 'beside'])
-def test_a_report_runs_no_code_of_its_workdir(
-  place, sign, tmp_path, capsys, monkeypatch
-):
+def test_a_report_runs_no_code_of_its_workdir(place, sign, tmp_path, capsys, monkeypatch):
   home = tmp_path / 'downloaded'
   home.mkdir()
   monkeypatch.chdir(tmp_path)
-  path = (
-    home / 'evil.py' if place == 'inside' else tmp_path / 'configs/movinet/folder.py'
-  )
+  path = home / 'evil.py' if place == 'inside' else tmp_path / 'configs/movinet/folder.py'
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(f'import pathlib\npathlib.Path({str(sign)!r}).touch()\n')
   recipe = str(path.relative_to(tmp_path))
@@ -559,9 +547,7 @@ def dump(address: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != 'linux', reason='processes are looked at in /proc')
-def test_a_sweep_leaves_no_password_anywhere(
-  guarded, tmp_path, motion_root, monkeypatch
-):
+def test_a_sweep_leaves_no_password_anywhere(guarded, tmp_path, motion_root, monkeypatch):
   """Not on disk, not printed, in no command of its workers, and not in the database."""
   home = tmp_path / 'run'
   small = {
@@ -593,9 +579,7 @@ def test_a_sweep_leaves_no_password_anywhere(
   environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'PGPASSWORD': SECRET}
   log, commands, doors = tmp_path / 'log', set(), set()
   with log.open('w') as file:
-    process = subprocess.Popen(
-      command, cwd=ROOT, env=environment, stdout=file, stderr=file
-    )
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
   try:
     while process.poll() is None:
       for pid in list_family(process.pid):

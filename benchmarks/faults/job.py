@@ -47,9 +47,7 @@ class Job:
     self.began, port, self.processes = time.monotonic(), _find_port(), []
     for i in range(count):
       joins = _make_joining(port, count, i) if count > 1 else {}
-      self.processes.append(
-        _start(words, self._logs[i], {**joins, **(environment or {})})
-      )
+      self.processes.append(_start(words, self._logs[i], {**joins, **(environment or {})}))
 
   def __enter__(self):
     return self
@@ -69,9 +67,7 @@ class Job:
         raise RuntimeError(f'{what}: {self.codes}\n{self._read_all()}')
       time.sleep(_LOOK_SECS)
 
-  def await_end(
-    self, numbers: Sequence[int] = (), limit_secs: float = LIMIT_SECS
-  ) -> float:
+  def await_end(self, numbers: Sequence[int] = (), limit_secs: float = LIMIT_SECS) -> float:
     """Waits for some processes, or all; returns when (monotonic) the last had ended."""
     chosen = [self.processes[i] for i in numbers] or self.processes
     until = time.monotonic() + limit_secs
@@ -85,9 +81,7 @@ class Job:
     """Raises RuntimeError unless some processes, or all, ended with one of these codes."""
     found = [self.codes[i] for i in numbers or range(len(self.processes))]
     if not set(found) <= set(wanted):
-      raise RuntimeError(
-        f'exit codes {found}, wanted {sorted(wanted)}\n{self._read_all()}'
-      )
+      raise RuntimeError(f'exit codes {found}, wanted {sorted(wanted)}\n{self._read_all()}')
 
   @property
   def codes(self) -> list[int | None]:

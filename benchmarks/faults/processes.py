@@ -34,16 +34,12 @@ def stop_a_process(place: Place) -> Report:
 
 def kill_a_writing_process(place: Place) -> Report:
   """of four processes the one that writes is killed in the middle of a checkpoint"""
-  return _strike(
-    place, 'kill_a_writing_process', victim=0, number=signal.SIGKILL, writing=True
-  )
+  return _strike(place, 'kill_a_writing_process', victim=0, number=signal.SIGKILL, writing=True)
 
 
 def kill_another_while_writing(place: Place) -> Report:
   """of four processes another one is killed in the middle of a checkpoint"""
-  return _strike(
-    place, 'kill_another_while_writing', victim=3, number=signal.SIGKILL, writing=True
-  )
+  return _strike(place, 'kill_another_while_writing', victim=3, number=signal.SIGKILL, writing=True)
 
 
 def kill_while_writing(place: Place) -> Report:
@@ -138,9 +134,7 @@ def _ask(place: Place, name: str, count: int) -> Report:
       raise RuntimeError(f'it does not say when it saved: {job.read_last_line()!r}')
     run.remember()
     if run.count_repeated():
-      raise Lost(
-        f'{run.workdir} had made {run.count_repeated()} steps more than it saved'
-      )
+      raise Lost(f'{run.workdir} had made {run.count_repeated()} steps more than it saved')
     return _conclude(run, job, secs)
 
 

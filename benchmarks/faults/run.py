@@ -88,9 +88,7 @@ class Run:
     """
     self.place, self.name, self.count = place, name, count
     self.workdir = workdir or place.make_folder(name)
-    roots = {
-      f'data.{split}.root': videos or place.videos for split in ('train', 'eval')
-    }
+    roots = {f'data.{split}.root': videos or place.videos for split in ('train', 'eval')}
     self._words = [
       'train',
       f'--config={CONFIG}',

@@ -27,9 +27,7 @@ _DISK_MIB = 64
 class Sweep:
   """A workdir of `movinet sweep`, and its command."""
 
-  def __init__(
-    self, place: Place, name: str, *, workdir: Path | None = None, storage: str = ''
-  ):
+  def __init__(self, place: Place, name: str, *, workdir: Path | None = None, storage: str = ''):
     """Args:
     workdir: that of `name` in the place, unless given.
     storage: address of a database; a file in the workdir, unless given.
@@ -76,9 +74,7 @@ class Sweep:
     values = {trial.number: trial.value for trial in trials}
     if not values.items() >= before.items():
       raise Lost(f'trials of {self.workdir} were {before} and are {values}')
-    trained = [
-      json.loads(p.read_text()) for p in self.workdir.glob('trials/*/trial.json')
-    ]
+    trained = [json.loads(p.read_text()) for p in self.workdir.glob('trials/*/trial.json')]
     if any(one['state'] != 'done' for one in trained):
       raise Lost(f'{self.workdir}: {trained}')
 
@@ -163,9 +159,7 @@ def drop_the_database(place: Place, outage_secs: float = OUTAGE_SECS) -> Report:
       resumed_secs = _go_on(sweep, job, before, began)
       lines = job.read_errors().splitlines()
       says = next((line for line in lines if 'out of reach' in line), '')
-  return Report(
-    'nothing', None, resumed_secs, [], says, f'{outage_secs:g} s without it'
-  )
+  return Report('nothing', None, resumed_secs, [], says, f'{outage_secs:g} s without it')
 
 
 @contextlib.contextmanager

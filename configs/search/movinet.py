@@ -34,9 +34,7 @@ CLIPS, EPOCHS, BATCH = 366_000, 90, 1024  # of the training split, about
 def get_config(variant: str = 'a2') -> ml_collections.ConfigDict:
   name, _, stream = variant.partition('-')
   if name not in TABLE or stream not in ('', 'stream'):
-    raise ValueError(
-      f'no variant {variant!r}; there are {", ".join(TABLE)}, also -stream'
-    )
+    raise ValueError(f'no variant {variant!r}; there are {", ".join(TABLE)}, also -stream')
   phi, clip, target = TABLE[name]
   cfg = ml_collections.ConfigDict()
   cfg.seed = 0

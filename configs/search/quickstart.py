@@ -41,9 +41,7 @@ def get_config() -> ml_collections.ConfigDict:
     'head_activation': 'hard_swish',
   }
   cfg.supernet = {'dtype': 'float32', 'remat': True}
-  cfg.data = {
-    'train': {'name': 'folder', 'root': 'runs/quickstart/videos', 'split': 'train'}
-  }
+  cfg.data = {'train': {'name': 'folder', 'root': 'runs/quickstart/videos', 'split': 'train'}}
   cfg.clip = {
     # No flip: left and right are classes.
     'frames': 12,

@@ -19,9 +19,7 @@ def get_config(variant: str = 'scale') -> ml_collections.ConfigDict:
   cfg.seed = 0
   cfg.study = f'quickstart-{variant}'
   cfg.train_with = 'configs/movinet/quickstart.py'
-  cfg.data = {
-    'train': {'name': 'motion', 'root': 'runs/sweep-videos', 'split': 'train'}
-  }
+  cfg.data = {'train': {'name': 'motion', 'root': 'runs/sweep-videos', 'split': 'train'}}
   cfg.held_out = 0.3  # of the training videos: what networks are scored on
   cfg.fitness = ('top1',)
   cfg.workers = 2

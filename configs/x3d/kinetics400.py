@@ -40,9 +40,7 @@ TABLE = {
 def get_config(variant: str = 's') -> ml_collections.ConfigDict:
   name = variant.removesuffix('-stream')
   if name not in TABLE:
-    raise ValueError(
-      f'no variant {variant!r}; there are {", ".join(TABLE)}, each also as -stream'
-    )
+    raise ValueError(f'no variant {variant!r}; there are {", ".join(TABLE)}, each also as -stream')
   frames, fps, size, sides, drop_rate = TABLE[name]
   cfg = ml_collections.ConfigDict()
   cfg.seed = 0

@@ -32,9 +32,7 @@ _PASSWORDS = (
   re.compile(r'(?i)postgres[a-z+0-9]*://[^/\s:@]*:\S*@'),
   re.compile(r'(?i)(password|passwd|pwd)=[^\s&]'),
 )
-_SECRET_NAME = re.compile(
-  r'(?i)passw|secret|(^|_)tokens?(_|$)|api_?key|credential|private_?key'
-)
+_SECRET_NAME = re.compile(r'(?i)passw|secret|(^|_)tokens?(_|$)|api_?key|credential|private_?key')
 # Where the images of this project have the program.
 _PROGRAM = '/movinet'
 BUCKET = r'gs://[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[\w./-]+)?'
@@ -96,8 +94,7 @@ def check_takes(job: Job, target: str, takes: Sequence[str]):
     if given and field.name not in takes:
       known = ', '.join(f'--{_FLAGS.get(name, name)}' for name in takes)
       raise ValueError(
-        f'--{_FLAGS.get(field.name, field.name)} is not for {target}, which takes '
-        f'{known}'
+        f'--{_FLAGS.get(field.name, field.name)} is not for {target}, which takes {known}'
       )
 
 
@@ -128,8 +125,7 @@ def check_mounts(job: Job, target: str, kinds: Sequence[str]):
     first = mount.folder.split('/')[1:2]
     if not re.fullmatch(r'(/[\w.-]+)+', mount.folder) or first[0] in _SYSTEM:
       raise ValueError(
-        f"{mount.folder!r}: wanted a folder from / that is not the system's, as "
-        '--mount=…=/data'
+        f"{mount.folder!r}: wanted a folder from / that is not the system's, as --mount=…=/data"
       )
     if folders.count(mount.folder) > 1 or mount.folder == _PROGRAM:
       other = 'the program itself' if mount.folder == _PROGRAM else 'another --mount'
@@ -168,8 +164,7 @@ def _check_words(job: Job):
     text, pattern = getattr(job, what), _QUEUES if what == 'queue' else _WORD
     if text and not pattern.fullmatch(text):
       raise ValueError(
-        f'{what} {text!r}: wanted letters, digits and, after the first, any of '
-        '. / : @ - _'
+        f'{what} {text!r}: wanted letters, digits and, after the first, any of . / : @ - _'
       )
   if job.time and not re.fullmatch(r'(\d+-)?\d+:\d\d:\d\d', job.time):
     raise ValueError(f'time {job.time!r}: wanted HOURS:MINUTES:SECONDS, as 24:00:00')
@@ -232,14 +227,11 @@ def _check_machines(job: Job):
   if job.topology and job.cores != Job.cores:
     raise ValueError(f'--cores={job.cores}: a process on TPUs has all of its host')
   if job.gpu_type and not job.gpus:
-    raise ValueError(
-      f'--gpu_type={job.gpu_type} of how many? Say --gpus=N of each node'
-    )
+    raise ValueError(f'--gpu_type={job.gpu_type} of how many? Say --gpus=N of each node')
   several = max(job.processes, job.hosts) > 1
   if several and not job.is_study and job.verb not in DISTRIBUTED:
     raise ValueError(
-      f'`movinet {job.verb}` is one process; several are for {", ".join(DISTRIBUTED)} '
-      'and for sweep'
+      f'`movinet {job.verb}` is one process; several are for {", ".join(DISTRIBUTED)} and for sweep'
     )
 
 

@@ -50,9 +50,7 @@ def _make_jobset(job: Job) -> dict:
   annotations = {}
   if job.topology and job.hosts > 1:
     # No other job's pods in the node pool that is this slice.
-    annotations = {
-      'alpha.jobset.sigs.k8s.io/exclusive-topology': 'cloud.google.com/gke-nodepool'
-    }
+    annotations = {'alpha.jobset.sigs.k8s.io/exclusive-topology': 'cloud.google.com/gke-nodepool'}
   return {
     'apiVersion': 'jobset.x-k8s.io/v1alpha2',
     'kind': 'JobSet',
@@ -231,9 +229,7 @@ def _make_volume(i: int, mount: Mount) -> dict:
 
 def _check(job: Job):
   if not job.topology and not job.gpus:
-    raise ValueError(
-      'gke needs --topology=v5e:16x16 for TPUs, or --gpus=8 of each node'
-    )
+    raise ValueError('gke needs --topology=v5e:16x16 for TPUs, or --gpus=8 of each node')
   check_image(job, 'gke')
   check_mounts(job, 'gke', (BUCKET, EXPORT, r'[a-z0-9]([a-z0-9.-]*[a-z0-9])?'))
   if job.queue and not re.fullmatch(r'[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?', job.queue):

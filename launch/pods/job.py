@@ -167,8 +167,7 @@ def find_workdir(words: Sequence[str]) -> str:
   found = find_option(words, 'workdir') or find_option(words, 'checkpoint')
   if not found:
     raise ValueError(
-      f'`movinet {words[0]} …` names no --workdir: a job that is restarted goes on from '
-      'there'
+      f'`movinet {words[0]} …` names no --workdir: a job that is restarted goes on from there'
     )
   return found
 

@@ -25,9 +25,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent(dumper, text: str):
   plain = _PLAIN.fullmatch(text) and not _AMBIGUOUS.fullmatch(text)
-  return dumper.represent_scalar(
-    'tag:yaml.org,2002:str', text, style=None if plain else '"'
-  )
+  return dumper.represent_scalar('tag:yaml.org,2002:str', text, style=None if plain else '"')
 
 
 _Dumper.add_representer(str, _represent)

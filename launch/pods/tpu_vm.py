@@ -173,9 +173,7 @@ def _check(job: Job):
       'accelerator-types list --zone=ZONE'
     )
   if len(job.name) > 60:
-    raise ValueError(
-      f'name {job.name!r} is too long for a Cloud TPU; wanted 60 at most'
-    )
+    raise ValueError(f'name {job.name!r} is too long for a Cloud TPU; wanted 60 at most')
   check_image(job, 'tpu-vm')
   check_mounts(job, 'tpu-vm', (BUCKET, EXPORT))
 
@@ -185,12 +183,9 @@ def _list_notes(job: Job) -> tuple[str, ...]:
     'the slice is paid for until you stop it, also after the run is done',
   ]
   if job.spot:
-    notes.append(
-      'a spot slice that was taken away is not made again: stop it, repeat this'
-    )
+    notes.append('a spot slice that was taken away is not made again: stop it, repeat this')
   if job.secrets:
     notes.append(
-      f'secrets come from Secret Manager: gcloud secrets create {job.secrets[0]} '
-      '--data-file=-'
+      f'secrets come from Secret Manager: gcloud secrets create {job.secrets[0]} --data-file=-'
     )
   return tuple(notes)

@@ -27,9 +27,7 @@ _NORM = {
   'mean': 'moving_mean',
   'var': 'moving_variance',
 }
-_BACKBONE = re.compile(
-  r'^(?:model/layer_with_weights-0|backbone)/layer_with_weights-(\d+)/(.*)$'
-)
+_BACKBONE = re.compile(r'^(?:model/layer_with_weights-0|backbone)/layer_with_weights-(\d+)/(.*)$')
 _HEAD = re.compile(r'^(?:model/)?layer_with_weights-1/(_(?:head|classifier)/.*)$')
 
 

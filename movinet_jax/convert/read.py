@@ -28,9 +28,9 @@ def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   """Reads all arrays of a file by name.
 
   Args:
-    path: an `.npz` archive, a PyTorch file of a state dict, or the prefix of a TensorFlow checkpoint ('…/ckpt-1', whose
-      files are '…/ckpt-1.index' and '…/ckpt-1.data-00000-of-00001'), its index file, or
-      its folder.
+    path: an `.npz` archive, a PyTorch file of a state dict, or a TensorFlow checkpoint: its
+      prefix ('…/ckpt-1', whose files are '…/ckpt-1.index' and
+      '…/ckpt-1.data-00000-of-00001'), its index file, or its folder.
 
   Raises:
     FileNotFoundError: neither is there.
@@ -55,8 +55,7 @@ def _read_torch(path):
   version = tuple(int(part) for part in torch.__version__.split('.')[:2])
   if version < _SAFE_TORCH:
     raise ConversionError(
-      f'PyTorch {torch.__version__} may run code that is in {path}: pip install '
-      '"torch>=2.6"'
+      f'PyTorch {torch.__version__} may run code that is in {path}: pip install "torch>=2.6"'
     )
   if not path.is_file():
     raise FileNotFoundError(f'no weights at {path}')
@@ -105,9 +104,7 @@ def _read_numpy(path):
       names = archive.namelist()
       return {n.removesuffix('.npy'): _read_member(archive, n) for n in names}
     except _DAMAGED as error:
-      raise ConversionError(
-        f'{path} is damaged, or no .npz archive of arrays: {error}'
-      ) from error
+      raise ConversionError(f'{path} is damaged, or no .npz archive of arrays: {error}') from error
 
 
 def _read_member(archive, name):

@@ -36,9 +36,7 @@ class Report:
     Raises:
       ConversionError: with the whole report.
     """
-    lacking = [
-      n for n in self.missing + self.mismatched if optional not in n.split('/')
-    ]
+    lacking = [n for n in self.missing + self.mismatched if optional not in n.split('/')]
     if lacking:
       raise ConversionError(
         f'{len(lacking)} variables of the network are not in the file, the first is '

@@ -93,9 +93,7 @@ def count_macs(jaxpr, scope: str = '') -> Counter:
 def _count_equation(eqn) -> int | None:
   """MACs of an equation; None if they are those of the programs inside it."""
   name = eqn.primitive.name
-  shapes = [
-    v.aval.shape for v in (*eqn.outvars, *eqn.invars) if hasattr(v.aval, 'shape')
-  ]
+  shapes = [v.aval.shape for v in (*eqn.outvars, *eqn.invars) if hasattr(v.aval, 'shape')]
   if name == 'dot_general':
     (contracted, _), _ = eqn.params['dimension_numbers']
     return math.prod(shapes[0]) * math.prod(shapes[1][i] for i in contracted)
@@ -161,9 +159,7 @@ class _Program:
       operands = [names.get(v) for v in eqn.invars if not isinstance(v, core.Literal)]
       inner = self._inner(eqn)
       if inner is not None:
-        given = [
-          None if isinstance(v, core.Literal) else names.get(v) for v in eqn.invars
-        ]
+        given = [None if isinstance(v, core.Literal) else names.get(v) for v in eqn.invars]
         within = dict(zip(inner.invars, given, strict=True))
         within |= dict.fromkeys(inner.constvars)
         self.inline(inner, within)

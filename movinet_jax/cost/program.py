@@ -12,9 +12,7 @@ KINDS = (
 )
 _ARRAY = re.compile(r'\b(pred|[a-z]+\d+[a-z0-9]*)\[([\d,]*)\]')
 _COMMENT = re.compile(r'/\*.*?\*/|\{[^}]*\}')  # an index, and how an array is laid out
-_COLLECTIVE = re.compile(
-  rf'^ *(?:ROOT )?%?[\w.\-]+ = ([^"]*?) ({"|".join(KINDS)})(-start)?\('
-)
+_COLLECTIVE = re.compile(rf'^ *(?:ROOT )?%?[\w.\-]+ = ([^"]*?) ({"|".join(KINDS)})(-start)?\(')
 _HEAD = re.compile(r'^(ENTRY )?%?([\w.\-]+) .*\{$')
 _CALLED = re.compile(
   r'\b(?:calls|body|branch_computations|called_computations|to_apply|'

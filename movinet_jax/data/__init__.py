@@ -90,7 +90,5 @@ def open_source(name: str, **kwargs) -> Source:
       raise SourceError(f'source {name!r} has no argument {key!r}{suggest(key, known)}')
   missing = [k for k, p in known.items() if p.default is p.empty and k not in kwargs]
   if missing:
-    raise SourceError(
-      f'source {name!r} needs {missing[0]!r}; it takes {", ".join(known)}'
-    )
+    raise SourceError(f'source {name!r} needs {missing[0]!r}; it takes {", ".join(known)}')
   return opener(**kwargs)

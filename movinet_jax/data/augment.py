@@ -124,9 +124,7 @@ def _autocontrast(clip: np.ndarray, _: float) -> np.ndarray:
     used = np.flatnonzero(counts)
     low, high = used[0], max(used[-1], used[0] + 1)
     flat = len(used) < 2
-    tables.append(
-      np.arange(256) if flat else (np.arange(256) - low) * 255 / (high - low)
-    )
+    tables.append(np.arange(256) if flat else (np.arange(256) - low) * 255 / (high - low))
   return _look_up(clip, np.stack(tables))
 
 
@@ -152,9 +150,7 @@ def _colour(clip: np.ndarray, factor: float) -> np.ndarray:
 
 def _hue(clip: np.ndarray, turns: float) -> np.ndarray:
   """Turns the colours round the grey axis of YIQ by a share of a full turn."""
-  to_yiq = np.array(
-    [[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]
-  )
+  to_yiq = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
   cos, sin = np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
   turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
   return _mix(clip, np.linalg.inv(to_yiq) @ turn @ to_yiq)

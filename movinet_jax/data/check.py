@@ -61,9 +61,7 @@ def check_videos(
   jobs = list(todo.items())
   with append_rows(manifest, _HEADER) as write_row:
     ended = run_limited(_decode, jobs, workers=workers, limit_secs=limit_secs)
-    bar = tqdm.tqdm(
-      ended, total=len(records), initial=known, unit='video', disable=not progress
-    )
+    bar = tqdm.tqdm(ended, total=len(records), initial=known, unit='video', disable=not progress)
     for (name, path), reason in bar:
       reasons[name, size_bytes(path)] = reason
       write_row((name, size_bytes(path), one_line(reason)))

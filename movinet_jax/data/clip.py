@@ -279,9 +279,7 @@ def _check_timing(clip: Clip):
 def _check_range(name: str, pair, at_most: float = math.inf):
   if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= at_most:
     limit = '' if at_most == math.inf else f' <= {at_most:g}'
-    raise ValueError(
-      f'{name} must be (least, greatest) with 0 < least{limit}, got {pair}'
-    )
+    raise ValueError(f'{name} must be (least, greatest) with 0 < least{limit}, got {pair}')
 
 
 def _check_sides(sides, size: int):

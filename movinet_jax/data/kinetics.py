@@ -63,9 +63,7 @@ class Row:
 class Report:
   """What became of the rows of each split, and where the result lies."""
 
-  counts: dict[
-    str, dict[str, int]
-  ]  # split -> listed, found, missing, undecodable, good
+  counts: dict[str, dict[str, int]]  # split -> listed, found, missing, undecodable, good
   empty_classes: tuple[str, ...]  # without a good clip in the first split
   doubles: tuple[str, ...]  # stems of which there are several files
   folder: str
@@ -188,9 +186,7 @@ def prepare(
       jobs.append(job)
   with append_rows(manifest, _HEADER) as write_row:
     ended = run_limited(_do, jobs, workers=workers, limit_secs=limit_secs)
-    for job, reason in tqdm.tqdm(
-      ended, total=len(jobs), unit='clip', disable=not progress
-    ):
+    for job, reason in tqdm.tqdm(ended, total=len(jobs), unit='clip', disable=not progress):
       clip, size = job.clip, os.path.getsize(job.video)
       row = (clip.split, clip.name, clip.label, size, job.result, one_line(reason))
       write_row(row)
@@ -232,9 +228,7 @@ def _do(job: _Job):
   path = os.path.join(job.out, job.result)
   os.makedirs(os.path.dirname(path), exist_ok=True)
   start, stop = (job.clip.start_secs, job.clip.stop_secs) if job.cut else (0.0, None)
-  write_cut(
-    job.video, path, start_secs=start, stop_secs=stop, short_side=job.short_side
-  )
+  write_cut(job.video, path, start_secs=start, stop_secs=stop, short_side=job.short_side)
 
 
 def _find_videos(folder: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -316,8 +310,7 @@ class Kinetics(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'First.'}  # noqa: RUF012
   BUILDER_CONFIGS = [  # noqa: RUF012
-    tfds.core.BuilderConfig(name=name, description=f'Kinetics-{name}')
-    for name in VERSIONS
+    tfds.core.BuilderConfig(name=name, description=f'Kinetics-{name}') for name in VERSIONS
   ]
 
   # Nothing is downloaded. Without this tfds looks for checksums beside this file, through

@@ -270,9 +270,7 @@ class Track:
     stated = self.stated_secs()
     shown = frames / self.fps if shown_secs is None else shown_secs
     if stated and shown < LEAST_SHARE * stated - 1 / self.fps:
-      self.fail(
-        f'states {stated:.2f} s but holds {shown:.2f} s ({frames} frames): truncated?'
-      )
+      self.fail(f'states {stated:.2f} s but holds {shown:.2f} s ({frames} frames): truncated?')
 
   def demux(self):
     with self.failing('read'):

@@ -92,9 +92,7 @@ def make_digest(rows, labels: Sequence[str]) -> str:
   return hashed.hexdigest()[:32]
 
 
-def split_source(
-  source: Source, share: float, *, seed: int = 0
-) -> tuple[Source, Source]:
+def split_source(source: Source, share: float, *, seed: int = 0) -> tuple[Source, Source]:
   """Divides a dataset by lot: the larger rest, and about `share` of it.
 
   Raises:
@@ -112,9 +110,7 @@ def split_source(
     )
   order = np.random.default_rng(seed).permutation(len(source))
   parts = np.sort(order[count:]), np.sort(order[:count])
-  return tuple(
-    _take(source, part, f'{share:g} {seed} {i}') for i, part in enumerate(parts)
-  )
+  return tuple(_take(source, part, f'{share:g} {seed} {i}') for i, part in enumerate(parts))
 
 
 def _take(source, numbers, how):

@@ -27,13 +27,9 @@ class NonLocal(nn.Module):
   @nn.compact
   def __call__(self, x, state=None, *, train=False):
     b, t, h, w, c = x.shape
-    embed = functools.partial(
-      PointwiseConv, self.hidden, use_bias=True, dtype=self.dtype
-    )
+    embed = functools.partial(PointwiseConv, self.hidden, use_bias=True, dtype=self.dtype)
     rows = x.reshape(b, 1, 1, t * h * w, c)
-    query, key, value = (
-      embed(name=name)(rows)[0][:, 0, 0] for name in ('query', 'key', 'value')
-    )
+    query, key, value = (embed(name=name)(rows)[0][:, 0, 0] for name in ('query', 'key', 'value'))
     y = ops.attend(query, key, value).reshape(b, t, h, w, self.hidden)
     conv = PointwiseConv(c, dtype=self.dtype, parent=None)
     norm = {**self.norm, 'scale_init': nn.initializers.zeros}

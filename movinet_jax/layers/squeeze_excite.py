@@ -33,16 +33,12 @@ class SqueezeExcite(nn.Module):
   def __call__(self, x, state=None, *, train=False):
     check_name(self.kind, SE_KINDS, 'squeeze-excite')
     if self.positions and not (self.causal and '3d' in self.kind):
-      raise ValueError(
-        'positions are of a stream: they need causal=True and 3d in kind'
-      )
+      raise ValueError('positions are of a stream: they need causal=True and 3d in kind')
     squeezed, after = self._squeeze(x, state)
     if self.positions:
       scale = self.param('position_scale', nn.initializers.zeros, ())
       first = after['count'] - x.shape[1]
-      squeezed = squeezed + scale * sine_positions(
-        first, x.shape[1], squeezed.shape[-1]
-      )
+      squeezed = squeezed + scale * sine_positions(first, x.shape[1], squeezed.shape[-1])
     conv = {'use_bias': True, 'kernel_init': self.kernel_init, 'dtype': self.dtype}
     y, _ = PointwiseConv(self.hidden, name='reduce', **conv)(squeezed)
     y = ops.get_activation(self.activation)(y)

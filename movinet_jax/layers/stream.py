@@ -69,9 +69,7 @@ def _check_videos(state, x):
 def check_video(x: jax.Array, state: State | None, causal: bool):
   """Raises a ValueError for what is no video, or a state that a network does not have."""
   if x.ndim != 5 or x.shape[-1] != 3:
-    raise ValueError(
-      f'a network takes video [B, T, H, W, 3] with values in [0, 1], got {x.shape}'
-    )
+    raise ValueError(f'a network takes video [B, T, H, W, 3] with values in [0, 1], got {x.shape}')
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(f'video is floats in [0, 1], got {x.dtype}: divide bytes by 255')
   if state and not causal:

@@ -151,9 +151,7 @@ class Model(nn.Module):
 
   def _network(self, i, **options):
     spec = self.spec.members[i].spec
-    return movinet.Model(
-      spec, self.num_classes, form=self.form, dtype=self.dtype, **options
-    )
+    return movinet.Model(spec, self.num_classes, form=self.form, dtype=self.dtype, **options)
 
   def _begin(self, i, x):
     """Runs a member from the beginning of a video, where its frames are known."""
@@ -199,8 +197,7 @@ def join(variables: Sequence[dict]) -> dict:
   """Makes an ensemble's variables of those of its members, in their order."""
   kinds = dict.fromkeys(kind for member in variables for kind in member)
   return {
-    kind: {f'member{i}': member[kind] for i, member in enumerate(variables)}
-    for kind in kinds
+    kind: {f'member{i}': member[kind] for i, member in enumerate(variables)} for kind in kinds
   }
 
 

@@ -194,8 +194,7 @@ _RELEASED = {
       (24, '1x5:64 1x5:64 3x3:96 3x3:64 3x3:96 3x3:64'),
       (
         64,
-        '5x3:192 3x3:152 3x3:152 3x3:152 3x3:192 3x3:192 3x3:192 3x3:152 3x3:152 3x3:192 '
-        '3x3:192',
+        '5x3:192 3x3:152 3x3:152 3x3:152 3x3:192 3x3:192 3x3:192 3x3:152 3x3:152 3x3:192 3x3:192',
       ),
       (
         112,
@@ -204,8 +203,7 @@ _RELEASED = {
       ),
       (
         120,
-        '5x3:376 3x3:376 3x3:376 3x3:376 1x5:224 3x3:376 3x3:376 3x3:224 3x3:376 3x3:376 '
-        '3x3:376',
+        '5x3:376 3x3:376 3x3:376 3x3:376 1x5:224 3x3:376 3x3:376 3x3:224 3x3:376 3x3:376 3x3:376',
       ),
       (
         224,
@@ -377,9 +375,7 @@ class Model(layers.Network):
     yield from self._head()
 
   def _stem(self):
-    conv = layers.SpatialConv(
-      self.spec.stem, (3, 3), (2, 2), dtype=self.dtype, parent=None
-    )
+    conv = layers.SpatialConv(self.spec.stem, (3, 3), (2, 2), dtype=self.dtype, parent=None)
     return self._conv_norm(conv, 'stem')
 
   def _conv_norm(self, conv, name):
@@ -432,9 +428,7 @@ class Hidden(nn.Module):
 
   @nn.compact
   def __call__(self, x, state=None, *, train=False):
-    conv = layers.PointwiseConv(
-      self.spec.head, use_bias=True, dtype=self.dtype, name='conv'
-    )
+    conv = layers.PointwiseConv(self.spec.head, use_bias=True, dtype=self.dtype, name='conv')
     x, _ = conv(x)
     x = ops.get_activation(self.spec.head_activation)(x)
     return nn.Dropout(self.dropout, deterministic=not train)(x), {}

@@ -41,8 +41,7 @@ class Op:
     check_at_least_1(stride=self.stride)
     if self.kernel < 2:
       raise ValueError(
-        f'the kernel of an operation is at least 2, got {self.kernel}: for no operation '
-        'say None'
+        f'the kernel of an operation is at least 2, got {self.kernel}: for no operation say None'
       )
 
 
@@ -133,9 +132,7 @@ def _make_layer(block: Block, number: int, frames: int) -> Block:
   if number % 2 or frames == 1:
     temporal = None
   if number:
-    spatial, temporal = (
-      op and dataclasses.replace(op, stride=1) for op in (spatial, temporal)
-    )
+    spatial, temporal = (op and dataclasses.replace(op, stride=1) for op in (spatial, temporal))
   # The published code adds what has as many frames.
   same = temporal is None or temporal.stride == 1
   return dataclasses.replace(
@@ -276,14 +273,10 @@ class Model(layers.Network):
   @property
   def _frames_left(self):
     found = (layer for _, layer in list_layers(self.spec))
-    return functools.reduce(
-      lambda n, layer: _count_frames(layer, n), found, self.spec.frames
-    )
+    return functools.reduce(lambda n, layer: _count_frames(layer, n), found, self.spec.frames)
 
 
-def scale(
-  spec: Spec, *, resolution: float = 1, width: float = 1, depth: float = 1
-) -> Spec:
+def scale(spec: Spec, *, resolution: float = 1, width: float = 1, depth: float = 1) -> Spec:
   """A network with its input, channels and repeats multiplied (appendix A.4.2).
 
   Products that are whole numbers stay as they are. Others are rounded as EfficientNet
@@ -355,12 +348,8 @@ def _activate(value: Op | Block, activation: str) -> Op | Block:
   return dataclasses.replace(value, activation=activation)
 
 
-def _block(
-  spatial: str, temporal: str, features: int, *, acts=('relu', 'relu'), **fields
-) -> Block:
-  return Block(
-    features, spatial=_op(spatial, acts[0]), temporal=_op(temporal, acts[1]), **fields
-  )
+def _block(spatial: str, temporal: str, features: int, *, acts=('relu', 'relu'), **fields) -> Block:
+  return Block(features, spatial=_op(spatial, acts[0]), temporal=_op(temporal, acts[1]), **fields)
 
 
 def use_activation(spec: Spec, activation: str) -> Spec:
@@ -397,9 +386,7 @@ _2 = Spec(
   resolution=256,
   frame_stride=7,
   blocks=(
-    _block(
-      'depthwise 5/3', 'conv 2/1', 64, expand=4, squeeze=0.066675, **_ALL, repeats=3
-    ),
+    _block('depthwise 5/3', 'conv 2/1', 64, expand=4, squeeze=0.066675, **_ALL, repeats=3),
     _block('conv 4/2', 'max 2/2', 128, expand=4, squeeze=0.693453, **_ALL, repeats=5),
     _block('depthwise 4/1', '-', 1024, repeats=6),
     _block('average 3/2', '-', 256, expand=4, gate=True),
@@ -413,12 +400,8 @@ _3 = Spec(
   resolution=160,
   frame_stride=2,
   blocks=(
-    _block(
-      'depthwise 3/2', 'conv 5/2', 64, expand=3, squeeze=0.645726, gate=True, repeats=2
-    ),
-    _block(
-      'depthwise 3/2', '-', 256, expand=5, squeeze=0.906142, residual=True, repeats=4
-    ),
+    _block('depthwise 3/2', 'conv 5/2', 64, expand=3, squeeze=0.645726, gate=True, repeats=2),
+    _block('depthwise 3/2', '-', 256, expand=5, squeeze=0.906142, residual=True, repeats=4),
     _block('depthwise 5/4', 'max 3/2', 256, expand=2, residual=True, repeats=4),
     _block('conv 3/2', 'max 3/3', 512, expand=5, gate=True, repeats=4),
   ),
@@ -428,9 +411,7 @@ _4 = Spec(
   resolution=128,
   frame_stride=4,
   blocks=(
-    _block(
-      'conv 5/2', 'conv 3/2', 64, expand=4, squeeze=0.477590, residual=True, repeats=5
-    ),
+    _block('conv 5/2', 'conv 3/2', 64, expand=4, squeeze=0.477590, residual=True, repeats=5),
     _block('depthwise 5/2', 'max 2/2', 256, expand=6, gate=True, repeats=4),
     _block('depthwise 5/3', '-', 256, expand=8, squeeze=0.253091, gate=True, repeats=4),
   ),

@@ -122,10 +122,7 @@ _PUBLISHED: dict[str, Spec] = {
 }
 VARIANTS: dict[str, Spec] = {
   **_PUBLISHED,
-  **{
-    f'{name}-stream': dataclasses.replace(spec, causal=True)
-    for name, spec in _PUBLISHED.items()
-  },
+  **{f'{name}-stream': dataclasses.replace(spec, causal=True) for name, spec in _PUBLISHED.items()},
 }
 
 # PyTorch's kaiming_normal_(mode='fan_out'), which takes no notice of groups.
@@ -152,9 +149,7 @@ class Bottleneck(nn.Module):
     thread = layers.Thread(state, train)
     norm = {**_NORM, 'group_size': self.norm_group}
     conv_norm = functools.partial(layers.ConvNorm, norm=norm)
-    bare = functools.partial(
-      layers.PointwiseConv, kernel_init=_kaiming, dtype=self.dtype
-    )
+    bare = functools.partial(layers.PointwiseConv, kernel_init=_kaiming, dtype=self.dtype)
     # Without a parent of its own yet, a convolution becomes part of its ConvNorm.
     pointwise = functools.partial(bare, parent=None)
     depthwise = layers.DepthwiseConv(
@@ -220,9 +215,7 @@ class Model(layers.Network):
   def _stem(self):
     """In space without a norm, then in time: one after the other, both at full width."""
     common = {'kernel_init': _kaiming, 'padding': 'centred', 'dtype': self.dtype}
-    yield layers.SpatialConv(
-      self.spec.stem, (3, 3), (2, 2), **common, name='stem_space'
-    )
+    yield layers.SpatialConv(self.spec.stem, (3, 3), (2, 2), **common, name='stem_space')
     conv = layers.DepthwiseConv(
       (5, 1, 1), causal=self.spec.causal, form=self.form, **common, parent=None
     )
@@ -288,9 +281,7 @@ class Hidden(nn.Module):
 
   @nn.compact
   def __call__(self, x, state=None, *, train=False):
-    conv = layers.PointwiseConv(
-      self.features, kernel_init=_kaiming, dtype=self.dtype, name='conv'
-    )
+    conv = layers.PointwiseConv(self.features, kernel_init=_kaiming, dtype=self.dtype, name='conv')
     x = nn.relu(conv(x)[0])
     return nn.Dropout(self.dropout, deterministic=not train)(x), {}
 

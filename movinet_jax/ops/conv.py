@@ -52,8 +52,7 @@ def spatial_conv(
     )
   check_name(form, FORMS, 'form')
   pads = tuple(
-    space_padding(padding, x.shape[2 + a], kernel.shape[1 + a], stride[a])
-    for a in (0, 1)
+    space_padding(padding, x.shape[2 + a], kernel.shape[1 + a], stride[a]) for a in (0, 1)
   )
   patches = functools.partial(_patches, stride=stride, pads=pads)
   native = functools.partial(_native, stride=stride, pads=pads)

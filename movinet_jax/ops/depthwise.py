@@ -169,8 +169,7 @@ def _add_taps(x, kernel, *, stride):
   # Casting per tap stays inside the fusion, so bfloat16 still moves half the bytes.
   kernel = kernel.astype(jnp.float32)
   return sum(
-    _window(x, tap, stride, shape).astype(jnp.float32) * kernel[tap]
-    for tap in _taps(kernel.shape)
+    _window(x, tap, stride, shape).astype(jnp.float32) * kernel[tap] for tap in _taps(kernel.shape)
   )
 
 
@@ -204,9 +203,7 @@ def _input_gradient(g, kernel, axes):
   """Transposes the convolution: every phase of the stride is a stride-1 sum over g."""
   time, height, width = axes
   rows = [
-    _interleave(
-      [_phase_gradient(g, kernel, axes, (0, i, j)) for j in range(width.stride)], 3
-    )
+    _interleave([_phase_gradient(g, kernel, axes, (0, i, j)) for j in range(width.stride)], 3)
     for i in range(height.stride)
   ]
   return _interleave(rows, 2)[:, : time.size, : height.size, : width.size]

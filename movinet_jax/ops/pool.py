@@ -12,9 +12,7 @@ from movinet_jax.ops.padding import same_padding
 
 
 @functools.partial(jax.jit, static_argnames=('window', 'stride'))
-def average_pool(
-  x: jax.Array, window: tuple[int, int], stride: tuple[int, int]
-) -> jax.Array:
+def average_pool(x: jax.Array, window: tuple[int, int], stride: tuple[int, int]) -> jax.Array:
   """Mean over spatial windows, 'same' padding, which does not count as values.
 
   A 3x3 window at the edge therefore divides by 6 and in a corner by 4, as TensorFlow's
@@ -36,9 +34,7 @@ def average_pool(
   return total * (1 / count).astype(x.dtype)
 
 
-def max_pool(
-  x: jax.Array, window: tuple[int, int], stride: tuple[int, int]
-) -> jax.Array:
+def max_pool(x: jax.Array, window: tuple[int, int], stride: tuple[int, int]) -> jax.Array:
   """Largest value of spatial windows, 'same' padding, which is never the largest.
 
   Rows first, then columns, each as a maximum of shifted values: XLA's windowed maximum
@@ -77,9 +73,7 @@ def sliding_mean(x: jax.Array, window: tuple[int, int, int]) -> jax.Array:
   """
   window = tuple(map(min, window, x.shape[1:4]))
   whole = (1, *window, 1)
-  total = lax.reduce_window(
-    x.astype(jnp.float32), 0.0, lax.add, whole, (1,) * 5, 'valid'
-  )
+  total = lax.reduce_window(x.astype(jnp.float32), 0.0, lax.add, whole, (1,) * 5, 'valid')
   return total / math.prod(window)
 
 

@@ -27,9 +27,7 @@ class Recorder:
       OSError: its folder is not there, or nothing can be written to it.
     """
     if os.path.exists(path):
-      raise FileExistsError(
-        f'{path} exists already: remove it, or save to another file'
-      )
+      raise FileExistsError(f'{path} exists already: remove it, or save to another file')
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
       raise FileNotFoundError(f'cannot save {path}: its folder is not there')
     self._path = path

@@ -228,14 +228,10 @@ def count_steps(directory) -> list[int]:
   folder = Path(directory)
   if not folder.is_dir():
     return []
-  return sorted(
-    int(p.name) for p in folder.iterdir() if p.name.isdecimal() and _is_whole(p)
-  )
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and _is_whole(p))
 
 
-def find_step(
-  directory, which: str | int = 'latest', metric: str | None = None, mode='max'
-) -> int:
+def find_step(directory, which: str | int = 'latest', metric: str | None = None, mode='max') -> int:
   """The step that 'latest', 'best' (by metric) or a number means.
 
   Raises:
@@ -269,9 +265,7 @@ def read_meta(directory, which: str | int = 'latest', metric=None, mode='max') -
   return _read_json(directory, find_step(directory, which, metric, mode))
 
 
-def load_variables(
-  directory, which: str | int = 'latest', *, ema=True, metric=None, mode='max'
-):
+def load_variables(directory, which: str | int = 'latest', *, ema=True, metric=None, mode='max'):
   """Reads the weights of a run without knowing its optimizer.
 
   Args:
@@ -292,9 +286,7 @@ def load_variables(
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   with _explaining(path.parent), ocp.StandardCheckpointer() as reader:
     # Saved on whatever devices there were; read on this machine's first one.
-    wanted = jax.tree.map(
-      lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), shapes
-    )
+    wanted = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), shapes)
     tree = reader.restore(path, wanted)
   source = tree['ema'] if ema else tree
   names = ('params', 'batch_stats')
@@ -392,9 +384,7 @@ def _read_json(directory, step) -> dict:
       f'{path} is not of checkpoint {step}: it wants a table with the step and metrics'
     )
   if bad := [name for name, score in scores.items() if not _is_score(score)]:
-    raise ValueError(
-      f'{path} has the metric {bad[0]} {scores[bad[0]]!r}, wanted a number'
-    )
+    raise ValueError(f'{path} has the metric {bad[0]} {scores[bad[0]]!r}, wanted a number')
   return meta
 
 

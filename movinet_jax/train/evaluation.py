@@ -126,9 +126,7 @@ def make_predict(eval_step, mesh=None) -> Callable:
 
 def _read_rows(predict, variables, batch):
   if 'name' not in batch:
-    raise ValueError(
-      f'A batch has {sorted(batch)} and no name: videos are counted by their names.'
-    )
+    raise ValueError(f'A batch has {sorted(batch)} and no name: videos are counted by their names.')
   logits = np.asarray(predict(variables, batch))
   keep = np.asarray(batch['mask']) > 0
   names = np.asarray([str(name) for name in batch['name']], dtype=np.str_)
@@ -203,9 +201,7 @@ def _group(names, scores, labels, mode, multi_label):
     return videos, scores[first], labels[first], len(names)
   different = (labels != labels[first][index]).reshape(len(names), -1).any(axis=1)
   if different.any():
-    raise ValueError(
-      f'Views of one video disagree about its label: {str(names[different][0])!r}.'
-    )
+    raise ValueError(f'Views of one video disagree about its label: {str(names[different][0])!r}.')
   total = np.zeros((len(videos), scores.shape[1]))
   np.add.at(total, index, _probabilities(scores.astype(np.float64), multi_label))
   # As logarithms, of which softmax gives the mean probabilities back.

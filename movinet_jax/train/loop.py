@@ -109,9 +109,7 @@ def run(
   """
   first = int(state.step)
   if first > total_steps:
-    raise ValueError(
-      f'The state has made {first} steps, but total_steps is {total_steps}.'
-    )
+    raise ValueError(f'The state has made {first} steps, but total_steps is {total_steps}.')
   _check_intervals(log_every=log_every, eval_every=eval_every, save_every=save_every)
   position = position or (lambda number: {'batches': number})
   watch = _FiniteWatch(checkpointer)
@@ -287,9 +285,7 @@ def _make_bar(first, total_steps, progress):
   if progress is None:
     progress = sys.stderr.isatty()
   hidden = not progress or jax.process_index() > 0
-  return tqdm(
-    total=total_steps, initial=first, disable=hidden, unit='step', dynamic_ncols=True
-  )
+  return tqdm(total=total_steps, initial=first, disable=hidden, unit='step', dynamic_ncols=True)
 
 
 class _StopSignal:

@@ -59,9 +59,7 @@ def split(mesh, dims: int = 1) -> NamedSharding:
 def place_shapes(tree, mesh):
   """Shapes (`jax.eval_shape`) -> shapes of arrays replicated on the mesh."""
   sharding = replicated(mesh)
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-  )
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def shard_batch(batch, mesh):
@@ -125,9 +123,7 @@ def check_clip(mesh, *, frames: int, rows: int):
     ('space', space, rows, 'rows of pixels'),
   ):
     if size % parts:
-      raise ValueError(
-        f'mesh.{name} is {parts}, which does not divide clips of {size} {what}'
-      )
+      raise ValueError(f'mesh.{name} is {parts}, which does not divide clips of {size} {what}')
 
 
 def shard_step(step, mesh):

@@ -58,12 +58,8 @@ def make_optimizer(
       raise ValueError(f'{key} is {value}, wanted more than 0.')
   if not weight_decay >= 0:
     raise ValueError(f'weight_decay is {weight_decay}, wanted 0 or more.')
-  schedule = make_schedule(
-    learning_rate * batch_size / REFERENCE_BATCH, total_steps, warmup_steps
-  )
-  return make_chain(
-    schedule, name, clip_norm=clip_norm, weight_decay=weight_decay, **options
-  )
+  schedule = make_schedule(learning_rate * batch_size / REFERENCE_BATCH, total_steps, warmup_steps)
+  return make_chain(schedule, name, clip_norm=clip_norm, weight_decay=weight_decay, **options)
 
 
 def make_chain(
@@ -140,16 +136,12 @@ def _rmsprop(schedule, decay=0.9, momentum=0.9, epsilon=1.0):
   # TensorFlow: mean square from 0 and epsilon inside the root. With epsilon 1.0,
   # outside it would halve the step. Momentum gathers updates that are already
   # scaled by the rate of their own step.
-  return optax.rmsprop(
-    schedule, decay=decay, eps=epsilon, eps_in_sqrt=True, momentum=momentum
-  )
+  return optax.rmsprop(schedule, decay=decay, eps=epsilon, eps_in_sqrt=True, momentum=momentum)
 
 
 def _sgd(schedule, momentum=0.9, nesterov=False):
   # Not optax.sgd: TensorFlow scales by the rate before the momentum, as above.
-  return optax.chain(
-    optax.scale_by_learning_rate(schedule), optax.trace(momentum, nesterov)
-  )
+  return optax.chain(optax.scale_by_learning_rate(schedule), optax.trace(momentum, nesterov))
 
 
 def _adamw(schedule, weight_decay, b1=0.9, b2=0.999, epsilon=1e-8):

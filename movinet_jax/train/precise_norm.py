@@ -79,8 +79,7 @@ def combine(moments):
   for path in flat[0]:
     if path[-1] == 'mean':
       mean, var = (
-        np.stack([m[*path[:-1], name] for m in flat]).astype(np.float64)
-        for name in ('mean', 'var')
+        np.stack([m[*path[:-1], name] for m in flat]).astype(np.float64) for name in ('mean', 'var')
       )
       result[path] = mean.mean(0)
       # As sums of squares around the mean, of which rounding leaves nothing negative.

@@ -57,9 +57,7 @@ def make_state(variables, tx) -> TrainState:
   # nor be taken from the caller.
   own = jax.tree.map(lambda x: jnp.array(x, copy=True), trained)
   ema = jax.tree.map(lambda x: jnp.array(x, copy=True), trained)
-  return TrainState(
-    step=jnp.zeros((), jnp.int32), ema=ema, opt_state=tx.init(own['params']), **own
-  )
+  return TrainState(step=jnp.zeros((), jnp.int32), ema=ema, opt_state=tx.init(own['params']), **own)
 
 
 def _check_float32(trained):

@@ -248,9 +248,7 @@ def _run_subclips(subclips, forward, params, stats, video, key):
   return logits, stats
 
 
-def _truncated_gradients(
-  forward, loss, subclips, params, stats, batch, key, weight=1.0
-):
+def _truncated_gradients(forward, loss, subclips, params, stats, batch, key, weight=1.0):
   video, weight = batch['video'], weight / subclips
   frames = _count_frames(video.shape[1], subclips)
   start = _start(forward, params, stats, video[:, :frames], key)
@@ -267,9 +265,7 @@ def _truncated_gradients(
     return (out, jax.tree.map(jnp.add, total, grads), value + part), None
 
   carry = (start, jax.tree.map(jnp.zeros_like, params), _zeros((), None, video))
-  ((logits, _, stats), total, value), _ = jax.lax.scan(
-    body, carry, jnp.arange(subclips)
-  )
+  ((logits, _, stats), total, value), _ = jax.lax.scan(body, carry, jnp.arange(subclips))
   return total, stats, value, logits
 
 
@@ -330,9 +326,7 @@ def _accumulate(gradients, state, batch, key, accumulate):
 
   zeros = jax.tree.map(jnp.zeros_like, state.params)
   total = (zeros, {'loss': jnp.zeros(()), 'top1': jnp.zeros(())})
-  (stats, (grads, sums)), _ = jax.lax.scan(
-    body, (state.batch_stats, total), jnp.arange(accumulate)
-  )
+  (stats, (grads, sums)), _ = jax.lax.scan(body, (state.batch_stats, total), jnp.arange(accumulate))
   return grads, stats, sums
 
 

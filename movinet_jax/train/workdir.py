@@ -82,9 +82,7 @@ def read_config(workdir) -> dict:
   except ValueError as error:  # of the text's encoding too
     raise ValueError(f'{path} is not JSON ({error}); was it edited?') from error
   if not isinstance(config, dict):
-    raise ValueError(
-      f'{path} holds no config but {reprlib.repr(config)}; was it edited?'
-    )
+    raise ValueError(f'{path} holds no config but {reprlib.repr(config)}; was it edited?')
   return config
 
 
@@ -94,10 +92,7 @@ def find_differences(was: Mapping, now: Mapping) -> list[str]:
   A key that is absent is as one that is null: settings that came later begin as null.
   """
   # Empty nodes stay in, as {}: a section that came or went is a difference as well.
-  was, now = (
-    {k: json.dumps(_plain(v)) for k, v in _flat(config).items()}
-    for config in (was, now)
-  )
+  was, now = ({k: json.dumps(_plain(v)) for k, v in _flat(config).items()} for config in (was, now))
   return [
     f'{key}: was {was.get(key, "absent")}, now {now.get(key, "absent")}'
     for key in sorted(was.keys() | now.keys())

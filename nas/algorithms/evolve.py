@@ -65,8 +65,7 @@ class Evolve:
     check_whole('lag', self.lag, 0)
     if self.population < self.tournament:
       raise ValueError(
-        f'population ({self.population}) must be no less than tournament '
-        f'({self.tournament})'
+        f'population ({self.population}) must be no less than tournament ({self.tournament})'
       )
     if self.budget <= self.population:
       raise ValueError(
@@ -74,9 +73,7 @@ class Evolve:
         'the search would end before the first child'
       )
 
-  def propose(
-    self, history: Sequence[Trial], rng: np.random.Generator
-  ) -> Proposal | Signal:
+  def propose(self, history: Sequence[Trial], rng: np.random.Generator) -> Proposal | Signal:
     """A random network or a child, or WAIT for a trial that decides about it.
 
     Raises:

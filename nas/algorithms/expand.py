@@ -116,14 +116,10 @@ class Expand:
         raise ValueError(f'{name} is {value!r}, wanted {wanted}')
     _check_schedule(self.schedule)
     if not isinstance(self.targets, Mapping) or not self.targets:
-      raise ValueError(
-        f'targets is {self.targets!r}, wanted costs by name such as {{"s": 2e9}}'
-      )
+      raise ValueError(f'targets is {self.targets!r}, wanted costs by name such as {{"s": 2e9}}')
     first = self._begin()
     if not first.cost > 0:
-      raise ValueError(
-        f'the start costs {first.cost}, wanted more than 0: what is doubled?'
-      )
+      raise ValueError(f'the start costs {first.cost}, wanted more than 0: what is doubled?')
     for name, target in self.targets.items():
       if not isinstance(target, numbers.Real) or not 0 < target < math.inf:
         raise ValueError(f'the target {name!r} is {target!r}, wanted more than 0')
@@ -134,9 +130,7 @@ class Expand:
           'target'
         )
 
-  def propose(
-    self, history: Sequence[Trial], rng: np.random.Generator
-  ) -> Proposal | Signal:
+  def propose(self, history: Sequence[Trial], rng: np.random.Generator) -> Proposal | Signal:
     """Trial len(history); nothing in it is random.
 
     Raises:
@@ -165,9 +159,7 @@ class Expand:
         'steps': [
           {
             **self._describe(history, run.networks, number),
-            'candidates': [
-              self._describe(history, run.networks, n) for n in range(*group)
-            ],
+            'candidates': [self._describe(history, run.networks, n) for n in range(*group)],
           }
           for number, group in zip(run.path, run.groups, strict=False)
         ],
@@ -231,9 +223,7 @@ class Expand:
     for path, value in self.start.items():
       values = self.space.values[self.space.number(path)]
       if value not in values:
-        raise ValueError(
-          f'start is {value!r} for {path}, whose values are {_shorten(values)}'
-        )
+        raise ValueError(f'start is {value!r} for {path}, whose values are {_shorten(values)}')
       chosen[path] = values.index(value)
     choices = tuple(self.space.encode(chosen).tolist())
     return Network(choices, self.cost(np.array(choices, np.int32)), 0, '')
@@ -286,9 +276,7 @@ class Expand:
     while True:
       first, end = run.groups[-1]
       trials = history[first * self.repeats : end * self.repeats]
-      if len(trials) < (end - first) * self.repeats or not all(
-        trial.finished for trial in trials
-      ):
+      if len(trials) < (end - first) * self.repeats or not all(trial.finished for trial in trials):
         break
       self._accept(run, history)
       if run.ended:
@@ -415,9 +403,7 @@ def _check_axes(space: Space):
   if not len(space):
     raise ValueError('the space has no decisions: there is nothing to expand')
   for decision, values in zip(space.decisions, space.values, strict=True):
-    numeric = all(
-      isinstance(v, numbers.Real) and not isinstance(v, bool) for v in values
-    )
+    numeric = all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in values)
     if decision.needs or not numeric or list(values) != sorted(values):
       raise ValueError(
         f'{decision.path} chooses among {_shorten(values)}: an expansion needs a flat '
@@ -431,8 +417,7 @@ def _check_schedule(schedule):
     pair = isinstance(entry, (list, tuple)) and len(entry) == 2
     if not pair or type(entry[0]) is not int or not isinstance(entry[1], Mapping):
       raise ValueError(
-        f'schedule has {entry!r}, wanted (first step, {{key of the training config: '
-        'value})'
+        f'schedule has {entry!r}, wanted (first step, {{key of the training config: value}})'
       )
     steps.append(entry[0])
   if steps != sorted(steps):

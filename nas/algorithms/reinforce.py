@@ -112,9 +112,7 @@ class Reinforce:
   def _check_warmups(self):
     for name in ('filters_warmup', 'ops_warmup'):
       warmup = getattr(self, name)
-      known = not isinstance(warmup, jax.Array) and not isinstance(
-        self.delay, jax.Array
-      )
+      known = not isinstance(warmup, jax.Array) and not isinstance(self.delay, jax.Array)
       if known and warmup > self.delay:
         raise ValueError(
           f'{name} is {warmup} of the steps but delay only {self.delay}: the policy would '

@@ -118,21 +118,15 @@ class Scale:
         f'top is {self.top}, more than the {self.draws} draws: none would be left out'
       )
     if len(self._entries) < self.draws + len(self.baselines):
-      raise ValueError(
-        f'a baseline has the name of a draw: {", ".join(self.baselines)}'
-      )
+      raise ValueError(f'a baseline has the name of a draw: {", ".join(self.baselines)}')
     if not self._chosen:
       raise ValueError('draws is 0 and there are no baselines: there is nothing to try')
     if self.recheck > self.draws:
       raise ValueError(f'recheck is {self.recheck}, more than the {self.draws} draws')
     if self.recheck and len(self._phis) == 1:
-      raise ValueError(
-        f'recheck is {self.recheck}, but the space has no second phi to train at'
-      )
+      raise ValueError(f'recheck is {self.recheck}, but the space has no second phi to train at')
 
-  def propose(
-    self, history: Sequence[Trial], rng: np.random.Generator
-  ) -> Proposal | Signal:
+  def propose(self, history: Sequence[Trial], rng: np.random.Generator) -> Proposal | Signal:
     """Trial len(history). What is drawn follows from the settings alone, not from rng.
 
     Raises:
@@ -229,9 +223,7 @@ class Scale:
     for path, value in wanted.items():
       values = self.space.values[self.space.number(path)]
       if value not in values:
-        raise ValueError(
-          f'a candidate has {path} {value}, which the space does not have'
-        )
+        raise ValueError(f'a candidate has {path} {value}, which the space does not have')
       chosen[path] = values.index(value)
     return self.space.encode(chosen)
 
@@ -270,8 +262,7 @@ class Scale:
     ]
     values = {(job.sample, job.repeat): trial.value for job, trial in scored}
     repeats = [
-      [values.get((sample, repeat)) for repeat in range(self.repeats)]
-      for sample in self._samples
+      [values.get((sample, repeat)) for repeat in range(self.repeats)] for sample in self._samples
     ]
     samples = [_average(given) for given in repeats]
     means = [mean for mean in samples if mean is not None]
@@ -299,18 +290,14 @@ class Scale:
     rows = _rank(table)
     noise = find_noise(rows)
     drawn = [row for row in rows if row['name'] in self._drawn]
-    comparisons = [
-      compare(drawn[0], row, noise) for row in rows if drawn and row is not drawn[0]
-    ]
+    comparisons = [compare(drawn[0], row, noise) for row in rows if drawn and row is not drawn[0]]
     unclear = {found['with'] for found in comparisons if found['undecided']}
     return {
       'candidates': [*rows, *(row for row in table if row['mean'] is None)],
       'noise': noise._asdict(),
       'comparisons': comparisons,
       'beaten_by': [
-        found['with']
-        for found in comparisons
-        if not found['undecided'] and found['gain'] < 0
+        found['with'] for found in comparisons if not found['undecided'] and found['gain'] < 0
       ],
       # The best is no better and no worse than these, as far as can be told.
       'undecided': {
@@ -360,9 +347,7 @@ class Noise(NamedTuple):
 
 def find_noise(rows: Sequence[Mapping]) -> Noise:
   """Of a table's rows; see Scale."""
-  repeats_sd, repeats_freedom = _pool(
-    [values for row in rows for values in row['repeats']]
-  )
+  repeats_sd, repeats_freedom = _pool([values for row in rows for values in row['repeats']])
   over, (sd, freedom) = 'samples', _pool([row['samples'] for row in rows])
   if not freedom:
     over, sd, freedom = 'repeats', repeats_sd, repeats_freedom

@@ -54,9 +54,7 @@ class Uniform:
     check_space(self.space)
     check_whole('budget', self.budget, 1)
 
-  def propose(
-    self, history: Sequence[Trial], rng: np.random.Generator
-  ) -> Proposal | Signal:
+  def propose(self, history: Sequence[Trial], rng: np.random.Generator) -> Proposal | Signal:
     """A network, unless the budget is used. Never waits for what a trial finds.
 
     Raises:
@@ -77,9 +75,7 @@ def draw(space: Space, rng: np.random.Generator) -> Proposal:
   return Proposal(space.canonical(space.sample(rng)))
 
 
-def draw_new(
-  algorithm, history: Sequence[Trial], *makers: Callable[[], Proposal]
-) -> Proposal:
+def draw_new(algorithm, history: Sequence[Trial], *makers: Callable[[], Proposal]) -> Proposal:
   """The first proposal made that fits and is no network of the history.
 
   Which networks earlier trials are does not depend on how those end, so running ones are

@@ -65,9 +65,7 @@ class LogAxis(Axis):
   """Values above 0: equal ratios are equally far apart."""
 
   def __call__(self, values):
-    share = np.log(np.asarray(values, float) / self.low) / math.log(
-      self.high / self.low
-    )
+    share = np.log(np.asarray(values, float) / self.low) / math.log(self.high / self.low)
     return self.start + share * (self.end - self.start)
 
   def ticks(self) -> list[tuple[float, str]]:
@@ -97,9 +95,7 @@ def make_log_axis(
   return LogAxis(math.exp(plain.low), math.exp(plain.high), start, end, units)
 
 
-def make_axis(
-  values, start: float, end: float, pad: float = 0.05, units: Units = PLAIN
-) -> Axis:
+def make_axis(values, start: float, end: float, pad: float = 0.05, units: Units = PLAIN) -> Axis:
   """An axis on which all arrays of values fit, with a share of room at both ends."""
   values = np.concatenate([np.ravel(np.asarray(v, float)) for v in values])
   low, high = float(values.min()), float(values.max())
@@ -217,9 +213,7 @@ def line_chart(
   x = fit_width(x, y, 480, right)
   parts = [grid(x, y, 'step', right)]
   for i, (steps, _) in enumerate(lines.values()):
-    parts += _draw_series(
-      x, y, thin[i], colour(i), thinned=len(thin[i][0]) < len(steps)
-    )
+    parts += _draw_series(x, y, thin[i], colour(i), thinned=len(thin[i][0]) < len(steps))
   if level:
     at = y(level[0])
     parts.append(line(x.start, at, x.end, at, 'level'))

@@ -71,6 +71,4 @@ def make_records(findings: SweepFindings) -> Html:
     rows.append([trial.number, format_number(trial.value, 4), gain])
     before = trial.value
   names = 'Trial', capitalize(findings.value_title), 'Gain'
-  return join(
-    [note('Trials better than all before them.'), table(names, rows, texts=0)]
-  )
+  return join([note('Trials better than all before them.'), table(names, rows, texts=0)])

@@ -79,9 +79,7 @@ def _split_path(path: str) -> tuple[str, str, str]:
   ends = [i + 1 for i, key in enumerate(keys) if key.isdigit()]
   first = ends[0] if ends else 0
   second = ends[1] if len(ends) > 1 else first
-  return tuple(
-    '/'.join(part) for part in (keys[:first], keys[first:second], keys[second:])
-  )
+  return tuple('/'.join(part) for part in (keys[:first], keys[first:second], keys[second:]))
 
 
 def _name_decision(path: str) -> str:
@@ -243,9 +241,7 @@ def _draw_entropy_map(choices: Choices, names, group: str, members) -> Html:
   parts.append(text(left + 340, height + 12, f'{steps[-1]:,.0f}', anchor='end'))
   # Narrower, it scrolls: names that shrink are not legible.
   options = {'class_': 'chart', 'style': f'min-width:{width}px'}
-  return figure(
-    group, svg(width, height + 18, f'Entropy of {group}', *parts, **options)
-  )
+  return figure(group, svg(width, height + 18, f'Entropy of {group}', *parts, **options))
 
 
 def _draw_decision(choices: Choices, n: int) -> Html:
@@ -257,9 +253,7 @@ def _draw_decision(choices: Choices, n: int) -> Html:
     head.append(tag('small', f'entropy {format_percent(left)}'))
     drawn.append(_draw_areas(decision, steps, table[:, n, : decision.choices]))
   cells = [
-    tag(
-      'li', *_draw_choice(choices, n, i), class_='won' if chosen.get(n) == i else None
-    )
+    tag('li', *_draw_choice(choices, n, i), class_='won' if chosen.get(n) == i else None)
     for i in range(decision.choices)
   ]
   class_ = 'decision closed' if chosen and n not in chosen else 'decision'

@@ -165,9 +165,7 @@ def _make_steps(findings: SweepFindings, steps) -> Html:
 def _list_factors(factors, network, before) -> list:
   """Values of a network's factors; in bold those that were others before."""
   values = {name: format_choice(network['factors'][name]) for name in factors}
-  changed = before and {
-    n for n in factors if network['factors'][n] != before['factors'][n]
-  }
+  changed = before and {n for n in factors if network['factors'][n] != before['factors'][n]}
   return [tag('b', v) if changed and n in changed else v for n, v in values.items()]
 
 
@@ -211,8 +209,8 @@ def _say_missed(targets: Mapping[str, Mapping]) -> Html:
   """What was wanted and what was got where no network is within the tolerance."""
   said = [
     f'{name}: wanted {format_cost(COST, network["target"])}, got '
-    f'{format_cost(COST, network["cost"])}, more than {100 * network["tolerance"]:g} % below it. No '
-    'contraction of the step that passed it comes nearer from below.'
+    f'{format_cost(COST, network["cost"])}, more than {100 * network["tolerance"]:g} % below '
+    'it. No contraction of the step that passed it comes nearer from below.'
     for name, network in targets.items()
     if not network['met']
   ]

@@ -58,9 +58,7 @@ class Findings:
     if self.samples is not None and len(self.samples):
       shape = np.shape(self.samples.choices)
       if len(shape) != 2 or shape[1] != decisions:
-        raise ValueError(
-          f'samples of this space have choices [n, {decisions}], got {list(shape)}'
-        )
+        raise ValueError(f'samples of this space have choices [n, {decisions}], got {list(shape)}')
     if self.probabilities is not None:
       steps, table = map(np.asarray, self.probabilities)
       wanted = (len(steps), decisions, max(self.space.sizes, default=0))

@@ -60,9 +60,7 @@ def table(names: Sequence[str], rows: Sequence[Sequence], texts: int = 1) -> Htm
 
   def row(kind, cells):
     sides = [None if i < texts else 'number' for i in range(len(names))]
-    return tag(
-      'tr', *[tag(kind, c, class_=s) for c, s in zip(cells, sides, strict=True)]
-    )
+    return tag('tr', *[tag(kind, c, class_=s) for c, s in zip(cells, sides, strict=True)])
 
   body = [row('td', cells) for cells in rows]
   whole = tag('table', tag('thead', row('th', names)), tag('tbody', *body))

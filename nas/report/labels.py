@@ -29,9 +29,7 @@ class Labels:
       self.avoid((left + right) / 2, before, (right - left) / 2, 3)
       self.avoid(right, (before + after) / 2, 3, abs(before - after) / 2)
 
-  def write(
-    self, x: float, y: float, said: str, class_: str = 'mark'
-  ) -> Sequence[Html]:
+  def write(self, x: float, y: float, said: str, class_: str = 'mark') -> Sequence[Html]:
     """The words above the point, right, left or below; nothing where none has room."""
     wide = LETTER_WIDTH * len(said)
     for left, top in (
@@ -41,9 +39,7 @@ class Labels:
       (x - wide / 2, y + NEAR),
     ):
       box = left, top, left + wide, top + TALL
-      if self._is_inside(box) and not any(
-        _overlap(box, other) for other in self._boxes
-      ):
+      if self._is_inside(box) and not any(_overlap(box, other) for other in self._boxes):
         self._boxes.append(box)
         return [text(left + wide / 2, top + TALL - 3, said, class_, 'middle')]
     return []

@@ -41,12 +41,8 @@ def _list_skipped(found: Mapping) -> dict[int, set[int]]:
 
 
 def _draw_blocks(blocks: Sequence[Mapping], skipped: Mapping[int, set[int]]):
-  widest = max(
-    (layer.get('expand', 0) for b in blocks for layer in b.get('layers', ())), default=0
-  )
-  drawn = [
-    _draw_block(i, b, skipped.get(i, set()), widest) for i, b in enumerate(blocks)
-  ]
+  widest = max((layer.get('expand', 0) for b in blocks for layer in b.get('layers', ())), default=0)
+  drawn = [_draw_block(i, b, skipped.get(i, set()), widest) for i, b in enumerate(blocks)]
   kinds = [
     key('c0', 'spatial kernel'),
     key('c1', 'spatial and temporal'),

@@ -30,9 +30,7 @@ style-src 'unsafe-inline'; img-src data:">
 """
 
 
-def make_page(
-  title: str, space: Space, summary: Html, sections: Mapping[str, Html]
-) -> str:
+def make_page(title: str, space: Space, summary: Html, sections: Mapping[str, Html]) -> str:
   """The text of a page about a search of a space: sections by name, with links to them."""
   anchors = {name: name.lower().replace(' ', '-') for name in sections}
   links = [tag('a', name, href=f'#{anchor}') for name, anchor in anchors.items()]
@@ -41,16 +39,11 @@ def make_page(
     'main',
     tag('header', tag('h1', title), tag('nav', *links)),
     tag('section', tag('h2', 'Summary'), summary, id='summary'),
-    *[
-      tag('section', tag('h2', name), part, id=anchors[name])
-      for name, part in sections.items()
-    ],
+    *[tag('section', tag('h2', name), part, id=anchors[name]) for name, part in sections.items()],
     tag('footer', f'Space {space.digest}: {networks}'),
   )
   style = importlib.resources.files(__package__).joinpath('style.css')
-  return PAGE.format(
-    title=html.escape(title), style=style.read_text('utf-8'), body=body
-  )
+  return PAGE.format(title=html.escape(title), style=style.read_text('utf-8'), body=body)
 
 
 def write_page(path, text: str):

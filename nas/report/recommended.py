@@ -24,9 +24,7 @@ MOST = 10
 def make_recommended(findings: SweepFindings) -> Html:
   best = [findings.trials[number] for number in findings.conclusion.best[:MOST]]
   if not best:
-    return missing(
-      'No network can be recommended yet: none has been trained to the end.'
-    )
+    return missing('No network can be recommended yet: none has been trained to the end.')
   costs = [c for c in COSTS if any(is_finite(t.metrics.get(c)) for t in best)]
   tops = [
     name
@@ -70,6 +68,4 @@ def _make_network(findings: SweepFindings, trial: Trial) -> Html:
   else:
     parts.append(missing('Its spec has not been handed to the report.'))
   family = f', family {network["family"]}' if 'family' in network else ''
-  return fold(
-    f'Trial {trial.number}{family}: choices, command and spec as JSON', *parts
-  )
+  return fold(f'Trial {trial.number}{family}: choices, command and spec as JSON', *parts)

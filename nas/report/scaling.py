@@ -263,18 +263,13 @@ def _make_recheck(findings: SweepFindings, facts: Mapping) -> Html:
     return missing('Nothing has been trained at a larger φ.')
   again = {**again, 'averaged': facts['averaged']}
   at, agreement = f' at φ = {again["phi"]:g}', again['agreement']
-  said = (
-    f'The order{at} is {", ".join(again["order"])}; it was '
-    f'{", ".join(again["order_before"])}.'
-  )
+  said = f'The order{at} is {", ".join(again["order"])}; it was {", ".join(again["order_before"])}.'
   if agreement is not None:
     said += f' Kendall’s τ of the two is {agreement:.2f}.'
   same = f'The best is the same{at}. '
   return join(
     [
-      note(same + said)
-      if again['best_held']
-      else warn(f'Another one is the best{at}', said),
+      note(same + said) if again['best_held'] else warn(f'Another one is the best{at}', said),
       make_verdict(again),
       _draw_candidates(findings, again, at),
       _make_table(again),

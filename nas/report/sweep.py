@@ -85,9 +85,7 @@ def _list_tiles(findings: SweepFindings) -> list[tuple[str, str, str]]:
   }.items():
     if count := findings.count(state):
       tiles.append((state.value.capitalize(), f'{count:,}', more))
-  secs = [
-    t.metrics['secs'] for t in findings.trials if is_finite(t.metrics.get('secs'))
-  ]
+  secs = [t.metrics['secs'] for t in findings.trials if is_finite(t.metrics.get('secs'))]
   if secs:
     more = f'median of {len(secs):,}'
     tiles.append(('Time per trial', format_amount(statistics.median(secs), SECS), more))
@@ -108,9 +106,7 @@ def _say_stand(findings: SweepFindings) -> Html:
   if running:
     return missing(f'The sweep goes on; trials running: {running:,}.')
   if findings.budget and trained < findings.budget:
-    return missing(
-      f'{trained:,} of a budget of {findings.budget:,} trials have been used.'
-    )
+    return missing(f'{trained:,} of a budget of {findings.budget:,} trials have been used.')
   if not findings.over:
     return missing('The sweep has stopped before its end; the same command goes on.')
   return note('The sweep is over.')

@@ -64,8 +64,7 @@ class SweepFindings:
     strange = [number for number in named if number not in known]
     if strange:
       raise ValueError(
-        f'the conclusion is of other trials: it names {strange[0]}, there are '
-        f'{len(self.trials)}'
+        f'the conclusion is of other trials: it names {strange[0]}, there are {len(self.trials)}'
       )
     for cost in self.limits:
       title_cost(cost)

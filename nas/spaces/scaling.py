@@ -64,9 +64,7 @@ class ScalingSpace:
   @functools.cached_property
   def space(self) -> Space:
     tree = {axis: OneOf(values) for axis, values in self.values.items()}
-    return Space(
-      {**tree, 'sample': OneOf(tuple(range(self.samples))), 'phi': OneOf(self.phis)}
-    )
+    return Space({**tree, 'sample': OneOf(tuple(range(self.samples))), 'phi': OneOf(self.phis)})
 
   def decode(self, choices) -> movinet.Spec:
     """A network of the scaled space, every decision uniform; always the same one."""
@@ -191,9 +189,7 @@ def list_scaled(
 
 def scale(base: Mapping, coefficients, phi: float) -> MovinetSpace:
   """The base scaled. Widths that round to one are one choice, unless the base refuses."""
-  return make_movinet_space(
-    phi, coefficients=coefficients, **{'merge_equal': True, **base}
-  )
+  return make_movinet_space(phi, coefficients=coefficients, **{'merge_equal': True, **base})
 
 
 def count_mean_macs(scaled: MovinetSpace, num_classes: int = 600) -> float:
@@ -202,9 +198,7 @@ def count_mean_macs(scaled: MovinetSpace, num_classes: int = 600) -> float:
   Exact: a network's are a sum over layers, each of which depends on decisions that are
   drawn independently; and all but the first layer of a block have equal means.
   """
-  blocks = [
-    dataclasses.replace(block, depth=min(2, block.depth)) for block in scaled.blocks
-  ]
+  blocks = [dataclasses.replace(block, depth=min(2, block.depth)) for block in scaled.blocks]
   shallow = dataclasses.replace(scaled, blocks=tuple(blocks))
   once, further = _count_shallow(shallow, num_classes)
   layers = zip(scaled.blocks, further, strict=True)
@@ -289,9 +283,7 @@ def _find_unit(base: Mapping, frame_macs: float | None, num_classes: int) -> flo
     return _count_stretch(unscaled, num_classes)
   if arguments.is_between(frame_macs, 1, math.inf):
     return frame_macs / unscaled.base.frame_stride
-  raise ValueError(
-    f'frame_macs is {frame_macs!r}; wanted multiply-adds such as 300e6, or None'
-  )
+  raise ValueError(f'frame_macs is {frame_macs!r}; wanted multiply-adds such as 300e6, or None')
 
 
 def _count_stretch(scaled: MovinetSpace, num_classes: int) -> float:
@@ -317,9 +309,7 @@ class _Meter(typing.NamedTuple):
 
 
 def _find_candidates(meter, grid, target, tolerance) -> tuple[Candidate, ...]:
-  found = [
-    meter.measure(values) for values in itertools.product(*(grid[a] for a in AXES))
-  ]
+  found = [meter.measure(values) for values in itertools.product(*(grid[a] for a in AXES))]
   fitting = [c for c in found if abs(c.ratio / target - 1) <= tolerance]
   if not fitting:
     near = min(found, key=lambda c: abs(math.log(c.ratio / target)))
@@ -386,9 +376,7 @@ def _check_given(baselines, include) -> dict[str, tuple[float, ...]]:
   for name in include:
     if name in baselines:
       raise ValueError(f'include has {name!r}, which is a baseline already')
-  return {
-    name: arguments.check_coefficients(given, AXES) for name, given in include.items()
-  }
+  return {name: arguments.check_coefficients(given, AXES) for name, given in include.items()}
 
 
 def _check_scales(base, others: Mapping[str, Candidate], phis):

@@ -64,8 +64,7 @@ class TvnSpace:
   @functools.cached_property
   def space(self) -> 'BlockSpace':
     clips = [
-      {'frames': n, 'frame_stride': OneOf(self.list_strides(n))}
-      for n in self.values['frames']
+      {'frames': n, 'frame_stride': OneOf(self.list_strides(n))} for n in self.values['frames']
     ]
     return BlockSpace(
       {
@@ -109,9 +108,7 @@ class TvnSpace:
       )
     ]
     # As it is: without its idle operation it may lie outside the space.
-    return self._encode(
-      min(specs, key=lambda spec: count_costs(spec, num_classes)[cost])
-    )
+    return self._encode(min(specs, key=lambda spec: count_costs(spec, num_classes)[cost]))
 
   def _list_smallest_ops(self) -> Iterator[list]:
     """Operations on images, and those on time: one of each kind."""
@@ -134,10 +131,7 @@ class TvnSpace:
     return {
       'features': OneOf(values['features'], 'filters'),
       **{name: OneOf(values[name]) for name in ('expand', 'repeats', 'inverted')},
-      **{
-        name: OneOf(tuple(map(self._make_op, values[name])))
-        for name in ('spatial', 'temporal')
-      },
+      **{name: OneOf(tuple(map(self._make_op, values[name]))) for name in ('spatial', 'temporal')},
       **{name: _make_optional(values[name]) for name in ('squeeze', 'non_local')},
       **{name: OneOf(values[name]) for name in ('gate', 'residual')},
       'activation': OneOf(values['activations']),
@@ -158,9 +152,7 @@ class TvnSpace:
     """The network that a vector of choices stands for, with its native clip."""
     tree = self.space.decode(choices)
     blocks = tuple(map(_make_block, tree['blocks'][: tree[NUMBER]]))
-    spec = tvn.Spec(
-      blocks, resolution=tree['resolution'], **tree['clip'], **self.fields
-    )
+    spec = tvn.Spec(blocks, resolution=tree['resolution'], **tree['clip'], **self.fields)
     return drop_idle(spec)
 
   def encode(self, spec: tvn.Spec) -> np.ndarray:
@@ -184,9 +176,7 @@ class TvnSpace:
     for i, block in enumerate(spec.blocks[: self.most_blocks]):
       self._encode_block(finder, f'blocks/{i}', block)
     if finder.outside:
-      raise ValueError(
-        'the network is not in this space:\n  ' + '\n  '.join(finder.outside)
-      )
+      raise ValueError('the network is not in this space:\n  ' + '\n  '.join(finder.outside))
     return self.space.encode(finder.chosen)
 
   def _encode_block(self, finder, path, block):
@@ -445,9 +435,7 @@ def _make_optional(values: Sequence):
 
 
 def _make_block(chosen: Mapping) -> tvn.Block:
-  ops = {
-    name: chosen[name] and tvn.Op(**chosen[name]) for name in ('spatial', 'temporal')
-  }
+  ops = {name: chosen[name] and tvn.Op(**chosen[name]) for name in ('spatial', 'temporal')}
   return tvn.Block(**{**chosen, **ops})
 
 
@@ -455,9 +443,7 @@ def drop_idle(spec: tvn.Spec) -> tvn.Spec:
   """The same network without time operations that no layer has: one frame is left there."""
   layers = dict(tvn.list_layers(spec))
   blocks = tuple(
-    block
-    if layers[f'block{i}_layer0'].temporal
-    else dataclasses.replace(block, temporal=None)
+    block if layers[f'block{i}_layer0'].temporal else dataclasses.replace(block, temporal=None)
     for i, block in enumerate(spec.blocks)
   )
   return dataclasses.replace(spec, blocks=blocks)

@@ -20,9 +20,7 @@ from nas.space import OneOf, Space
 
 
 def _list_steps(first: float, last: float, step: float) -> tuple[float, ...]:
-  return tuple(
-    round(first + i * step, 6) for i in range(round((last - first) / step) + 1)
-  )
+  return tuple(round(first + i * step, 6) for i in range(round((last - first) / step) + 1))
 
 
 FRAMES = tuple(range(1, 129))
@@ -75,9 +73,7 @@ class X3dSpace:
       values = self.values[name]
       if value not in values:
         near = min(values, key=lambda known: abs(known - value))
-        raise ValueError(
-          f'{name} has no value {value!r} in this space; the nearest is {near}'
-        )
+        raise ValueError(f'{name} has no value {value!r} in this space; the nearest is {near}')
       chosen[name] = values.index(value)
     return self.space.encode(chosen)
 
@@ -151,9 +147,7 @@ def make_space(
   types = typing.get_type_hints(x3d.Spec)
   own = {'stem', 'stages', *values}
   for name in fields:
-    check_name(
-      name, {*values, 'num_classes', *(types.keys() - own)}, 'argument of a space'
-    )
+    check_name(name, {*values, 'num_classes', *(types.keys() - own)}, 'argument of a space')
   fields = {name: build(types[name], value, name) for name, value in fields.items()}
   made = X3dSpace(values, num_classes, fields)
   made.decode(np.zeros(len(values), np.int32))  # the smallest is a network
@@ -172,9 +166,7 @@ def _check_values(name: str, values) -> tuple:
   for value in values:
     if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < 1e6:
       wanted = 'whole numbers' if name in WHOLE else 'numbers'
-      raise ValueError(
-        f'{name} has {value!r}; wanted {wanted} above 0, up to a million'
-      )
+      raise ValueError(f'{name} has {value!r}; wanted {wanted} above 0, up to a million')
   if list(values) != sorted(set(values)):
     raise ValueError(f'{name} is {values!r}; wanted numbers that ascend, none twice')
   return tuple(v.item() if isinstance(v, np.generic) else v for v in values)

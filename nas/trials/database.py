@@ -202,9 +202,7 @@ class Database:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.RDBStorage(
       # Optuna fills in templates.
-      self._url.render_as_string(hide_password=False)
-      .replace('{', '{{')
-      .replace('}', '}}'),
+      self._url.render_as_string(hide_password=False).replace('{', '{{').replace('}', '}}'),
       # A connection that was cut off while nobody used it is not noticed otherwise.
       engine_kwargs={**self._options(), 'pool_pre_ping': True},
     )

@@ -92,14 +92,10 @@ def coordinate(
     RuntimeError: the algorithm waits for nobody.
   """
   if workers < 1 or max_attempts < 1:
-    raise ValueError(
-      f'wanted at least one worker and attempt, got {workers=} and {max_attempts=}'
-    )
+    raise ValueError(f'wanted at least one worker and attempt, got {workers=} and {max_attempts=}')
   environments = list(environments) or [{}] * workers
   if len(environments) != workers:
-    raise ValueError(
-      f'{workers} workers want as many environments, got {len(environments)}'
-    )
+    raise ValueError(f'{workers} workers want as many environments, got {len(environments)}')
   pool = Pool(
     objective,
     arguments,
@@ -141,9 +137,7 @@ class _Coordinator:
           return
         if not study.running and answer is Signal.WAIT:
           name = type(self._algorithm).__name__
-          raise RuntimeError(
-            f'{name} waits, and no trial is running: a fault of its own'
-          )
+          raise RuntimeError(f'{name} waits, and no trial is running: a fault of its own')
         for event in pool.wait(_WAIT_SECS):
           self._handle(event, bar)
 
@@ -307,9 +301,7 @@ class _Stop:
 
   def check(self):
     if self._asked:
-      raise Stopped(
-        'Stopped by a signal. Trials that are over are kept, the same command goes on.'
-      )
+      raise Stopped('Stopped by a signal. Trials that are over are kept, the same command goes on.')
 
 
 class _Bar:

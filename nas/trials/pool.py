@@ -70,8 +70,7 @@ class Pool:
     self._command = objective, text
     self._trial_secs = trial_secs
     self._workers = [
-      _Worker(environment, folder / f'worker-{i}.log')
-      for i, environment in enumerate(environments)
+      _Worker(environment, folder / f'worker-{i}.log') for i, environment in enumerate(environments)
     ]
     self._failed_starts = 0
 
@@ -264,9 +263,7 @@ class _Worker:
     process.stdout.close()
     if code >= 0:
       return f'exit code {code}'
-    hint = (
-      ', as the system does when memory runs out' if code == -signal.SIGKILL else ''
-    )
+    hint = ', as the system does when memory runs out' if code == -signal.SIGKILL else ''
     return f'signal {-code} ({signal.strsignal(-code)}{hint})'
 
   def quote(self) -> str:

@@ -188,9 +188,7 @@ def find_state(outcome: Mapping) -> tuple[TrialState, list[float] | None]:
 
 def _name(values) -> list[str]:
   """Choices as words; numbered where two have the same, but for decisions inside."""
-  words = [
-    v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values
-  ]
+  words = [v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
   if len(set(words)) < len(words):
     words = [f'{i}: {word}' for i, word in enumerate(words)]
   return words

@@ -168,9 +168,7 @@ def _load(database, name) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=database.storage)
   except KeyError:
     names = ', '.join(optuna.get_all_study_names(database.storage)) or 'none'
-    raise ValueError(
-      f'there is no study {name!r} in {database.name}; there are: {names}'
-    ) from None
+    raise ValueError(f'there is no study {name!r} in {database.name}; there are: {names}') from None
 
 
 _PARAMS = (
@@ -252,9 +250,7 @@ class Study:
     try:
       rows = self.database.insist(lambda: self._optuna.get_trials(deepcopy=False))
     except KeyError as error:
-      raise ValueError(
-        f'the study is gone from {self.database.name}: was it deleted?'
-      ) from error
+      raise ValueError(f'the study is gone from {self.database.name}: was it deleted?') from error
     for row in rows:
       if row.number >= len(self.records) or row.number in self.running:
         self._keep(self._format.read_row(row))
@@ -392,9 +388,7 @@ class Study:
     self.database.lock(connection, 'trials', 'trial_id', record.trial_id)
     state = connection.execute(sa.text(_STATE), trial).scalar()
     kept = dict(connection.execute(sa.text(_KEPT), trial).all())
-    return _Now(
-      state, *(json.loads(kept.get(k, 'null')) for k in ('attempt', 'outcome'))
-    )
+    return _Now(state, *(json.loads(kept.get(k, 'null')) for k in ('attempt', 'outcome')))
 
   def _find_silent(self) -> set[int]:
     """Ids of running trials whose owners have given no sign for too long.

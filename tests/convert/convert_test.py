@@ -21,9 +21,7 @@ FOLDER = pathlib.Path(__file__).parents[1] / 'golden' / 'movinet'
 SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
 BACKBONE, HEAD = 'model/layer_with_weights-0/', 'model/layer_with_weights-1/'
 BASE = mj.models.load_spec(FOLDER / 'tiny.json', 'movinet')
-SPEC = dataclasses.replace(
-  BASE, conv='2plus1d', se='2plus3d', causal=True, positions=True
-)
+SPEC = dataclasses.replace(BASE, conv='2plus1d', se='2plus3d', causal=True, positions=True)
 SMALL = dataclasses.replace(BASE, blocks=(Block(4, 2, (Layer((3, 1, 1), 8),)),))
 CLASSIFIER = 'params/classifier/kernel', 'params/classifier/bias'
 
@@ -156,9 +154,7 @@ def test_a_missing_variable_is_refused(save):
 
 
 def test_a_checkpoint_of_another_variant_is_refused(save):
-  with pytest.raises(
-    convert.ConversionError, match=r'another variant \(base, stream\)'
-  ):
+  with pytest.raises(convert.ConversionError, match=r'another variant \(base, stream\)'):
     convert.load(save(PLAIN), make_model())
 
 
@@ -244,9 +240,7 @@ def test_an_ensemble_is_referred_to_its_members(save):
 
 
 def test_only_families_with_names_convert(save):
-  with pytest.raises(
-    convert.ConversionError, match=r"'linear' \(choices: movinet, x3d\)"
-  ):
+  with pytest.raises(convert.ConversionError, match=r"'linear' \(choices: movinet, x3d\)"):
     convert.load(save(PLAIN), nn.Dense(1))
 
 

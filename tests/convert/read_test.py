@@ -77,9 +77,7 @@ def test_a_damaged_index_is_named(checkpoint, damage):
 @pytest.mark.parametrize('damage', [cut, alter, empty, pathlib.Path.unlink])
 def test_damaged_or_lost_data_are_named(checkpoint, damage):
   damage(checkpoint.with_name('ckpt-1.data-00000-of-00001'))
-  with pytest.raises(
-    ConversionError, match=r'/ckpt-1\.data-\* is missing or damaged: model/'
-  ):
+  with pytest.raises(ConversionError, match=r'/ckpt-1\.data-\* is missing or damaged: model/'):
     read_arrays(checkpoint)
 
 

@@ -99,9 +99,7 @@ def test_one_more_tap_is_seen():
   block = dataclasses.replace(spec.blocks[0], layers=(layer,))
   wider = dataclasses.replace(spec, blocks=(block, *spec.blocks[1:]))
   shape = (1, 4, 64, 64, 3)
-  costs = [
-    mj.cost.count(mj.create('movinet', spec=s), shape).macs for s in (spec, wider)
-  ]
+  costs = [mj.cost.count(mj.create('movinet', spec=s), shape).macs for s in (spec, wider)]
   assert costs[1] - costs[0] == 4 * 16**2 * 5 * 24
 
 

@@ -53,7 +53,7 @@ ENTRY %main.9_spmd (p: f32[4]) -> f32[4] {
   %move = (f32[6]{0}, f32[6]{0}, u32[], u32[]) collective-permute-start(%r), channel_id=3
   ROOT %sum = f32[4]{0} all-reduce(%s), metadata={op_name="all-gather("}, to_apply=%add
 }
-"""
+"""  # noqa: E501, the compiler does not wrap
 
 
 def test_exchanges_are_found_where_they_are():

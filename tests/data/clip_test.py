@@ -30,9 +30,7 @@ def test_whole_video_in_order():
         assert ordinals(cut, info) == list(range(frames))
 
 
-@pytest.mark.parametrize(
-  'name', ['h265.mp4', 'h264_10bit.mp4', 'short_test.avi', 'av1.mkv']
-)
+@pytest.mark.parametrize('name', ['h265.mp4', 'h264_10bit.mp4', 'short_test.avi', 'av1.mkv'])
 def test_whole_file_in_order(videos, name):
   """Every frame of a real file, once: the same as asking for them one by one."""
   path = str(videos / name)
@@ -63,9 +61,7 @@ def test_short_video_is_repeated_from_its_beginning():
 
 def test_train_clips_cover_all_that_fits_and_no_more():
   info = video(20)
-  starts = {
-    ordinals(TrainClip(4, 64, stride=5).plan(info, r), info)[0] for r in rngs(200)
-  }
+  starts = {ordinals(TrainClip(4, 64, stride=5).plan(info, r), info)[0] for r in rngs(200)}
   assert starts == set(range(5))  # 0 to 4, as 4 + 15 = 19 is the last frame
 
 
@@ -202,9 +198,7 @@ def test_the_whole_short_side_can_be_the_crop():
     assert 0 <= left <= 30
 
 
-@pytest.mark.parametrize(
-  ('width', 'height'), [(340, 256), (90, 160), (1000, 40), (8, 8)]
-)
+@pytest.mark.parametrize(('width', 'height'), [(340, 256), (90, 160), (1000, 40), (8, 8)])
 def test_train_boxes_lie_inside_and_keep_the_ranges(width, height):
   info = video(width=width, height=height)
   clip = TrainClip(2, 64, stride=1)

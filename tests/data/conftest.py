@@ -36,9 +36,7 @@ def motion_root(tmp_path_factory) -> str:
   """96 small videos of 4 classes, of which 16 are the split val."""
   root = tmp_path_factory.mktemp('motion') / 'videos'
   splits = (('train', 1.0), ('val', 0.2))
-  motion.write_motion(
-    str(root), videos_per_class=20, frames=12, size=32, seed=3, splits=splits
-  )
+  motion.write_motion(str(root), videos_per_class=20, frames=12, size=32, seed=3, splits=splits)
   return str(root)
 
 

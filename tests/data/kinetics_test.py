@@ -169,9 +169,7 @@ def test_building_again(built, prepared, official, tmp_path):
   kinetics.prepare(*official, str(tmp_path), short_side=64, progress=False)
   with pytest.raises(SourceError, match='built from other clips'):
     kinetics.build(str(tmp_path), data_dir, '600')
-  with pytest.raises(
-    SourceError, match="no version '60' of Kinetics; did you mean '600'"
-  ):
+  with pytest.raises(SourceError, match="no version '60' of Kinetics; did you mean '600'"):
     kinetics.build(prepared[0], data_dir, '60')
 
 
@@ -230,14 +228,10 @@ def test_bad_annotations_name_the_line(tmp_path, text, words):
 def test_wrong_folders(official, tmp_path):
   with pytest.raises(SourceError, match=r'none of the annotation files train\.csv'):
     kinetics.prepare(str(tmp_path), official[1], str(tmp_path / 'out'))
-  with pytest.raises(
-    SourceError, match=r'there is no folder .*nope of annotation files'
-  ):
+  with pytest.raises(SourceError, match=r'there is no folder .*nope of annotation files'):
     kinetics.prepare(str(tmp_path / 'nope'), official[1], str(tmp_path / 'out'))
   with pytest.raises(SourceError, match='cannot read the folder'):
     kinetics.prepare(official[0], str(tmp_path / 'none'), str(tmp_path / 'out'))
   (tmp_path / 'labels.txt').write_text('abseiling\nzumba\n')
   with pytest.raises(SourceError, match="unknown label 'arm wrestling, indoors'"):
-    kinetics.prepare(
-      *official, str(tmp_path / 'out'), labels=str(tmp_path / 'labels.txt')
-    )
+    kinetics.prepare(*official, str(tmp_path / 'out'), labels=str(tmp_path / 'labels.txt'))

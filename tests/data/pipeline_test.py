@@ -98,9 +98,7 @@ def test_position_is_what_resumes(source):
     for _ in range(3):
       next(batches)
     position = batches.position
-  with data.make_batches(
-    source, TRAIN, batch_size=6, seed=5, train=True, start=position
-  ) as again:
+  with data.make_batches(source, TRAIN, batch_size=6, seed=5, train=True, start=position) as again:
     assert again.position == 3
     assert_equal_streams([next(again)], read(source, 4)[3:])
 
@@ -154,12 +152,8 @@ def test_training_has_each_record_once_an_epoch_in_a_new_order(source):
 
 def test_augmentation_differs_between_epochs(source):
   batches = read(source, 16, batch_size=2)
-  first = {
-    n: v for b in batches[:8] for n, v in zip(b['name'], b['video'], strict=True)
-  }
-  again = {
-    n: v for b in batches[8:] for n, v in zip(b['name'], b['video'], strict=True)
-  }
+  first = {n: v for b in batches[:8] for n, v in zip(b['name'], b['video'], strict=True)}
+  again = {n: v for b in batches[8:] for n, v in zip(b['name'], b['video'], strict=True)}
   assert sum((first[n] != again[n]).any() for n in first) >= 14
 
 
@@ -201,15 +195,8 @@ def test_crops_of_a_video_are_views_of_it(gradients):
 def test_training_reads_squares_of_a_scaled_picture(gradients):
   clip = TrainClip(2, 24, stride=1, short_side=(28, 34), flip=False)
   batches = read(gradients, 20, clip=clip, batch_size=2, train=True)
-  assert_equal_streams(
-    batches, read(gradients, 20, clip=clip, batch_size=2, train=True)
-  )
-  seen = [
-    v
-    for b in batches
-    for n, v in zip(b['name'], b['video'], strict=True)
-    if 'wide' in n
-  ]
+  assert_equal_streams(batches, read(gradients, 20, clip=clip, batch_size=2, train=True))
+  seen = [v for b in batches for n, v in zip(b['name'], b['video'], strict=True) if 'wide' in n]
   # Red grows by 3 a pixel of the file, so by 3 * 48 / short side a pixel of the crop.
   steps = [np.diff(v[0, 12, :, 0].astype(float)).mean() for v in seen]
   assert 3 * 48 / 34 - 0.15 < min(steps) < 4.6 < 4.75 < max(steps) < 3 * 48 / 28 + 0.15

@@ -177,9 +177,7 @@ def test_single_frame_and_single_picture(tmp_path, encode, numbered_frames):
 
 def test_too_many_pixels(videos):
   with pytest.raises(DecodeError, match=r'1280x720 has 921,600 pixels.*500,000'):
-    reader.read_clip(
-      str(videos / 'bt709_full_range.mp4'), take([0]), max_pixels=500_000
-    )
+    reader.read_clip(str(videos / 'bt709_full_range.mp4'), take([0]), max_pixels=500_000)
 
 
 COLOURS = np.array([[200, 40, 40], [40, 180, 60], [50, 60, 210], [235, 235, 20]])

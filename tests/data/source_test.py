@@ -85,13 +85,9 @@ def test_label_map_file(tmp_path):
 def test_another_encoding_is_named(encoding, tmp_path):
   path = tmp_path / 'text'
   path.write_bytes('name,reason\nété.mp4,x\n'.encode(encoding))
-  with pytest.raises(
-    SourceError, match=r'label map .*text is not UTF-8 text.*save it as'
-  ):
+  with pytest.raises(SourceError, match=r'label map .*text is not UTF-8 text.*save it as'):
     sources.read_labels(str(path))
-  with pytest.raises(
-    SourceError, match=r'manifest of bad files .*text is not UTF-8 text'
-  ):
+  with pytest.raises(SourceError, match=r'manifest of bad files .*text is not UTF-8 text'):
     make_source(records(0), ['a'], skip=str(path))
 
 

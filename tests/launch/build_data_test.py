@@ -31,13 +31,10 @@ def test_the_versions_offered_are_those_that_can_be_built(capsys):
 def test_kinetics(tmp_path, capsys):
   (tmp_path / 'csv').mkdir()
   (tmp_path / 'csv' / 'train.csv').write_text(
-    'label,youtube_id,time_start,time_end,split\nx,-aaaaaaaaaa,0,1,train\n'
-    'y,bbbbbbbbbbb,0,1,train\n'
+    'label,youtube_id,time_start,time_end,split\nx,-aaaaaaaaaa,0,1,train\ny,bbbbbbbbbbb,0,1,train\n'
   )
   (tmp_path / 'videos').mkdir()
-  shutil.copy(
-    VIDEOS / 'h264_10bit.mp4', tmp_path / 'videos' / '-aaaaaaaaaa_000000_000001.mp4'
-  )
+  shutil.copy(VIDEOS / 'h264_10bit.mp4', tmp_path / 'videos' / '-aaaaaaaaaa_000000_000001.mp4')
   arguments = ['kinetics', '--annotations', str(tmp_path / 'csv')]
   arguments += ['--videos', str(tmp_path / 'videos'), '--out', str(tmp_path / 'out')]
   arguments += ['--version', '400', '--short-side', '64', '--workers', '1']

@@ -130,9 +130,7 @@ def read_state(workdir, step):
   here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   with ocp.StandardCheckpointer() as reader:
     shapes = ocp.StandardCheckpointHandler().metadata(path).tree
-    wanted = jax.tree.map(
-      lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), shapes
-    )
+    wanted = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), shapes)
     tree = reader.restore(path, wanted)
   named = jax.tree_util.tree_flatten_with_path(tree)[0]
   return {jax.tree_util.keystr(path): np.asarray(value) for path, value in named}
@@ -205,9 +203,7 @@ def test_training_on_several_processes_is_that_of_one(trained, count):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_other_processes_and_devices(
-  trained, make_command, tmp_path
-):
+def test_a_run_goes_on_with_other_processes_and_devices(trained, make_command, tmp_path):
   """4 processes, then 2, then 8 devices of one: as if nothing had happened."""
   shutil.copytree(trained / '4', tmp_path, dirs_exist_ok=True)
   command = make_command('train', tmp_path)
@@ -239,9 +235,7 @@ def test_every_video_is_evaluated_once(trained, motion_videos, tmp_path):
     assert other == pytest.approx(loss, rel=1e-6)
     assert read == one
   assert one['missing'] == len(broken) > 2
-  assert {pathlib.Path(name).name for name in one['failures']} == {
-    p.name for p in broken
-  }
+  assert {pathlib.Path(name).name for name in one['failures']} == {p.name for p in broken}
   assert one['evaluated'] % 12  # the last batch is padded
 
 

@@ -75,9 +75,7 @@ def test_a_search_of_streams_has_the_released_streams_form(name):
   own = ('stem', 'blocks', 'project')
   for field in dataclasses.fields(released):
     if field.name not in own:
-      assert getattr(space.base, field.name) == getattr(released, field.name), (
-        field.name
-      )
+      assert getattr(space.base, field.name) == getattr(released, field.name), field.name
 
 
 def test_a_study_has_every_run():
@@ -157,9 +155,7 @@ def test_a_section_takes_any_argument_of_its_function():
   }
   assert parts.call(data.EvalClip, cfg.clip.eval.to_dict()).clips == 3
   cfg = config.load('configs/movinet/folder.py', ['--config.clip.eval.clip=3'])
-  with pytest.raises(
-    ValueError, match="takes no 'clip' of a config; did you mean 'clips'"
-  ):
+  with pytest.raises(ValueError, match="takes no 'clip' of a config; did you mean 'clips'"):
     parts.call(data.EvalClip, cfg.clip.eval.to_dict())
 
 
@@ -226,9 +222,7 @@ def test_an_x3d_is_trained_on_its_native_clip(name):
     found = clip['frames'], clip['size'], 30 / clip['fps']
     assert found == (spec.frames, spec.resolution, spec.frame_stride)
   # 160 and 312 are themselves rounded.
-  assert cfg['clip']['eval']['short_side'] == pytest.approx(
-    8 / 7 * spec.resolution, 0.01
-  )
+  assert cfg['clip']['eval']['short_side'] == pytest.approx(8 / 7 * spec.resolution, 0.01)
   # In training up to 10/7, as 160 / 112.
   least, greatest = cfg['clip']['train']['short_side']
   assert least == cfg['clip']['eval']['short_side']
@@ -263,9 +257,7 @@ def test_kinetics_is_optimized_as_the_reference_optimizes():
   assert cfg['train']['ema_decay'] == 0.99
 
 
-def test_the_loss_of_a_config_is_the_loss_of_the_step(
-  train_command, monkeypatch, tmp_path
-):
+def test_the_loss_of_a_config_is_the_loss_of_the_step(train_command, monkeypatch, tmp_path):
   class ReachedError(Exception):
     pass
 

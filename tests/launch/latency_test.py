@@ -37,7 +37,8 @@ def test_a_space_is_measured_once(measured, capsys):
   config, out = measured
   before = out.read_text()
   assert len(before.splitlines()) == 1 + 6  # a head line; stem, head, layers
-  assert latency.main([f'--config={config}', f'--out={out}', '--num-classes=4', '--check=0']) == 0  # fmt: skip
+  measure = [f'--config={config}', f'--out={out}', '--num-classes=4', '--check=0']
+  assert latency.main(measure) == 0
   assert out.read_text() == before
   assert '6 of 6 parts are measured already' in capsys.readouterr().out
 
@@ -47,7 +48,8 @@ def test_a_kill_loses_one_part_at_most(measured, tmp_path, capsys):
   lines = out.read_text().splitlines(keepends=True)
   again = tmp_path / 'times.jsonl'
   again.write_text(''.join(lines[:4]) + lines[4][:10])
-  assert latency.main([f'--config={config}', f'--out={again}', '--num-classes=4', '--check=0']) == 0  # fmt: skip
+  measure = [f'--config={config}', f'--out={again}', '--num-classes=4', '--check=0']
+  assert latency.main(measure) == 0
   assert '3 of 6 parts are measured already' in capsys.readouterr().out
 
 
@@ -64,7 +66,8 @@ def make_plan(config, num_classes=4, **given):
 
 def test_a_search_takes_the_times(measured):
   config, out = measured
-  times = {row['part']: row['ns'] for row in map(json.loads, out.read_text().splitlines()[1:])}  # fmt: skip
+  rows = map(json.loads, out.read_text().splitlines()[1:])
+  times = {row['part']: row['ns'] for row in rows}
   most = sum(ns for part, ns in times.items() if not part.startswith('layer'))
   most += max(ns for part, ns in times.items() if '/2' in part)
   most += max(0, *(ns for part, ns in times.items() if '/1' in part))

@@ -116,6 +116,4 @@ def test_the_command_uses_huge_pages():
   code += "print(os.getpid(), os.environ['GLIBC_TUNABLES'], sys.argv[1:])"
   run = subprocess.Popen([sys.executable, '-c', code, 'a b'], stdout=subprocess.PIPE)
   printed = run.communicate()[0].decode()
-  assert printed.split(maxsplit=2) == [
-    *(str(run.pid), 'glibc.malloc.hugetlb=1', "['a b']\n")
-  ]
+  assert printed.split(maxsplit=2) == [*(str(run.pid), 'glibc.malloc.hugetlb=1', "['a b']\n")]

@@ -145,9 +145,7 @@ def test_a_run_of_this_machine(train_command, tmp_path, capsys):
 @pytest.mark.slow
 def test_what_does_not_fit_is_told(train_command, tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(preflight, '_find_memory', lambda device: 1 << 16)
-  command = train_command(
-    tmp_path / 'run', **SMALL, **{'data.train.root': str(tmp_path)}
-  )
+  command = train_command(tmp_path / 'run', **SMALL, **{'data.train.root': str(tmp_path)})
   argv = ['preflight', '--compiles=2', '--classes=4', '--', *command]
   assert main(argv) == 2
   said = capsys.readouterr()

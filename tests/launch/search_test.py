@@ -163,12 +163,11 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(
   jax.tree.map(np.testing.assert_array_equal, state, wanted)
   parts_, wanted_parts = map(read_samples, (tmp_path, searched))
   for key in ('steps', 'choices', 'accuracy', 'reward', 'cost'):
-    both = (
-      np.concatenate([p[key] for p in x.values()]) for x in (parts_, wanted_parts)
-    )
+    both = (np.concatenate([p[key] for p in x.values()]) for x in (parts_, wanted_parts))
     np.testing.assert_array_equal(*both)
-  texts = ((folder / 'found.json').read_text() for folder in (tmp_path, searched))
-  assert len({text.replace(str(f), '') for text, f in zip(texts, (tmp_path, searched), strict=True)}) == 1  # fmt: skip
+  folders = (tmp_path, searched)
+  texts = {(folder / 'found.json').read_text().replace(str(folder), '') for folder in folders}
+  assert len(texts) == 1
 
 
 @pytest.mark.parametrize(
@@ -219,9 +218,7 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(
     ({'train_with': 'configs/no.py'}, "no config file 'configs/no.py'"),
   ],
 )
-def test_mistakes_are_found_before_anything_is_compiled(
-  changed, message, search_command, tmp_path
-):
+def test_mistakes_are_found_before_anything_is_compiled(changed, message, search_command, tmp_path):
   _, *arguments = search_command(tmp_path / 'run', **changed)
   with pytest.raises((ValueError, OSError), match=message):
     search.main(arguments)
@@ -253,9 +250,7 @@ def test_the_end_of_a_search_may_change(searched, search_command):
     (lambda space: {**space, 'tree': []}, 'of 0 decisions, the config says'),
   ],
 )
-def test_a_workdir_of_another_space_is_refused(
-  change, message, searched, search_command, tmp_path
-):
+def test_a_workdir_of_another_space_is_refused(change, message, searched, search_command, tmp_path):
   copy = tmp_path / 'copy'
   shutil.copytree(searched, copy)
   space = json.loads((copy / 'space.json').read_text())
@@ -287,9 +282,7 @@ def test_lost_samples_are_said(searched, search_command, tmp_path, capsys):
   assert 'holds 0 of the 24 networks' in capsys.readouterr().err
 
 
-def test_a_recipe_for_other_data_is_said_before_the_search(
-  searched, search_command, capsys
-):
+def test_a_recipe_for_other_data_is_said_before_the_search(searched, search_command, capsys):
   changed = {'train_with': 'configs/movinet/csv.py'}
   assert search.main(search_command(searched, **changed)[1:]) == 0
   assert 'csv.py could not train on this data' in capsys.readouterr().err

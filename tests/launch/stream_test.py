@@ -141,9 +141,7 @@ def remux(path):
   return out.getvalue()
 
 
-def test_a_signal_ends_the_stream_and_keeps_the_recording(
-  trained, start_movinet, tmp_path
-):
+def test_a_signal_ends_the_stream_and_keeps_the_recording(trained, start_movinet, tmp_path):
   long, out = tmp_path / 'long.mp4', tmp_path / 'out.mp4'
   motion.write_video(str(long), np.zeros((3000, 32, 32, 3), np.uint8), fps=10)
   options = [f'--checkpoint={trained}', f'--source={long}', f'--save={out}']

@@ -123,9 +123,7 @@ def test_what_a_dry_run_prints_is_what_is_run(target, tool, here, capfd):
 def test_a_tool_that_fails_is_an_error(here, capfd):
   put_tool(here, 'kubectl', code=1)
   assert run('gke') == 2
-  assert (
-    'kubectl create --filename=job.yaml ended with code 1' in capfd.readouterr().err
-  )
+  assert 'kubectl create --filename=job.yaml ended with code 1' in capfd.readouterr().err
 
 
 def test_paths_of_slurm_are_whole(here, capfd):
@@ -211,9 +209,7 @@ def test_data_that_no_mount_has_is_said(here, capfd):
   assert 'no --mount' not in capfd.readouterr().out
 
 
-@pytest.mark.parametrize(
-  ('target', 'platforms'), [('slurm', 'cuda,cpu'), ('gke', 'tpu,cpu')]
-)
+@pytest.mark.parametrize(('target', 'platforms'), [('slurm', 'cuda,cpu'), ('gke', 'tpu,cpu')])
 def test_accelerators_that_are_not_there_are_missed(target, platforms, here, capfd):
   """JAX would go on without them, on the CPU."""
   workdir = str(here / 'a') if target == 'slurm' else '/data/a'

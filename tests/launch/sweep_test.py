@@ -239,9 +239,7 @@ BAD = {
 
 
 @pytest.mark.parametrize('name', BAD)
-def test_bad_configs_are_refused_before_anything_is_written(
-  name, make_command, tmp_path, capsys
-):
+def test_bad_configs_are_refused_before_anything_is_written(name, make_command, tmp_path, capsys):
   changed, message = BAD[name]
   folder = tmp_path / 'run'
   assert main.main(make_command(folder, **changed)) == 2
@@ -253,9 +251,7 @@ def test_bad_configs_are_refused_before_anything_is_written(
   'storage',
   ['postgresql://nobody@127.0.0.1:9/none', 'mysql://host/db', 'sqlite:////proc/x.db'],
 )
-def test_a_database_that_cannot_be_reached_is_said_at_once(
-  storage, make_command, tmp_path, capsys
-):
+def test_a_database_that_cannot_be_reached_is_said_at_once(storage, make_command, tmp_path, capsys):
   command = [*make_command(tmp_path / 'run'), f'--storage={storage}']
   assert main.main(command) == 2
   assert len(capsys.readouterr().err.strip().splitlines()[-1]) > 20
@@ -314,9 +310,7 @@ def test_a_study_is_its_recipe_and_not_how_it_runs(changed, key, motion_videos):
     return sweep.make_about({**sweep.DEFAULTS, **cfg, **own}, source)
 
   lines = workdir.find_differences(describe({}), describe(changed))
-  assert [line.partition(':')[0].replace("'", '') for line in lines] == [key] * bool(
-    key
-  )
+  assert [line.partition(':')[0].replace("'", '') for line in lines] == [key] * bool(key)
 
 
 def test_a_password_is_not_shown():

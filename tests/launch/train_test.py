@@ -87,9 +87,7 @@ def test_another_config_is_refused(trained, train_command, run_movinet):
   assert '1' in output
 
 
-def test_other_data_is_refused(
-  trained, train_command, motion_videos, run_movinet, tmp_path
-):
+def test_other_data_is_refused(trained, train_command, motion_videos, run_movinet, tmp_path):
   """A video that vanished between stop and resume changes every later batch."""
   workdir, videos = tmp_path / 'run', tmp_path / 'videos'
   shutil.copytree(motion_videos, videos)
@@ -150,9 +148,7 @@ def test_a_config_that_lacks_something_says_what(tmp_path):
     ({'model.dtype': 'bf16'}, "dtype 'bf16'; did you mean 'bfloat16'"),
   ],
 )
-def test_mistakes_are_found_before_the_first_step(
-  changed, message, train_command, tmp_path
-):
+def test_mistakes_are_found_before_the_first_step(changed, message, train_command, tmp_path):
   _, *arguments = train_command(tmp_path / 'run', **changed)
   with pytest.raises(ValueError, match=message):
     train.main(arguments)

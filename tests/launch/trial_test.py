@@ -141,9 +141,7 @@ def test_a_network_is_trained_once_and_scored(cfg, tmp_path):
   outcome, reported = run(cfg, tmp_path, job)
   assert outcome['state'] == 'done'
   metrics = outcome['metrics']
-  assert outcome['value'] == pytest.approx(
-    sum(metrics[name] for name in cfg['fitness'])
-  )
+  assert outcome['value'] == pytest.approx(sum(metrics[name] for name in cfg['fitness']))
   space = spaces.create(**SPACE)
   assert metrics['macs'] == space.macs(np.zeros(6, int))
   assert metrics['latency_ns'] > 0

@@ -54,9 +54,7 @@ _TINY = movinet.Spec(
   project=8,
   head=8,
 )
-_STREAM = dataclasses.replace(
-  _TINY, causal=True, conv='2plus1d', se='2plus3d', positions=True
-)
+_STREAM = dataclasses.replace(_TINY, causal=True, conv='2plus1d', se='2plus3d', positions=True)
 _SMALLER = dataclasses.replace(_STREAM, blocks=_STREAM.blocks[:1])
 _LEAST = dataclasses.replace(
   _TINY,
@@ -132,9 +130,7 @@ def make_grid(cls):
         f'{cls.__name__}.{field.name} is required and the contract test does not know '
         f'what to try: add {field.name!r} to GRID in {__file__}'
       )
-  return [
-    dict(zip(choices, row, strict=True)) for row in itertools.product(*choices.values())
-  ]
+  return [dict(zip(choices, row, strict=True)) for row in itertools.product(*choices.values())]
 
 
 def _clip(height, width, channels):
@@ -210,9 +206,7 @@ def run(module, variables, clip, chunks, state=None):
 
 
 def is_pooled(outputs, chunks):
-  return outputs[0].ndim == 2 or any(
-    y.shape[1] != n for y, n in zip(outputs, chunks, strict=True)
-  )
+  return outputs[0].ndim == 2 or any(y.shape[1] != n for y, n in zip(outputs, chunks, strict=True))
 
 
 def differentiate(module, chunks, pooled, variables, clip):
@@ -234,9 +228,7 @@ def check_law(module, clip):
   """A clip run whole equals the clip run in chunks of any sizes."""
   variables = make_variables(module, clip.shape)
   zeros = layers.init_state(module, clip.shape[0], clip.shape[2:])
-  whole_out, _ = jax.eval_shape(
-    lambda v, x: run(module, v, x, (FRAMES,)), variables, clip
-  )
+  whole_out, _ = jax.eval_shape(lambda v, x: run(module, v, x, (FRAMES,)), variables, clip)
   pooled = is_pooled(whole_out, (FRAMES,))
 
   def all_ways(variables, clip):

@@ -32,9 +32,7 @@ def test_training_uses_the_statistics_of_each_group(group_size):
   y, after = train(group_size)
   groups = X.reshape(-1, group_size or 6, *X.shape[1:])
   means, variances = groups.mean((1, 2, 3, 4)), groups.var((1, 2, 3, 4))
-  wanted = [
-    normalise(g, m, v) for g, m, v in zip(groups, means, variances, strict=True)
-  ]
+  wanted = [normalise(g, m, v) for g, m, v in zip(groups, means, variances, strict=True)]
   np.testing.assert_allclose(y, np.concatenate(wanted), atol=2e-5)
   # Moving averages take the mean over groups, and the variance within them.
   np.testing.assert_allclose(after['mean'], 0.99 * MEAN + 0.01 * means.mean(0), 1e-5)
@@ -44,9 +42,7 @@ def test_training_uses_the_statistics_of_each_group(group_size):
 def test_evaluation_uses_the_past_and_changes_nothing():
   (y, _), changed = BatchNorm().apply(VARIABLES, X, mutable=['batch_stats'])
   np.testing.assert_allclose(y, normalise(X, MEAN, VAR), atol=1e-5)
-  jax.tree.map(
-    np.testing.assert_array_equal, changed['batch_stats'], VARIABLES['batch_stats']
-  )
+  jax.tree.map(np.testing.assert_array_equal, changed['batch_stats'], VARIABLES['batch_stats'])
 
 
 def test_initialising_counts_no_batch():
@@ -57,9 +53,7 @@ def test_initialising_counts_no_batch():
 
 def test_bfloat16_in_and_out_float32_within():
   """4096 values around 100 with deviation 1: a bfloat16 sum would have no variance."""
-  x = jnp.asarray(
-    np.random.default_rng(0).normal(100, 2, (4, 4, 16, 16, 4)), jnp.bfloat16
-  )
+  x = jnp.asarray(np.random.default_rng(0).normal(100, 2, (4, 4, 16, 16, 4)), jnp.bfloat16)
   y, after = train(None, x)
   assert y.dtype == jnp.bfloat16
   assert after['var'].dtype == after['mean'].dtype == jnp.float32
@@ -69,7 +63,5 @@ def test_bfloat16_in_and_out_float32_within():
 
 
 def test_groups_that_do_not_divide_the_batch():
-  with pytest.raises(
-    ValueError, match='groups of 4 examples do not divide a batch of 6'
-  ):
+  with pytest.raises(ValueError, match='groups of 4 examples do not divide a batch of 6'):
     train(4)

@@ -20,9 +20,7 @@ def test_whole_examples_are_dropped_and_the_mean_stays(rate):
   y = drop(rate)
   kept = y[:, 0, 0, 0, 0]
   assert set(np.unique(kept)) == {0, np.float32(1 / (1 - rate))}
-  np.testing.assert_array_equal(
-    y, np.broadcast_to(kept[:, None, None, None, None], y.shape)
-  )
+  np.testing.assert_array_equal(y, np.broadcast_to(kept[:, None, None, None, None], y.shape))
   assert abs((kept == 0).mean() - rate) < 0.1  # four deviations
 
 

@@ -31,8 +31,7 @@ def make_members(spec):
   """Networks of an ensemble and variables of each, trained apart so to speak."""
   networks = [mj.create('movinet', 5, spec=member.spec) for member in spec.members]
   variables = [
-    mj.init(network, jax.random.key(i), CLIP.shape)
-    for i, network in enumerate(networks)
+    mj.init(network, jax.random.key(i), CLIP.shape) for i, network in enumerate(networks)
   ]
   return networks, variables
 
@@ -83,9 +82,7 @@ def test_streams(spec):
       start += frames
     np.testing.assert_allclose(logits, whole, atol=2e-6)
     assert jax.tree.structure(state) == jax.tree.structure(wanted)
-    jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state, wanted
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state, wanted)
 
 
 def test_join_makes_the_variables_of_the_ensemble():
@@ -98,9 +95,7 @@ def test_join_makes_the_variables_of_the_ensemble():
 
 
 def test_published_ensembles():
-  a6, a6_stream, a7 = (
-    mj.create(f'ensemble/{n}').spec for n in ('a6', 'a6-stream', 'a7-stream')
-  )
+  a6, a6_stream, a7 = (mj.create(f'ensemble/{n}').spec for n in ('a6', 'a6-stream', 'a7-stream'))
   for spec, suffix in ((a6, ''), (a6_stream, '-stream')):
     networks = [movinet.VARIANTS[f'a4{suffix}'], movinet.VARIANTS[f'a5{suffix}']]
     assert [member.spec for member in spec.members] == networks

@@ -54,9 +54,7 @@ def test_there_are_cases():
 
 def test_logits_and_layers(case):
   golden, model, variables = case
-  apply = functools.partial(
-    model.apply, capture_intermediates=True, mutable=['intermediates']
-  )
+  apply = functools.partial(model.apply, capture_intermediates=True, mutable=['intermediates'])
   (logits, _), extra = jax.jit(apply)(variables, golden['input'])
   assert_close(logits, golden['logits'])
   layers = extra['intermediates']
@@ -93,9 +91,7 @@ def test_whole_clip_leaves_the_same_state(case):
 
 def assert_states(state, golden, prefix):
   """Compares our nested state with every tensor of the reference's flat one."""
-  theirs = {
-    k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)
-  }
+  theirs = {k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)}
   assert theirs
   for name, value in theirs.items():
     ours = find_state(state, name)

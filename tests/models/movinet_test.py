@@ -46,9 +46,7 @@ def count_parts(model):
   """Parameters, moving statistics and state for one frame of native size, as shapes."""
   side = model.spec.resolution
   frame = jax.ShapeDtypeStruct((1, 1, side, side, 3), jnp.float32)
-  (_, state), variables = jax.eval_shape(
-    model.init_with_output, jax.random.key(0), frame
-  )
+  (_, state), variables = jax.eval_shape(model.init_with_output, jax.random.key(0), frame)
   assert set(variables) == {'params', 'batch_stats'}
   return count(variables['params']), count(variables['batch_stats']), state
 
@@ -74,9 +72,7 @@ HARD_HEADS = {'a1-stream', 'a4-stream', 't0-stream'}
 def test_only_three_heads_have_the_hard_activation():
   heads = {n: VARIANTS[n].head_activation for n in VARIANTS if 'printed' not in n}
   assert len(heads) == 14
-  assert {
-    name for name, active in heads.items() if active == 'hard_swish'
-  } == HARD_HEADS
+  assert {name for name, active in heads.items() if active == 'hard_swish'} == HARD_HEADS
   assert set(heads.values()) == {'hard_swish', 'swish'}
 
 
@@ -220,8 +216,7 @@ def test_rematerialisation_changes_nothing(variables):
   """Also with randomness in what is recomputed."""
   options = {'spec': TINY, 'stochastic_depth': 0.5, 'dropout': 0.5}
   plain, remat = (
-    train_pass(mj.create('movinet', 5, remat=r, **options), variables)
-    for r in (False, True)
+    train_pass(mj.create('movinet', 5, remat=r, **options), variables) for r in (False, True)
   )
   near = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
   jax.tree.map(near, remat, plain)
@@ -234,12 +229,8 @@ def test_bfloat16_computes_and_float32_stays(variables):
   half = mj.create('movinet', 5, spec=TINY, dtype='bfloat16')
   full = mj.create('movinet', 5, spec=TINY)
   kept = jax.eval_shape(half.init, jax.random.key(0), CLIP)
-  assert jax.tree.map(lambda a: a.dtype, kept) == jax.tree.map(
-    lambda a: a.dtype, variables
-  )
-  see = functools.partial(
-    half.apply, capture_intermediates=True, mutable=['intermediates']
-  )
+  assert jax.tree.map(lambda a: a.dtype, kept) == jax.tree.map(lambda a: a.dtype, variables)
+  see = functools.partial(half.apply, capture_intermediates=True, mutable=['intermediates'])
   (logits, _), seen = jax.eval_shape(see, variables, CLIP)
   assert logits.dtype == jnp.float32
   for name in ('stem', 'block1_layer1', 'project', 'classifier'):

@@ -156,9 +156,7 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_the_found_json_of_a_search_is_one(tmp_path):
   """It says more than the network."""
   path = tmp_path / 'found.json'
-  path.write_text(
-    json.dumps({**json.loads(_write()), 'cost': {'macs': 3}, 'choices': []})
-  )
+  path.write_text(json.dumps({**json.loads(_write()), 'cost': {'macs': 3}, 'choices': []}))
   assert models.read_spec(path) == ('movinet', TINY)
   with pytest.raises(ValueError, match="spec of 'movinet', not of 'ensemble'"):
     models.load_spec(path, 'ensemble')

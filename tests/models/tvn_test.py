@@ -142,9 +142,7 @@ class Reference:
     shape = ((1, *window, 1), (1, *strides, 1), 'SAME')
     if kind == 'max':
       return lax.reduce_window(x, -jnp.inf, lax.max, *shape)
-    total, ones = (
-      lax.reduce_window(v, 0.0, lax.add, *shape) for v in (x, jnp.ones_like(x))
-    )
+    total, ones = (lax.reduce_window(v, 0.0, lax.add, *shape) for v in (x, jnp.ones_like(x)))
     return total / ones
 
   def dense(self, path, x):
@@ -260,9 +258,7 @@ def test_where_one_frame_is_left_there_is_no_time():
 def test_clips_of_any_size_run_in_the_native_clip_s_layers():
   model, variables = make(EVERYTHING)
   for shape in ((1, 1, 1, 1, 3), (2, 3, 40, 5, 3), (1, 16, 8, 8, 3)):
-    y, state = jax.eval_shape(
-      model.apply, variables, jax.ShapeDtypeStruct(shape, float)
-    )
+    y, state = jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct(shape, float))
     assert (y.shape, state) == ((shape[0], 4), {})
   logits, _ = fast_jit(model.apply)(variables, jnp.ones((1, 1, 1, 1, 3)))
   assert np.isfinite(logits).all()
@@ -303,9 +299,7 @@ def test_a_fresh_non_local_block_changes_nothing():
 
 def test_depthwise_kernels_begin_as_small_as_published():
   spec = Spec((Block(64, spatial=Op('depthwise', 4)),), resolution=8)
-  params = mj.init(mj.create('tvn', 4, spec=spec), jax.random.key(0), (1, 1, 8, 8, 3))[
-    'params'
-  ]
+  params = mj.init(mj.create('tvn', 4, spec=spec), jax.random.key(0), (1, 1, 8, 8, 3))['params']
   kernel = params['block0_layer0']['spatial']['conv']['kernel']
   assert kernel.std() == pytest.approx((2 / (64 * 16)) ** 0.5, rel=0.1)
 

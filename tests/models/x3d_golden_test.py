@@ -63,9 +63,7 @@ def test_there_are_cases():
 @pytest.mark.parametrize('name', CASES)
 def test_logits_and_stages(name):
   golden, model, variables = load(name)
-  apply = functools.partial(
-    model.apply, capture_intermediates=True, mutable=['intermediates']
-  )
+  apply = functools.partial(model.apply, capture_intermediates=True, mutable=['intermediates'])
   (logits, _), extra = jax.jit(apply)(variables, to_ndhwc(golden['input_NCTHW']))
   assert_close(logits, golden['logits_f64'])
   outputs = extra['intermediates']
@@ -87,9 +85,7 @@ def test_a_training_step():
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
     return loss, (logits, new['batch_stats'])
 
-  (loss, (logits, stats)), grads = jax.value_and_grad(learn, has_aux=True)(
-    variables['params']
-  )
+  (loss, (logits, stats)), grads = jax.value_and_grad(learn, has_aux=True)(variables['params'])
   assert loss == pytest.approx(float(golden['train/loss']), rel=1e-5)
   assert_close(logits, golden['train/logits'], tolerance=1e-4)
   wanted = {f'sd/{k[5:]}': v for k, v in golden.items() if k.startswith('grad/')}

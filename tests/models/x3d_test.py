@@ -21,9 +21,7 @@ from movinet_jax.models.x3d import (
   round_width,
 )
 
-TINY = Spec(
-  stem=8, stages=(Stage(8, 12, 1), Stage(16, 24, 2)), hidden=8, frames=4, resolution=32
-)
+TINY = Spec(stem=8, stages=(Stage(8, 12, 1), Stage(16, 24, 2)), hidden=8, frames=4, resolution=32)
 
 # Parameters as PyTorchVideo counts them, multiply-adds of the native clip: both from the
 # published code, run, with the stem's temporal kernel of 5. The paper's Tables 1 and 3 print
@@ -77,9 +75,7 @@ def make(spec=TINY, **options):
   variables = mj.init(model, jax.random.key(0), (1, 4, 32, 32, 3))
   leaves, tree = jax.tree.flatten(variables)
   rng = np.random.default_rng(0)  # a fresh branch is multiplied by zero
-  leaves = [
-    x + 0.3 * np.abs(rng.normal(size=x.shape)).astype('float32') for x in leaves
-  ]
+  leaves = [x + 0.3 * np.abs(rng.normal(size=x.shape)).astype('float32') for x in leaves]
   return model, tree.unflatten(leaves)
 
 
@@ -101,9 +97,7 @@ def test_large_clips_are_classified_at_every_place():
   """A place is what the native clip would be: with one, averaging changes nothing."""
   model, variables = make()
   large = jax.random.normal(jax.random.key(2), (1, 6, 64, 48, 3))
-  captured = model.apply(
-    variables, large, capture_intermediates=True, mutable=['intermediates']
-  )
+  captured = model.apply(variables, large, capture_intermediates=True, mutable=['intermediates'])
   (logits, _), extra = captured
   places = extra['intermediates']['classifier']['__call__'][0][0]
   # Native maps are 4x4, these 8x6; windows of 4 frames fit 3 times into 6.
@@ -130,9 +124,7 @@ def test_drop_connect_grows_by_the_stage():
   """Each stage's rate is constant: 0.4, 0.6, 0.8 and 1 of the given one."""
   spec = make_spec(1, 32, 1, width=0.5, depth=1.0, hidden=8)
   model = mj.create('x3d', 5, spec=spec, stochastic_depth=0.5)
-  variables = jax.eval_shape(
-    lambda: mj.init(model, jax.random.key(0), (1, 1, 32, 32, 3))
-  )
+  variables = jax.eval_shape(lambda: mj.init(model, jax.random.key(0), (1, 1, 32, 32, 3)))
   found = {}
 
   def note(call, args, kwargs, context):
@@ -154,9 +146,7 @@ def to_slowfast(key: str) -> str:
   module, _, leaf = key.rpartition('.')
   if module in ends:
     return f'{ends[module]}.{leaf}'
-  stage, layer, part = re.match(
-    r'blocks\.(\d)\.res_blocks\.(\d+)\.(.*)', module
-  ).groups()
+  stage, layer, part = re.match(r'blocks\.(\d)\.res_blocks\.(\d+)\.(.*)', module).groups()
   return f's{int(stage) + 1}.pathway0_res{layer}.{parts[part]}.{leaf}'
 
 
@@ -220,9 +210,7 @@ def test_specs_that_make_no_sense(given, message):
 def test_streams_are_the_same_weights():
   """A stream sees no later frame; its parameters are those of the whole-clip network."""
   shapes = [
-    jax.eval_shape(
-      lambda n=n: mj.init(mj.create(n, 5), jax.random.key(0), (1, 1, 32, 32, 3))
-    )
+    jax.eval_shape(lambda n=n: mj.init(mj.create(n, 5), jax.random.key(0), (1, 1, 32, 32, 3)))
     for n in ('x3d/xs', 'x3d/xs-stream')
   ]
   assert jax.tree.map(jnp.shape, shapes[0]) == jax.tree.map(jnp.shape, shapes[1])

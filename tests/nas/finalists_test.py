@@ -14,9 +14,7 @@ SPACE = Space(
     'd': OneOf((0, 1, 2, 3)),
   }
 )
-COST = CostTable(
-  [Term((0,), np.array([10, 20, 30])), Term((3,), np.array([0, 1, 2, 30]))]
-)
+COST = CostTable([Term((0,), np.array([10, 20, 30])), Term((3,), np.array([0, 1, 2, 30]))])
 PROBABILITIES = np.array(
   [[0.5, 0.3, 0.2, 0], [0.6, 0.4, 0, 0], [0.9, 0.1, 0, 0], [0.1, 0.2, 0.65, 0.05]]
 )
@@ -96,9 +94,7 @@ def test_rows_tell_what_was_changed():
     judge, SPACE, COST, np.array([1, 0, 0, 0]), PROBABILITIES, limits
   )
   assert len(near) == 5
-  assert [row['reward'] for row in near] == sorted(
-    (row['reward'] for row in near), reverse=True
-  )
+  assert [row['reward'] for row in near] == sorted((row['reward'] for row in near), reverse=True)
   assert {} in [row['changed'] for row in near]
   assert {'a': 1} in [row['changed'] for row in near]
   assert all(abs(row['cost'] - 20) <= 1 for row in control)

@@ -179,9 +179,7 @@ def test_schedules_are_those_of_the_settings():
   net, step = make_step()
   given = {'total_steps': 40, 'warmup': 0.1, 'policy_rate': 0.02, 'policy_growth': 3.0}
   given |= {'policy_delay': 0.05, 'filters_warmup': 0.05, 'ops_warmup': 0.025}
-  _, found = run(
-    step, oneshot.make_state(net, make_settings(net, **given), OPTIMIZER), 6
-  )
+  _, found = run(step, oneshot.make_state(net, make_settings(net, **given), OPTIMIZER), 6)
   cosine = 0.1 * 0.5 * (1 + np.cos(np.pi * np.arange(6) / 40))
   wanted = {
     'learning_rate': cosine * np.minimum(np.arange(6) / 4, 1),
@@ -288,9 +286,7 @@ def test_clips_run_in_parts(boundary):
   assert metrics['grad_norm'] == pytest.approx(norms.pop(boundary), rel=1e-4)
   for other in norms.values():
     assert metrics['grad_norm'] != pytest.approx(other, rel=1e-3)
-  wanted = [
-    score_alone(net, after.params, batch, choices, r, parts=2) for r in range(8)
-  ]
+  wanted = [score_alone(net, after.params, batch, choices, r, parts=2) for r in range(8)]
   np.testing.assert_allclose(metrics['samples']['accuracy'], wanted, rtol=1e-6)
 
 

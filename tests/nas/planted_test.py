@@ -75,8 +75,7 @@ def make_task(name: str) -> Task:
   space = movinet.make_space(**{'plain': PLAIN, 'stream': STREAM}[name])
   net = Supernet(space, CLASSES)
   cost, memory = (
-    movinet.make_cost_table(space, kind, num_classes=CLASSES)
-    for kind in ('macs', 'state_bytes')
+    movinet.make_cost_table(space, kind, num_classes=CLASSES) for kind in ('macs', 'state_bytes')
   )
   place = mesh.make_mesh(jax.devices()[:1])
   step = oneshot.make_search_step(
@@ -130,9 +129,7 @@ def make_motion(seed: int, split: str):
   )
   number = POOL[split] // CLASSES
   video = [
-    motion.make_frames(drawn, split, name, i)
-    for name in drawn.classes
-    for i in range(number)
+    motion.make_frames(drawn, split, name, i) for name in drawn.classes for i in range(number)
   ]
   return np.stack(video), np.repeat(np.arange(CLASSES), number)
 

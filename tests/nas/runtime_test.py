@@ -16,10 +16,7 @@ def multiply(carry):
 
 
 def test_times_grow_with_the_work():
-  times = [
-    runtime.measure_ns(multiply, (jnp.ones((n, n)), jnp.ones((n, 64))))
-    for n in (64, 512)
-  ]
+  times = [runtime.measure_ns(multiply, (jnp.ones((n, n)), jnp.ones((n, 64)))) for n in (64, 512)]
   # 64 times the work. A start, tens of microseconds, would hide that.
   assert 8 < times[1] / times[0] < 1000
 

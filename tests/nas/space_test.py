@@ -15,9 +15,7 @@ NESTED = Space(
         'width': OneOf((8, 16), 'filters'),
         'layer': OneOf((None, {'kernel': OneOf((1, 3))})),
       },
-      OneOf(
-        (OneOf(('a', 'b', 'c')), {'x': OneOf((OneOf((1, 2)), 3)), 'y': OneOf((4, 5))})
-      ),
+      OneOf((OneOf(('a', 'b', 'c')), {'x': OneOf((OneOf((1, 2)), 3)), 'y': OneOf((4, 5))})),
     ],
     'stem': 16,
     'head': OneOf((True, False)),

@@ -119,9 +119,7 @@ def test_every_weight_is_some_network_s():
   tried.append(net.space.largest())
   tried[-1][space.number('blocks/1/features')] = 0
   found = [make_gradient('clips')(params, choices) for choices in tried]
-  reached = jax.tree.map(
-    lambda *grads: any(bool((g != 0).any()) for g in grads), *found
-  )
+  reached = jax.tree.map(lambda *grads: any(bool((g != 0).any()) for g in grads), *found)
   dead = [
     jax.tree_util.keystr(path)
     for path, alive in jax.tree_util.tree_leaves_with_path(reached)
@@ -151,9 +149,7 @@ def test_only_the_chosen_kernels_are_computed(form):
   net, params, _ = make(form)
   choices = sample(net, 3)[2]
   chosen = {
-    (f'block{p.block}', 'rest' if p.layer else 'first'): int(
-      choices[p.numbers['kernel']]
-    )
+    (f'block{p.block}', 'rest' if p.layer else 'first'): int(choices[p.numbers['kernel']])
     for p in net.space.places
   }  # of two layers a block
 

@@ -42,7 +42,5 @@ def test_the_two_hard_sigmoids_differ():
 
 
 def test_unknown_name():
-  with pytest.raises(
-    ValueError, match="unknown activation 'swich'; did you mean 'swish'"
-  ):
+  with pytest.raises(ValueError, match="unknown activation 'swich'; did you mean 'swish'"):
     get_activation('swich')

@@ -21,7 +21,5 @@ def test_buffer_is_the_last_frames(kept, chunks):
 
 
 def test_frames_decide_the_type():
-  full, buffer = prepend(
-    jnp.zeros((1, 2, 1, 1, 1)), jnp.ones((1, 1, 1, 1, 1), jnp.bfloat16)
-  )
+  full, buffer = prepend(jnp.zeros((1, 2, 1, 1, 1)), jnp.ones((1, 1, 1, 1, 1), jnp.bfloat16))
   assert full.dtype == buffer.dtype == jnp.bfloat16

@@ -45,8 +45,7 @@ def make_case(kernel, stride, size, time, dtype):
 def reference(x, kernel, stride, time):
   """XLA's grouped convolution in float32, padded by this library's rule."""
   spatial = [
-    same_padding(n, k, s)
-    for n, k, s in zip(x.shape[2:4], kernel.shape[1:3], stride, strict=True)
+    same_padding(n, k, s) for n, k, s in zip(x.shape[2:4], kernel.shape[1:3], stride, strict=True)
   ]
   return lax.conv_general_dilated(
     x,
@@ -83,9 +82,7 @@ def relative_error(ours, theirs):
 
 
 @pytest.mark.parametrize('grid', GRIDS, ids=lambda grid: str(grid[0][0]))
-@pytest.mark.parametrize(
-  ('dtype', 'tolerance'), [(jnp.float32, 3e-6), (jnp.bfloat16, 4e-3)]
-)
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(jnp.float32, 3e-6), (jnp.bfloat16, 4e-3)])
 def test_values_and_gradients(grid, dtype, tolerance):
   """In bfloat16 only inputs and outputs are rounded: sums are as exact as float32."""
   cases = [make_case(*case, dtype) for case in grid]
@@ -181,9 +178,7 @@ def test_sharded_batches():
   flags = '--xla_force_host_platform_device_count=4'
   environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags}
   command = [sys.executable, '-c', SHARDED]
-  done = subprocess.run(
-    command, env=environment, capture_output=True, text=True, check=False
-  )
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
   assert done.stdout.strip() == 'equal', done.stderr[-3000:]
 
 

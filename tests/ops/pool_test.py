@@ -18,16 +18,11 @@ from movinet_jax.ops import (
 def pool_by_hand(x, window, stride):
   """Mean of the pixels of each window that exist, [B, T, h, w, C]."""
   rows, columns = (
-    [
-      slice(max(i * s - before, 0), min(i * s - before + k, n))
-      for i in range(-(-n // s))
-    ]
+    [slice(max(i * s - before, 0), min(i * s - before + k, n)) for i in range(-(-n // s))]
     for n, k, s in zip(x.shape[2:4], window, stride, strict=True)
     for before in [same_padding(n, k, s)[0]]
   )
-  return np.stack(
-    [np.stack([x[:, :, r, c].mean((2, 3)) for c in columns], 2) for r in rows], 2
-  )
+  return np.stack([np.stack([x[:, :, r, c].mean((2, 3)) for c in columns], 2) for r in rows], 2)
 
 
 @pytest.mark.parametrize('size', [(6, 6), (7, 7), (5, 8)])
@@ -102,9 +97,7 @@ def test_the_gradient_of_max_pool_goes_to_the_maxima():
     return lambda x: (pool(x) ** 2).sum()
 
   def windowed(x):
-    return lax.reduce_window(
-      x, -jnp.inf, lax.max, (1, 1, 3, 3, 1), (1, 1, 2, 2, 1), 'SAME'
-    )
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 3, 3, 1), (1, 1, 2, 2, 1), 'SAME')
 
   ours = jax.grad(loss(lambda x: max_pool(x, (3, 3), (2, 2))))(x)
   np.testing.assert_allclose(ours, jax.grad(loss(windowed))(x), rtol=1e-6)

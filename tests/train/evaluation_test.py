@@ -34,9 +34,7 @@ def _batches(names, size=3, table=SCORES):
 
 def test_every_video_counts_once_whatever_the_batches():
   for size in (1, 2, 3, 4, 9):
-    found = evaluate(
-      _predict, None, _batches(list('abcd'), size), expected=6, topk=(1, 2)
-    )
+    found = evaluate(_predict, None, _batches(list('abcd'), size), expected=6, topk=(1, 2))
     assert (found.evaluated, found.missing, found.views) == (4, 2, 4)
     assert found.metrics['top1'] == 0.5
     assert found.metrics['top2'] == 1.0
@@ -72,9 +70,7 @@ def test_many_labels_give_map():
   }
   want = ((1 + 2 / 3) / 2 + 1) / 2
   for mode in ('clip', 'multiclip'):
-    found = evaluate(
-      _predict, None, _batches(list('abc'), 2, table), mode=mode, multi_label=True
-    )
+    found = evaluate(_predict, None, _batches(list('abc'), 2, table), mode=mode, multi_label=True)
     assert found.metrics['mAP'] == pytest.approx(want)
     assert found.confusion is None
 
@@ -89,9 +85,7 @@ def test_mistakes_are_clear():
     evaluate(_predict, None, _batches(list('abcd'), table=table))
   batch = next(_batches(list('aab')))
   with pytest.raises(ValueError, match="disagree about its label: 'a'"):
-    evaluate(
-      _predict, None, [{**batch, 'label': np.array([0, 1, 2])}], mode='multiclip'
-    )
+    evaluate(_predict, None, [{**batch, 'label': np.array([0, 1, 2])}], mode='multiclip')
   with pytest.raises(ValueError, match='and no name'):
     evaluate(_predict, None, [{k: v for k, v in batch.items() if k != 'name'}])
 
@@ -101,9 +95,7 @@ def test_a_network_gives_the_same_as_clip_and_as_stream():
   found = {}
   for mode in ('clip', 'stream', 'multiclip'):
     predict = make_predict(make_eval_step(model, mode=mode, chunk_frames=3))
-    found[mode] = evaluate(
-      predict, variables, (make_batch(n) for n in range(3)), mode=mode
-    )
+    found[mode] = evaluate(predict, variables, (make_batch(n) for n in range(3)), mode=mode)
   assert found['clip'].evaluated == 24
   for mode in ('stream', 'multiclip'):
     assert found[mode].metrics == pytest.approx(found['clip'].metrics, abs=1e-5)

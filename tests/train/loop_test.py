@@ -23,9 +23,7 @@ TX = optax.sgd(1.0)
 def _step(state, batch):
   """The whole contract: any pure function will do."""
   total = batch['label'].sum().astype(jnp.float32) + 0 * batch['video'].sum()
-  new = state.replace(
-    step=state.step + 1, params={'w': state.params['w'] + jnp.nan_to_num(total)}
-  )
+  new = state.replace(step=state.step + 1, params={'w': state.params['w'] + jnp.nan_to_num(total)})
   return new, {'loss': total, 'finite': jnp.isfinite(total)}
 
 
@@ -89,9 +87,7 @@ def test_time_order_and_output(tmp_path):
     seen.append(int(state.step))
     return {'top1': 0.9 if state.step == 5 else 0.5}
 
-  state = _run(
-    tmp_path, Batches(), evaluate=evaluate, eval_every=5, meta={'labels': ['a']}
-  )
+  state = _run(tmp_path, Batches(), evaluate=evaluate, eval_every=5, meta={'labels': ['a']})
   assert state.step == 10
   assert state.params['w'] == 55
   assert seen == [5, 10]

@@ -9,9 +9,7 @@ LOGITS = np.array([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0], [9.0, 9.0, 9.0]])
 
 def test_softmax_by_hand():
   log_p = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
-  smooth = np.array(
-    [[0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3], [0.1 / 3, 0.1 / 3, 0.9 + 0.1 / 3]]
-  )
+  smooth = np.array([[0.9 + 0.1 / 3, 0.1 / 3, 0.1 / 3], [0.1 / 3, 0.1 / 3, 0.9 + 0.1 / 3]])
   want = -(smooth * log_p[:2]).sum(axis=1).mean()
   got = losses.softmax_cross_entropy(
     jnp.asarray(LOGITS),
@@ -27,9 +25,7 @@ def test_sigmoid_by_hand():
   label = np.array([[1, 0, 1], [0, 0, 1], [1, 1, 1]])
   p = 1 / (1 + np.exp(-LOGITS))
   want = -(label * np.log(p) + (1 - label) * np.log(1 - p))[:2].mean()
-  got = losses.sigmoid_cross_entropy(
-    jnp.asarray(LOGITS), jnp.asarray(label), jnp.array([1, 1, 0])
-  )
+  got = losses.sigmoid_cross_entropy(jnp.asarray(LOGITS), jnp.asarray(label), jnp.array([1, 1, 0]))
   np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
@@ -49,9 +45,7 @@ def test_all_masked_is_zero():
 def test_bfloat16_logits_are_computed_in_float32():
   logits = jnp.asarray(LOGITS[:2], jnp.bfloat16)
   got = losses.softmax_cross_entropy(logits, jnp.array([0, 2]), jnp.ones(2))
-  want = losses.softmax_cross_entropy(
-    logits.astype(jnp.float32), jnp.array([0, 2]), jnp.ones(2)
-  )
+  want = losses.softmax_cross_entropy(logits.astype(jnp.float32), jnp.array([0, 2]), jnp.ones(2))
   assert got == want
 
 

@@ -29,9 +29,7 @@ def test_topk_by_hand_with_ties_to_the_lower_class():
 
 def test_the_compiled_count_agrees_with_the_final_one():
   for k in (1, 2, 3):
-    got = metrics.count_correct(
-      jnp.asarray(SCORES), jnp.asarray(LABEL), jnp.asarray(MASK), k
-    )
+    got = metrics.count_correct(jnp.asarray(SCORES), jnp.asarray(LABEL), jnp.asarray(MASK), k)
     assert got == Classification.get(SCORES, LABEL, MASK, topk=(k,)).correct[k]
 
 
@@ -48,9 +46,7 @@ def test_merging_in_any_division_is_the_whole():
   whole = Classification.get(scores, label)
   for cuts in ([10], [1, 2, 49], [25, 25]):
     edges = [0, *cuts, 50]
-    parts = [
-      Classification.get(scores[a:b], label[a:b]) for a, b in itertools.pairwise(edges)
-    ]
+    parts = [Classification.get(scores[a:b], label[a:b]) for a, b in itertools.pairwise(edges)]
     merged = parts[0]
     for part in parts[1:]:
       merged = merged.merge(part)
@@ -90,9 +86,7 @@ def test_map_drops_the_class_without_a_positive():
   scores = np.array([[3.0, 1.0, 0.0], [2.0, 4.0, 0.0], [1.0, 2.0, 9.0]])
   label = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]])
   whole = MultiLabel.get(scores, label)
-  merged = MultiLabel.get(scores[:1], label[:1]).merge(
-    MultiLabel.get(scores[1:], label[1:])
-  )
+  merged = MultiLabel.get(scores[:1], label[:1]).merge(MultiLabel.get(scores[1:], label[1:]))
   want = {'mAP': ((1 + 2 / 3) / 2 + 1) / 2, 'classes_with_positives': 2, 'hit1': 2 / 3}
   assert whole.compute() == pytest.approx(want)
   assert merged.compute() == pytest.approx(want)

@@ -109,9 +109,7 @@ def test_sgd_by_hand():
 def test_mistakes_name_the_nearest():
   with pytest.raises(ValueError, match="did you mean 'rmsprop'"):
     make_optimizer('rmsporp', batch_size=8, total_steps=10)
-  with pytest.raises(
-    ValueError, match="option of sgd 'momentun'; did you mean 'momentum'"
-  ):
+  with pytest.raises(ValueError, match="option of sgd 'momentun'; did you mean 'momentum'"):
     make_optimizer('sgd', batch_size=8, total_steps=10, momentun=0.9)
   with pytest.raises(ValueError, match='warmup_steps=10 and total_steps=10'):
     make_optimizer(batch_size=8, total_steps=10, warmup_steps=10)

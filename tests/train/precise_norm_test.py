@@ -135,9 +135,7 @@ def test_what_cannot_be_recomputed_is_said():
   batches = make_clips()
   model = OtherStatistics()
   variables = {'batch_stats': {'count': jnp.zeros(())}}
-  with pytest.raises(
-    ValueError, match=r"OtherStatistics has the statistics \['count'\]"
-  ):
+  with pytest.raises(ValueError, match=r"OtherStatistics has the statistics \['count'\]"):
     make_estimate(model)(variables, batches)
   with pytest.raises(ValueError, match='there are 0 batches'):
     combine([])

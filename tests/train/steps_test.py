@@ -46,9 +46,7 @@ def test_metrics_by_hand():
   np.testing.assert_allclose(
     metrics['loss'], LOSS(logits, batch['label'], batch['mask']), rtol=1e-6
   )
-  np.testing.assert_allclose(
-    metrics['top1'], (logits.argmax(-1) == batch['label']).mean()
-  )
+  np.testing.assert_allclose(metrics['top1'], (logits.argmax(-1) == batch['label']).mean())
   assert bool(metrics['finite'])
   assert max_difference(state.batch_stats, new['batch_stats']) < 1e-6
   change = jax.tree.map(jnp.subtract, variables['params'], state.params)
@@ -90,9 +88,7 @@ def test_exact_with_live_statistics_is_autodiff_of_the_chunks():
       stats = new['batch_stats']
     return LOSS(logits, batch['label'], batch['mask']), stats
 
-  (value, stats), grads = jax.value_and_grad(objective, has_aux=True)(
-    variables['params']
-  )
+  (value, stats), grads = jax.value_and_grad(objective, has_aux=True)(variables['params'])
   np.testing.assert_allclose(metrics['loss'], value, rtol=1e-5)
   assert max_difference(state.batch_stats, stats) < 1e-6
   change = jax.tree.map(jnp.subtract, variables['params'], state.params)
@@ -152,9 +148,7 @@ def test_truncated_learns():
 
 def _temp_bytes(frames, boundary):
   tx = PLAIN
-  step = make_train_step(
-    Toy(), tx, LOSS, seed=0, subclips=frames // 8, boundary=boundary
-  )
+  step = make_train_step(Toy(), tx, LOSS, seed=0, subclips=frames // 8, boundary=boundary)
   state = jax.eval_shape(lambda: make_state(make_variables(), tx))
   batch = {
     'video': jax.ShapeDtypeStruct((2, frames, 32, 32, 3), jnp.uint8),

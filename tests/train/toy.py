@@ -54,9 +54,7 @@ class Toy(nn.Module):
   def __call__(self, x, state=None, *, train=False):
     if state is None:
       state = self.init_state(x.shape[0], x.shape[2:4])
-    x = nn.Conv(self.features, (1, 3, 3), (1, 2, 2), use_bias=False, kernel_init=_sane)(
-      x
-    )
+    x = nn.Conv(self.features, (1, 3, 3), (1, 2, 2), use_bias=False, kernel_init=_sane)(x)
     x = nn.relu(Norm()(x, train=train))
     full = jnp.concatenate([state['conv']['buffer'], x], axis=1)
     y = nn.Conv(
@@ -68,9 +66,7 @@ class Toy(nn.Module):
     )(full)
     y = nn.relu(Norm()(y, train=train))
     # One mask per clip, as stochastic depth has, so that chunks can share it.
-    x = x + nn.Dropout(self.dropout, broadcast_dims=(1, 2, 3, 4))(
-      y, deterministic=not train
-    )
+    x = x + nn.Dropout(self.dropout, broadcast_dims=(1, 2, 3, 4))(y, deterministic=not train)
     total = state['pool']['sum'] + x.mean(axis=(2, 3)).sum(axis=1)
     frames = state['pool']['frames'] + x.shape[1]
     logits = nn.Dense(CLASSES, name='classifier')(total / frames)

@@ -33,9 +33,7 @@ def batches_from(start, pause_secs=0.0):
 def train(workdir, total_steps, pause_secs=0.0):
   model = Toy(dropout=0.3)
   tx = make_optimizer(batch_size=8, total_steps=100, warmup_steps=3)
-  step = shard_step(
-    make_train_step(model, tx, make_loss(), seed=1, subclips=2), make_mesh()
-  )
+  step = shard_step(make_train_step(model, tx, make_loss(), seed=1, subclips=2), make_mesh())
   state = make_state(make_variables(model), tx)
   resuming = claim_workdir(workdir, {'seed': 1, 'total_steps': total_steps})
   with (

@@ -58,7 +58,5 @@ def test_tensorboard_reads_back(tmp_path):
     writer.write(1, {'loss': 2.0})
     writer.write(2, {'loss': 1.0})
   events = EventAccumulator(str(tmp_path / 'tensorboard')).Reload()
-  values = [
-    (e.step, float(make_ndarray(e.tensor_proto))) for e in events.Tensors('loss')
-  ]
+  values = [(e.step, float(make_ndarray(e.tensor_proto))) for e in events.Tensors('loss')]
   assert values == [(1, 2.0), (2, 1.0)]

@@ -101,9 +101,7 @@ def _read_fields(path: str):
           yield line, fields
         line = reader.line_num + 1
     except csv.Error as error:
-      raise SourceError(
-        f'{path} line {line}: {error} (a quote that is not closed?)'
-      ) from error
+      raise SourceError(f'{path} line {line}: {error} (a quote that is not closed?)') from error
 
 
 def _find_columns(path: str, fields: list[str], home: str) -> tuple[int, int] | None:

@@ -40,8 +40,7 @@ def open_source(
   for label, folder in classes.items():
     number = sources.find_label(label, numbers, f'class folder {folder}')
     records += [
-      Record(path, number, f'{label}/{os.path.basename(path)}')
-      for path in _list_videos(folder)
+      Record(path, number, f'{label}/{os.path.basename(path)}') for path in _list_videos(folder)
     ]
   return sources.make_source(records, names, skip=skip)
 

@@ -52,9 +52,7 @@ def open_source(
     )
   names = sources.read_labels(labels) or own
   numbers = {name: number for number, name in enumerate(names)}
-  renumbered = tuple(
-    sources.find_label(name, numbers, f'classes of {directory}') for name in own
-  )
+  renumbered = tuple(sources.find_label(name, numbers, f'classes of {directory}') for name in own)
   records = _BuiltRecords(directory, split, renumbered)
   digest = sources.make_digest([(metadata['digests'][split], 0)], names)
   return Source(records, names, digest)
@@ -96,8 +94,7 @@ def open_builder(directory: str) -> tfds.core.DatasetBuilder:
     return tfds.builder_from_directory(directory)
   except Exception as error:
     raise SourceError(
-      f'{directory} is no built dataset (wanted the folder that holds dataset_info.json): '
-      f'{error}'
+      f'{directory} is no built dataset (wanted the folder that holds dataset_info.json): {error}'
     ) from error
 
 

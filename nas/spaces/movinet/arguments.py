@@ -65,15 +65,12 @@ def check_coefficients(value, names: Sequence[str]) -> tuple[float, ...]:
   if isinstance(value, tuple) and hasattr(value, '_asdict'):
     value = value._asdict()
   if not isinstance(value, Mapping) or set(value) != set(names):
-    raise ValueError(
-      f'coefficients is {value!r}; wanted a number for each of {", ".join(names)}'
-    )
+    raise ValueError(f'coefficients is {value!r}; wanted a number for each of {", ".join(names)}')
   for name in names:
     if not is_between(value[name], *COEFFICIENTS):
       least, most = COEFFICIENTS
       raise ValueError(
-        f'the coefficient of {name} is {value[name]!r}; wanted a number from {least} '
-        f'to {most}'
+        f'the coefficient of {name} is {value[name]!r}; wanted a number from {least} to {most}'
       )
   return tuple(float(value[name]) for name in names)
 
@@ -111,9 +108,7 @@ def check_widths(widths, strides) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def check_multipliers(key: str, value) -> tuple[float, ...]:
   found = _check_list(key, value, _check_multiple, '(0.75, 1.0, 1.25)')
   if list(found) != sorted(set(found)):
-    raise ValueError(
-      f'{key} is {value!r}; wanted numbers that ascend, none of them twice'
-    )
+    raise ValueError(f'{key} is {value!r}; wanted numbers that ascend, none of them twice')
   return found
 
 

@@ -190,9 +190,7 @@ class Part(NamedTuple):
       kernel = 'x'.join(map(str, self.layer.kernel))
       se = ' se' if self.layer.se else ''
       how = f' {kernel}:{self.layer.expand}{se} /{self.stride}'
-    return (
-      f'{self.kind} {self.before}>{self.width}{how} at {"x".join(map(str, self.size))}'
-    )
+    return f'{self.kind} {self.before}>{self.width}{how} at {"x".join(map(str, self.size))}'
 
 
 class _Latency(_Count):

@@ -75,9 +75,7 @@ class Bench:
       module = _Stem(spec, self.num_classes, dtype=self.dtype)
       return self._make_step(module, (2 * height, 2 * width, 3), jnp.float32)
     if part.kind == 'layer':
-      module = movinet.Bottleneck(
-        spec, part.layer, part.width, part.stride, dtype=self.dtype
-      )
+      module = movinet.Bottleneck(spec, part.layer, part.width, part.stride, dtype=self.dtype)
     else:
       spec = dataclasses.replace(spec, project=part.width)
       module = _Head(spec, self.num_classes, dtype=self.dtype)
@@ -85,9 +83,7 @@ class Bench:
 
   def make_network(self, choices):
     """The same, of a whole network."""
-    model = movinet.Model(
-      self.space.decode(choices), self.num_classes, dtype=self.dtype
-    )
+    model = movinet.Model(self.space.decode(choices), self.num_classes, dtype=self.dtype)
     size = self.space.base.resolution
     return self._make_step(model, (size, size, 3), jnp.float32)
 

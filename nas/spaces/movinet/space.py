@@ -160,9 +160,7 @@ class MovinetSpace:
       )
       for block, chosen in zip(self.blocks, tree['blocks'], strict=True)
     )
-    return dataclasses.replace(
-      self.base, stem=tree['stem'], blocks=blocks, project=tree['project']
-    )
+    return dataclasses.replace(self.base, stem=tree['stem'], blocks=blocks, project=tree['project'])
 
   def encode(self, spec: movinet.Spec) -> np.ndarray:
     """The canonical choices of a network; its layers take the first places of a block.
@@ -262,9 +260,7 @@ class MovinetSpace:
     for n, decision in enumerate(self.space.decisions):
       if decision.path.endswith('kernel'):
         block = self.blocks[int(decision.path.split('/')[1])]
-        chosen[n] = max(
-          range(len(block.kernels)), key=lambda k: math.prod(block.kernels[k])
-        )
+        chosen[n] = max(range(len(block.kernels)), key=lambda k: math.prod(block.kernels[k]))
       elif decision.tag == 'filters':
         chosen[n] = decision.choices - 1
     return chosen
@@ -317,9 +313,7 @@ def make_space(
     ValueError: an argument does not fit, or φ rounds two choices into one.
   """
   if type(se) is not bool and not (isinstance(se, str) and se == 'search'):
-    raise ValueError(
-      f"se is {se!r}; wanted True, False or 'search'. What it squeezes is se_kind"
-    )
+    raise ValueError(f"se is {se!r}; wanted True, False or 'search'. What it squeezes is se_kind")
   if type(merge_equal) is not bool:
     raise ValueError(f'merge_equal is {merge_equal!r}; wanted True or False')
   fields = arguments.check_fields(fields, inspect.signature(make_space).parameters)
@@ -340,9 +334,7 @@ def make_space(
     features = make(f'block {i}', base, multipliers)
     blocks.append(Block(features, expands, kernels, depth, stride))
   scaled = _scale_clip(grown, phi, frames, resolution, frame_stride)
-  frames, resolution, frame_stride = (
-    scaled if clip is None else arguments.check_clip(clip)
-  )
+  frames, resolution, frame_stride = scaled if clip is None else arguments.check_clip(clip)
   base = movinet.Spec(
     stem=scale('stem', stem),
     blocks=tuple(

@@ -80,9 +80,7 @@ def test_the_tool_is_what_is_called(target, name):
 @pytest.mark.parametrize('target', list(JOBS))
 def test_secrets_are_names_only(target, monkeypatch):
   monkeypatch.setenv('PGPASSWORD', 'hunter2')
-  job = dataclasses.replace(
-    JOBS[target]['sweep'], secrets=('PGPASSWORD', 'WANDB_API_KEY')
-  )
+  job = dataclasses.replace(JOBS[target]['sweep'], secrets=('PGPASSWORD', 'WANDB_API_KEY'))
   rendered = pods.render(job, target)
   everything = json.dumps([rendered.files, rendered.commands, rendered.follow_ups])
   assert 'hunter2' not in everything
@@ -97,9 +95,7 @@ def test_what_a_target_does_not_know_is_refused(target):
   unknown = [key for key in given if key not in takes]
   assert unknown
   for key in unknown:
-    with pytest.raises(
-      ValueError, match=rf'--{key} is not for {target}, which takes --'
-    ):
+    with pytest.raises(ValueError, match=rf'--{key} is not for {target}, which takes --'):
       pods.render(dataclasses.replace(job, **{key: given[key]}), target)
 
 
@@ -107,16 +103,12 @@ def test_what_a_target_does_not_know_is_refused(target):
 def test_hostile_words_stay_inside_the_files(target):
   """Commands are lists, which no shell reads, and of words that were checked."""
   job = JOBS[target]['train']
-  hostile = dataclasses.replace(
-    job, words=(*job.words, *HOSTILE), env=(('NOTE', '$(x)\n"'),)
-  )
+  hostile = dataclasses.replace(job, words=(*job.words, *HOSTILE), env=(('NOTE', '$(x)\n"'),))
   assert pods.render(hostile, target).commands == pods.render(job, target).commands
 
 
 def test_unknown_targets_name_the_nearest():
-  with pytest.raises(
-    ValueError, match=r"unknown target 'slurmm'; did you mean 'slurm'"
-  ):
+  with pytest.raises(ValueError, match=r"unknown target 'slurmm'; did you mean 'slurm'"):
     pods.find_target('slurmm')
 
 

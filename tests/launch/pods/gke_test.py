@@ -153,9 +153,7 @@ def _decide(found, *, code: int, disrupted: bool) -> str:
   )
   if found['kind'] == 'Job':
     count = 'restart' if spec['backoffLimitPerIndex'] else 'fail'
-    return {'FailJob': 'fail', 'Ignore': 'restart for free', 'Count': count}[
-      rule['action']
-    ]
+    return {'FailJob': 'fail', 'Ignore': 'restart for free', 'Count': count}[rule['action']]
   assert spec['backoffLimit'] == 0
   reason, message = (
     'BackoffLimitExceeded',
@@ -181,9 +179,7 @@ def _matches(rule, code, disrupted):
     codes = rule['onExitCodes']
     assert codes['operator'] == 'In'
     return code in codes['values']
-  return disrupted and rule['onPodConditions'] == [
-    {'type': 'DisruptionTarget', 'status': 'True'}
-  ]
+  return disrupted and rule['onPodConditions'] == [{'type': 'DisruptionTarget', 'status': 'True'}]
 
 
 @pytest.mark.parametrize('name', VARIANTS)
@@ -192,9 +188,7 @@ def test_parts_agree_with_each_other(name):
   spec, pod = find_job_spec(found), find_pod(found)
   (container,) = pod['containers']
   assert spec['completions'] == spec['parallelism'] == known.hosts
-  assert {m['name'] for m in container['volumeMounts']} == {
-    v['name'] for v in pod['volumes']
-  }
+  assert {m['name'] for m in container['volumeMounts']} == {v['name'] for v in pod['volumes']}
   for rule in spec['podFailurePolicy']['rules']:
     if 'onExitCodes' in rule:
       assert rule['onExitCodes']['containerName'] == container['name']
@@ -240,9 +234,7 @@ def test_only_slices_of_several_hosts_take_their_node_pool():
 def test_hostile_words_arrive_as_they_are():
   known = JOBS['gke']['gpus']
   env = tuple((f'V{i}', word) for i, word in enumerate(HOSTILE))
-  found = find_pod(
-    read(dataclasses.replace(known, words=(*known.words, *HOSTILE), env=env))
-  )
+  found = find_pod(read(dataclasses.replace(known, words=(*known.words, *HOSTILE), env=env)))
   (container,) = found['containers']
   assert [expand(word) for word in container['args']] == [*known.words, *HOSTILE]
   values = {each['name']: each.get('value') for each in container['env']}

@@ -32,9 +32,7 @@ def test_hadolint_finds_what_is_planted(tmp_path):
 def test_all_of_the_project_is_copied(path):
   text = path.read_text()
   copied = {
-    word
-    for line in re.findall(r'^COPY (.*) \S+$', text, re.MULTILINE)
-    for word in line.split()
+    word for line in re.findall(r'^COPY (.*) \S+$', text, re.MULTILINE) for word in line.split()
   }
   assert all((ROOT / word).exists() for word in copied)
   project = tomllib.loads((ROOT / 'pyproject.toml').read_text())

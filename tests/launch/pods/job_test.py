@@ -131,9 +131,7 @@ def test_addresses_without_a_password_are_fine(word):
   check_job(make_train(env=(('PLACE', word),)), list_verbs())
 
 
-@pytest.mark.parametrize(
-  'key', ['PGPASSWORD', 'WANDB_API_KEY', 'HF_TOKEN', 'MY_SECRET']
-)
+@pytest.mark.parametrize('key', ['PGPASSWORD', 'WANDB_API_KEY', 'HF_TOKEN', 'MY_SECRET'])
 def test_secrets_in_env_are_refused(key):
   message = refuse(make_train(env=((key, 'hunter2'),)))
   assert f'say --secret={key}' in message
@@ -142,9 +140,7 @@ def test_secrets_in_env_are_refused(key):
 
 def test_the_config_is_read_with_its_overrides():
   base = ('train', f'--config={TRAIN}')
-  check_job(
-    make((*base, '--config.batch_size=24'), '/w', nodes=3, gpus=8), list_verbs()
-  )
+  check_job(make((*base, '--config.batch_size=24'), '/w', nodes=3, gpus=8), list_verbs())
   # Two words are one override, and of two the last counts.
   words = (*base, '--config.batch_size', '24', '--config.batch_size=25')
   assert 'batch_size is 25' in refuse(make(words, '/w', nodes=3, gpus=8))

@@ -71,9 +71,7 @@ def wait_for_starts(tmp_path, count) -> list[int]:
 def test_processes_are_told_of_each_other(start, tmp_path):
   env = tuple((f'V{i}', word) for i, word in enumerate(HOSTILE))
   words = ('train', *HOSTILE)
-  code, output = finish(
-    start({str(i): [{'code': 0}] for i in range(3)}, words, env=env)
-  )
+  code, output = finish(start({str(i): [{'code': 0}] for i in range(3)}, words, env=env))
   assert code == 0, output
   seen = stand_in.read_starts(tmp_path / 'seen')
   assert set(seen) == {'0.1', '1.1', '2.1'}
@@ -171,9 +169,7 @@ def test_what_does_not_save_in_time_is_killed(start, tmp_path):
   assert not any(map(is_alive, pids))
 
 
-@pytest.mark.skipif(
-  sys.platform != 'linux', reason='the parent-death signal is of Linux'
-)
+@pytest.mark.skipif(sys.platform != 'linux', reason='the parent-death signal is of Linux')
 def test_a_killed_supervisor_takes_its_processes_along(start, tmp_path):
   supervisor = start({'0': [{'save': 0.1}], '1': [{'save': 0.1}]})
   pids = wait_for_starts(tmp_path, 2)
@@ -219,8 +215,7 @@ def test_gpus_are_one_each(monkeypatch):
 
 @pytest.mark.parametrize(
   ('code', 'expected'),
-  [(75, True), (-9, True), (137, True), (143, True)]
-  + [(code, False) for code in job.PERMANENT],
+  [(75, True), (-9, True), (137, True), (143, True)] + [(code, False) for code in job.PERMANENT],
 )
 def test_which_codes_may_be_retried(code, expected):
   assert job.is_retriable(code) == expected

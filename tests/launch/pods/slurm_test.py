@@ -70,9 +70,7 @@ def test_a_stopped_run_is_queued_again_and_goes_on(make_script, tmp_path):
 @pytest.mark.parametrize('code', [c for c in job.PERMANENT if c != 1])
 def test_a_permanent_code_wins_and_is_not_queued_again(make_script, tmp_path, code):
   """Whoever else ended with 75, for it had lost its peer."""
-  script = make_script(
-    {'0': [{'code': 75}], '1': [{'code': code}], '2': [{'code': 75}]}
-  )
+  script = make_script({'0': [{'code': 75}], '1': [{'code': code}], '2': [{'code': 75}]})
   assert fake_srun.run_job(script, tmp_path, tasks=3) == [code]
   assert f'process 1 ended with code {code}' in read_output(tmp_path)
 
@@ -115,9 +113,7 @@ def test_a_task_of_an_array_is_queued_again_alone(make_script, tmp_path):
 def test_verbs_of_one_process_are_one_task():
   known = {'nodes': 1, 'gpus': 4, 'directory': '/h', 'environment': '/e'}
   words = ('stream', '--source=a.mp4')
-  assert (
-    '--ntasks-per-node=1\n' in slurm.render(make(words, '/w', **known)).files['job.sh']
-  )
+  assert '--ntasks-per-node=1\n' in slurm.render(make(words, '/w', **known)).files['job.sh']
   train = make(('train',), '/w', **known)
   assert '--ntasks-per-node=4\n' in slurm.render(train).files['job.sh']
 

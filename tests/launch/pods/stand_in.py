@@ -52,9 +52,7 @@ def main(folder: pathlib.Path, words) -> int:
   todo = plan[min(start, len(plan)) - 1]
   signal.signal(signal.SIGTERM, signal.SIG_IGN if todo.get('deaf') else _save(todo))
   part = folder / f'{process}.part'
-  part.write_text(
-    json.dumps({'words': words, 'env': dict(os.environ), 'pid': os.getpid()})
-  )
+  part.write_text(json.dumps({'words': words, 'env': dict(os.environ), 'pid': os.getpid()}))
   part.rename(folder / f'{process}.{start}.json')
   print(f'process {process} start {start}', flush=True)
   while todo.get('deaf') or 'save' in todo:

@@ -88,9 +88,9 @@ def test_words_and_environment_arrive_as_they_are(run_script, tmp_path):
   (call,) = [call for call in calls if call[:2] == ['docker', 'run']]
   image = call.index(job.image)
   assert call[image + 1 :] == list(words)
-  assert [
-    w.removeprefix('--env=') for w in call[:image] if w.startswith('--env=V')
-  ] == [f'{key}={value}' for key, value in env]
+  assert [w.removeprefix('--env=') for w in call[:image] if w.startswith('--env=V')] == [
+    f'{key}={value}' for key, value in env
+  ]
   assert not list(tmp_path.rglob('planted'))
 
 

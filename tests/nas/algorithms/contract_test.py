@@ -16,9 +16,7 @@ from nas.space import OneOf, Space
 
 SPACE = Space(
   {
-    'layer': OneOf(
-      (None, {'kernel': OneOf((1, 3, 5)), 'width': OneOf((8, 16), 'filters')})
-    ),
+    'layer': OneOf((None, {'kernel': OneOf((1, 3, 5)), 'width': OneOf((8, 16), 'filters')})),
     'head': OneOf((0, 1, 2, 3)),
   }
 )
@@ -56,9 +54,7 @@ def search(algorithm, state, seed, steps, begin=0):
   matters = SPACE.is_open(BEST)
 
   def step(state, number):
-    keys = jax.random.split(
-      jax.random.fold_in(jax.random.key(seed), number), CANDIDATES
-    )
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), CANDIDATES)
     proposals = jax.vmap(algorithm.propose, (None, 0))(state, keys)
     # The share of what matters in the best that is as in it.
     rewards = (proposals.choices == BEST).mean(-1, where=matters)
@@ -106,9 +102,7 @@ def test_a_state_that_was_written_and_read_goes_on_the_same(name, kind):
   written = flax.serialization.to_bytes(half)
   read = flax.serialization.from_bytes(make_state(algorithm), written)
   assert_equal(half, read)
-  assert_equal(
-    search(algorithm, half, 0, 200, 200), search(algorithm, read, 0, 200, 200)
-  )
+  assert_equal(search(algorithm, half, 0, 200, 200), search(algorithm, read, 0, 200, 200))
 
 
 @ALGORITHMS
@@ -117,9 +111,7 @@ def test_states_are_arrays_that_keep_their_shapes(name, kind):
   algorithm = make(name, kind)
   first = make_state(algorithm)
   last, _ = search(algorithm, first, 0, 1)
-  shapes = [
-    [(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(s)] for s in (first, last)
-  ]
+  shapes = [[(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(s)] for s in (first, last)]
   assert shapes[0] == shapes[1]
 
 

@@ -84,9 +84,7 @@ def test_every_mutation_is_as_probable_as_it_should_be():
   for chosen in ({'head': 3}, {'layer': 1, 'layer:1/kernel': 2, 'head': 5}):
     choices = SPACE.encode(chosen)
     parent, draws = Trial(0, choices, state=State.DONE, value=1.0), 4000
-    found = collections.Counter(
-      make().mutate(parent, rng).choices.tobytes() for _ in range(draws)
-    )
+    found = collections.Counter(make().mutate(parent, rng).choices.tobytes() for _ in range(draws))
     wanted = _list_children(choices)
     assert set(found) == set(wanted)
     for child, share in wanted.items():
@@ -135,9 +133,7 @@ def test_the_population_is_what_the_paper_says():
     algorithm = make(population=5, tournament=2)
     trials = make_trials(rng.integers(8, size=40))
     ends = rng.choice(list(State)[1:], 40, p=[0.7, 0.1, 0.1, 0.1])
-    trials = [
-      dataclasses.replace(t, state=State(s)) for t, s in zip(trials, ends, strict=True)
-    ]
+    trials = [dataclasses.replace(t, state=State(s)) for t, s in zip(trials, ends, strict=True)]
     members = []
     for trial in trials:
       if trial.state is not State.DONE:
@@ -256,9 +252,7 @@ def test_limits_that_nothing_meets(allowed):
     known.append(choices)
     return len(known) <= allowed
 
-  with pytest.raises(
-    ValueError, match=r'no network of 10,000 drawn is within the limi'
-  ):
+  with pytest.raises(ValueError, match=r'no network of 10,000 drawn is within the limi'):
     workers.run(make(fits=fits), end_well)
   assert len(known) <= allowed + 4 * uniform.TRIES
 

@@ -194,9 +194,7 @@ def test_finds_the_best(beta):
   check_regret(judge(find(beta), beta)[0])
 
 
-@pytest.mark.parametrize(
-  'mistaken', [WithoutBaseline, RewardOfAnother, MeanReward, WithoutFirst]
-)
+@pytest.mark.parametrize('mistaken', [WithoutBaseline, RewardOfAnother, MeanReward, WithoutFirst])
 def test_a_mistake_is_beyond_the_bound(mistaken):
   regrets, _ = judge(find(STRONG, mistaken), STRONG)
   with pytest.raises(AssertionError):

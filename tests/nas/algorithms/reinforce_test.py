@@ -13,9 +13,7 @@ from nas.space import OneOf, Space
 FLAT = Space({'op': OneOf((1, 3, 5)), 'width': OneOf((8, 16), 'filters')})
 NESTED = Space(
   {
-    'layer': OneOf(
-      (None, {'kernel': OneOf((1, 3, 5)), 'width': OneOf((8, 16), 'filters')})
-    ),
+    'layer': OneOf((None, {'kernel': OneOf((1, 3, 5)), 'width': OneOf((8, 16), 'filters')})),
     'head': OneOf(('plain', {'squeeze': OneOf((False, True))})),
   }
 )
@@ -25,9 +23,7 @@ DEEP = Space(
     'width': OneOf((8, 16, 24), 'filters'),
   }
 )
-SPACES = pytest.mark.parametrize(
-  'space', [FLAT, NESTED, DEEP], ids=['flat', 'nested', 'deep']
-)
+SPACES = pytest.mark.parametrize('space', [FLAT, NESTED, DEEP], ids=['flat', 'nested', 'deep'])
 PLAIN = {'filters_warmup': 0.0, 'ops_warmup': 0.0}
 # At step 70 of 100 a 'filters' decision is replaced with probability 0.3, an 'op' 1/8.
 WARM = {'delay': 1.0, 'filters_warmup': 1.0, 'ops_warmup': 0.8}
@@ -73,16 +69,12 @@ def list_proposals(algorithm, state, warm):
   space = algorithm.space
   policies = list_policies(algorithm, state)
   replacements = list_replacements(space, warm)
-  options = [
-    [(k, drawn) for k in range(n) for drawn in (True, False)] for n in space.sizes
-  ]
+  options = [[(k, drawn) for k in range(n) for drawn in (True, False)] for n in space.sizes]
   found = []
   for combined in itertools.product(*options):
     probability = math.prod(
       (1 - p) * policy[k] if drawn else p * instead[k]
-      for (k, drawn), policy, (p, instead) in zip(
-        combined, policies, replacements, strict=True
-      )
+      for (k, drawn), policy, (p, instead) in zip(combined, policies, replacements, strict=True)
     )
     if probability:
       found.append((*zip(*combined, strict=True), probability))
@@ -293,9 +285,7 @@ def test_one_compilation_serves_all_hyperparameters():
     algorithm = make(NESTED, **options)
     state = make_state(algorithm, step=0)
     for _ in range(3):
-      state = algorithm.update(
-        state, propose_many(algorithm, state, 4), jnp.arange(4.0)
-      )
+      state = algorithm.update(state, propose_many(algorithm, state, 4), jnp.arange(4.0))
     return state
 
   plain = {

@@ -27,9 +27,7 @@ def make_parts(samples=3, phis=(1.0, 2.0)):
     }
   )
   candidates = [
-    Candidate(
-      dict(zip(AXES, values, strict=True)), 2.0, f'{min(values[0], 1.3)}, {values[1]}'
-    )
+    Candidate(dict(zip(AXES, values, strict=True)), 2.0, f'{min(values[0], 1.3)}, {values[1]}')
     for values in itertools.product(GRID[1:], repeat=2)
   ]
   baselines = {
@@ -80,9 +78,7 @@ def test_what_is_tried():
   for trial in trials:
     assert trial.train == {'seed': trial.note['repeat']}
   # Everyone's first network comes before anyone's second.
-  assert [trial.note['sample'] for trial in trials[:30]] == [0] * 10 + [1] * 10 + [
-    2
-  ] * 10
+  assert [trial.note['sample'] for trial in trials[:30]] == [0] * 10 + [1] * 10 + [2] * 10
   assert not any(trial.train for trial in run(make_search())[0])
 
 
@@ -122,14 +118,11 @@ def test_the_best_by_mean_are_averaged(top):
       values[tuple(GRID[choice] for choice in trial.choices[:2])].append(trial.value)
   best = sorted(values, key=lambda pair: -np.mean(values[pair]))[:top]
   assert found.facts['coefficients'] == {
-    axis: pytest.approx(np.mean([pair[n] for pair in best]))
-    for n, axis in enumerate(AXES)
+    axis: pytest.approx(np.mean([pair[n] for pair in best])) for n, axis in enumerate(AXES)
   }
   first = [trial.value for n in found.best for trial in [trials[n]]]
   assert first == sorted(values[best[0]], reverse=True)
-  row = next(
-    row for row in found.facts['candidates'] if row['name'] in found.facts['averaged']
-  )
+  row = next(row for row in found.facts['candidates'] if row['name'] in found.facts['averaged'])
   assert row['mean'] == pytest.approx(np.mean(values[best[0]]))
   assert row['sd'] == pytest.approx(np.std(values[best[0]], ddof=1))
   assert row['n'] == 3
@@ -331,18 +324,14 @@ def test_trials_that_failed_are_counted_and_pruned_ones_are_not_forgotten():
   search = make_search(draws=8, baselines=False, recheck=2)
   trials, _ = run(search)
   name = trials[0].note['name']
-  mine = [
-    n for n, t in enumerate(trials) if t.note['name'] == name and t.note['phi'] == 1
-  ]
+  mine = [n for n, t in enumerate(trials) if t.note['name'] == name and t.note['phi'] == 1]
   lost = {'state': State.FAILED, 'value': None, 'reason': 'out of memory'}
   cut = {'state': State.PRUNED, 'value': -1.0}
   changed = list(trials)
   changed[mine[0]] = dataclasses.replace(changed[mine[0]], **lost)
   changed[mine[1]] = dataclasses.replace(changed[mine[1]], **cut)
   changed = changed[:24]
-  (row,) = [
-    r for r in search.conclude(changed).facts['candidates'] if r['name'] == name
-  ]
+  (row,) = [r for r in search.conclude(changed).facts['candidates'] if r['name'] == name]
   assert (row['n'], row['lost'], row['trials']) == (2, 1, [mine[2]])
   assert row['mean'] == pytest.approx((-1 + trials[mine[2]].value) / 2)
   for n in mine:
@@ -357,9 +346,7 @@ def test_trials_that_failed_are_counted_and_pruned_ones_are_not_forgotten():
 
 def test_nothing_is_found_where_nothing_was_trained():
   search = make_search(recheck=2)
-  trials = workers.run(
-    search, lambda *_: {'state': State.FAILED, 'reason': 'no memory'}
-  )
+  trials = workers.run(search, lambda *_: {'state': State.FAILED, 'reason': 'no memory'})
   found = search.conclude(trials)
   assert (found.best, found.facts['coefficients'], found.facts['averaged']) == (
     (),

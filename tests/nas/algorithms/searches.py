@@ -63,9 +63,7 @@ def _list_candidates(table) -> Iterator[Candidate]:
   samples = draw_samples(table)
   for values in itertools.product(*(AXES[axis][:5] for axis in SCALED)):
     coefficients = dict(zip(SCALED, values, strict=True))
-    ratios = [
-      table.cost(scale(sample, coefficients)) / table.cost(sample) for sample in samples
-    ]
+    ratios = [table.cost(scale(sample, coefficients)) / table.cost(sample) for sample in samples]
     if abs(np.mean(ratios) / GROWTH - 1) <= TOLERANCE:
       yield Candidate(coefficients, float(np.mean(ratios)), str(values))
 
@@ -124,9 +122,7 @@ def find_regrets(make: Callable, problems: int, budget: int) -> np.ndarray:
   return np.array(rows)
 
 
-def list_regrets(
-  table: Table, view: Table, trials: Sequence[Trial], length: int
-) -> np.ndarray:
+def list_regrets(table: Table, view: Table, trials: Sequence[Trial], length: int) -> np.ndarray:
   """[length], after each trial: the true regret of what has measured best so far.
 
   Only what is within the limit counts; before there is such a network, the smallest one

@@ -125,7 +125,5 @@ def _make_pairs(rng, places) -> np.ndarray:
 
 def _make_doublings(rng) -> np.ndarray:
   """[A, S]: log2 of the cost. It ascends, but a network's sizes are rounded."""
-  doublings = np.arange(STEPS) / 2 + rng.uniform(
-    -ROUNDING, ROUNDING, (len(SPACE), STEPS)
-  )
+  doublings = np.arange(STEPS) / 2 + rng.uniform(-ROUNDING, ROUNDING, (len(SPACE), STEPS))
   return doublings - doublings[:, :1]

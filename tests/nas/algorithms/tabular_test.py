@@ -133,10 +133,7 @@ def test_scaled_architectures_are_the_tables_own():
     chosen = view.space.describe(choices)
     sample, phi = samples[chosen.pop('sample')], chosen.pop('phi')
     values = table.space.describe(sample)
-    wanted = {
-      a: min(v * chosen.get(a, 1) ** phi, tabular.AXES[a][-1])
-      for a, v in values.items()
-    }
+    wanted = {a: min(v * chosen.get(a, 1) ** phi, tabular.AXES[a][-1]) for a, v in values.items()}
     nearest = {
       axis: int(np.argmin(np.abs(np.array(tabular.AXES[axis]) - value)))
       for axis, value in wanted.items()
@@ -216,12 +213,7 @@ def test_coefficients_are_better_than_others_for_other_networks():
     rows = algorithm.conclude(trials).facts['candidates']
     others = searches.draw_samples(table, 30)[searches.SAMPLES :]
     means = [
-      np.mean(
-        [
-          table.accuracy(searches.scale(network, row['coefficients']))
-          for network in others
-        ]
-      )
+      np.mean([table.accuracy(searches.scale(network, row['coefficients'])) for network in others])
       for row in rows
     ]
     gains.append(means[0] - np.mean(means))

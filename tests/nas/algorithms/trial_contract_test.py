@@ -29,9 +29,7 @@ ENDS = {
   'well': workers.measure,
   'within': workers.measure_within,
   'unreliably': workers.measure_unreliably,
-  'failed': lambda table: (
-    lambda number, choices: {'state': State.FAILED, 'reason': '?'}
-  ),
+  'failed': lambda table: lambda number, choices: {'state': State.FAILED, 'reason': '?'},
 }
 
 
@@ -126,9 +124,7 @@ def test_choices_are_architectures(algorithm, objective):
   assert trials
   for trial in trials:
     assert trial.choices.dtype == np.int32
-    np.testing.assert_array_equal(
-      trial.choices, algorithm.space.canonical(trial.choices)
-    )
+    np.testing.assert_array_equal(trial.choices, algorithm.space.canonical(trial.choices))
 
 
 def test_nothing_depends_on_workers_and_who_is_first(algorithm, objective):
@@ -227,9 +223,7 @@ def test_settings_do_not_change(algorithm):
 
 def test_there_is_a_conclusion_at_any_time(algorithm, objective):
   trials = workers.run(algorithm, objective, workers=3)
-  killed = [
-    workers.run(algorithm, objective, workers=4, most=most) for most in (1, 4, 20)
-  ]
+  killed = [workers.run(algorithm, objective, workers=4, most=most) for most in (1, 4, 20)]
   for history in [*killed, *(trials[:n] for n in range(len(trials) + 1))]:
     found = algorithm.conclude(history)
     assert isinstance(found, Conclusion)

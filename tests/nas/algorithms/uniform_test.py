@@ -11,9 +11,7 @@ from tests.nas.algorithms import workers
 
 NESTED = Space(
   {
-    'layer': OneOf(
-      (None, {'kernel': OneOf((1, 3, 5)), 'width': OneOf((8, 16), 'filters')})
-    ),
+    'layer': OneOf((None, {'kernel': OneOf((1, 3, 5)), 'width': OneOf((8, 16), 'filters')})),
     'head': OneOf((0, 1, 2, 3)),
   }
 )
@@ -75,9 +73,7 @@ def test_limits_that_nothing_meets():
     calls.append(choices)
     return False
 
-  with pytest.raises(
-    ValueError, match=r'no network of 10,000 drawn is within the limi'
-  ):
+  with pytest.raises(ValueError, match=r'no network of 10,000 drawn is within the limi'):
     workers.run(Uniform(NESTED, budget=8, fits=fits), end_well)
   assert len(calls) == uniform.TRIES
 
@@ -89,15 +85,11 @@ def test_limits_that_no_trial_meets():
     return {'state': State.DISCARDED, 'reason': '80 ms, over 50'}
 
   algorithm = Uniform(Space([OneOf((0, 1, 2))] * 12), budget=8)
-  with pytest.raises(
-    ValueError, match=r'all 1,000 networks .*last one: 80 ms, over 50'
-  ):
+  with pytest.raises(ValueError, match=r'all 1,000 networks .*last one: 80 ms, over 50'):
     workers.run(algorithm, discard, workers=3, most=2000)
 
   def train_one(number, choices):
-    return (
-      end_well(number, choices) if number in range(300, 2000, 200) else discard(0, 0)
-    )
+    return end_well(number, choices) if number in range(300, 2000, 200) else discard(0, 0)
 
   trials = workers.run(algorithm, train_one)
   assert sum(trial.state is State.DONE for trial in trials) == 8
@@ -147,8 +139,7 @@ def test_conclusion():
   algorithm = Uniform(NESTED, budget=20)
   values = [3, 5, 1, 5, 8, 2, 9, 4]
   trials = [
-    Trial(n, NESTED.sizes * 0, state=State.DONE, value=float(v))
-    for n, v in enumerate(values)
+    Trial(n, NESTED.sizes * 0, state=State.DONE, value=float(v)) for n, v in enumerate(values)
   ]
   trials[4] = dataclasses.replace(trials[4], state=State.PRUNED)
   trials[5] = dataclasses.replace(trials[5], state=State.DISCARDED, value=None)

@@ -37,9 +37,7 @@ def make_space() -> Space:
     'features': OneOf((16, 24, 32), 'filters'),
     'layers': [first, *[OneOf((layer, None))] * 3],
   }
-  return Space(
-    {'stem': OneOf((8, 16)), 'blocks': [block] * 3, 'project': OneOf((96, 128))}
-  )
+  return Space({'stem': OneOf((8, 16)), 'blocks': [block] * 3, 'project': OneOf((96, 128))})
 
 
 def make_policy(space: Space, steps, goal) -> np.ndarray:
@@ -84,9 +82,7 @@ def make_findings() -> report.Findings:
     neighbours=make_neighbours(space, goal, rng),
     control=[
       {'accuracy': a, 'reward': a - 0.01, 'cost': int(m)}
-      for a, m in zip(
-        rng.normal(0.6, 0.03, 24), rng.uniform(0.97, 1.03, 24) * cost, strict=True
-      )
+      for a, m in zip(rng.normal(0.6, 0.03, 24), rng.uniform(0.97, 1.03, 24) * cost, strict=True)
     ],
     target=TARGET_MACS,
     beta=-0.1,
@@ -151,9 +147,7 @@ def make_found(space, goal, cost) -> dict:
 
 def make_neighbours(space, goal, rng) -> list[dict]:
   open_now = space.describe(goal)
-  found = [
-    {'choices': goal.tolist(), 'changed': {}, 'accuracy': 0.668, 'reward': 0.661}
-  ]
+  found = [{'choices': goal.tolist(), 'changed': {}, 'accuracy': 0.668, 'reward': 0.661}]
   for n in np.flatnonzero(space.is_open(goal))[:14]:
     other = goal.copy()
     other[n] = (goal[n] + 1) % space.sizes[n]
@@ -247,9 +241,7 @@ def test_axes_of_the_page_have_equal_steps(cost, unit):
   full = make_findings()
   target = 1_000_000_000
   near = target + full.samples.cost // 20
-  rows = [
-    {'step': i, 'loss': 1.373 + i / 4000, 'cost_ratio': 1 + i / 2000} for i in (0, 40)
-  ]
+  rows = [{'step': i, 'loss': 1.373 + i / 4000, 'cost_ratio': 1 + i / 2000} for i in (0, 40)]
   text = change(
     rows=rows,
     samples=dataclasses.replace(full.samples, cost=near),
@@ -270,9 +262,7 @@ def test_axes_of_the_page_have_equal_steps(cost, unit):
   for said in axes:
     values = np.array([float(re.match(r'[\d.]+', number)[0]) for number in said])
     assert len(values) >= 4
-    assert np.diff(values) == pytest.approx(
-      np.full(len(values) - 1, np.ptp(values[:2]))
-    )
+    assert np.diff(values) == pytest.approx(np.full(len(values) - 1, np.ptp(values[:2])))
     assert len({re.sub(r'\d+', '', number) for number in said}) == 1
     assert len({len(number.partition('.')[2]) for number in said}) == 1
 
@@ -291,9 +281,7 @@ def make_small(sizes, table, **values) -> str:
   parts = [{'width': OneOf(tuple(range(size)))} for size in sizes]
   steps = np.arange(1, len(table) + 1)
   return report.make_report(
-    report.Findings(
-      'T', 'c', Space({'blocks': parts}), probabilities=(steps, table), **values
-    )
+    report.Findings('T', 'c', Space({'blocks': parts}), probabilities=(steps, table), **values)
   )
 
 
@@ -320,9 +308,7 @@ def test_entropy_left_is_of_what_can_be_decided():
 
 
 def test_policy_starts_where_it_is_said_to():
-  rows = [
-    {'step': s, 'reward': s / 100, 'rl_rate': 0.1 * (s > 10)} for s in (10, 20, 40)
-  ]
+  rows = [{'step': s, 'reward': s / 100, 'rl_rate': 0.1 * (s > 10)} for s in (10, 20, 40)]
   text = change(rows=rows, probabilities=None, policy_start=13)
   assert 'The policy learns after step 13, the upright line.' in text
   svg = find_svg(text, 'Reward')
@@ -341,9 +327,7 @@ def test_policy_starts_where_it_is_said_to():
 def test_changes_are_said_once():
   layer = {'kernel': OneOf(KERNELS), 'expand': OneOf((24, 40)), 'se': True}
   mix = OneOf(({'op': 'pool'}, {'op': 'conv', 'size': OneOf((3, 5))}))
-  space = Space(
-    {'layers': [OneOf((layer, None))] * 2, 'mix': mix, 'width': OneOf((1, 2))}
-  )
+  space = Space({'layers': [OneOf((layer, None))] * 2, 'mix': mix, 'width': OneOf((1, 2))})
   before = space.encode({'layers/0': 0, 'layers/1': 1, 'mix': 0})
   changes = {
     'layers/0 → left out': {'layers/0': 1, 'layers/1': 1},
@@ -393,9 +377,7 @@ def test_every_choice_of_the_space_appears(page):
       wanted = ['kept', 'left out']
     if wanted:
       assert [text for text in texts if text in wanted] == wanted, path
-  assert sum('trained' in t for ts in page.decisions.values() for t in ts) == sum(
-    space.sizes
-  )
+  assert sum('trained' in t for ts in page.decisions.values() for t in ts) == sum(space.sizes)
 
 
 def test_shares_are_those_of_the_samples():
@@ -535,12 +517,8 @@ def test_many_samples_are_thinned_but_not_the_front():
   accuracy = np.array(full.samples.accuracy)
   accuracy[best] = 0.99
   samples = dataclasses.replace(full.samples, accuracy=accuracy)
-  elements = Page(
-    report.make_report(dataclasses.replace(full, samples=samples))
-  ).elements
-  drawn = sum(
-    a['d'].count('h0') for _, a in elements if a.get('class', '').startswith('points')
-  )
+  elements = Page(report.make_report(dataclasses.replace(full, samples=samples))).elements
+  drawn = sum(a['d'].count('h0') for _, a in elements if a.get('class', '').startswith('points'))
   front = report.pareto_front(samples.cost, accuracy)
   assert len(samples) > MOST_POINTS < drawn <= MOST_POINTS + len(front)
   dots = [a for tag, a in elements if tag == 'circle' and a['class'] == 'dot front']
@@ -572,9 +550,7 @@ def test_a_report_that_cannot_be_made_leaves_the_one_before(tmp_path):
   space = Space({'a': OneOf((1, 2))})
   report.write_report(path, report.Findings('before', 'c', space))
   with pytest.raises(ValueError, match='another space: b is 1, the space has no such'):
-    report.write_report(
-      path, report.Findings('after', 'c', space, found={'choices': {'b': 1}})
-    )
+    report.write_report(path, report.Findings('after', 'c', space, found={'choices': {'b': 1}}))
   assert 'before' in path.read_text('utf-8')
   assert [p.name for p in tmp_path.iterdir()] == ['report.html']
 
@@ -644,8 +620,6 @@ def test_what_is_cut_has_a_shade_and_what_fits_has_none(tmp_path, dark):
 def test_browser_tells_of_a_page_that_loads_something(tmp_path):
   text = report.make_report(make_findings())
   path = tmp_path / 'planted.html'
-  path.write_text(
-    text.replace('</body>', '<img src="https://example.com/a.png"></body>'), 'utf-8'
-  )
+  path.write_text(text.replace('</body>', '<img src="https://example.com/a.png"></body>'), 'utf-8')
   _, console = open_in_browser(path, tmp_path)
   assert console

@@ -161,9 +161,7 @@ def check_front(text, findings, cost):
   done = [t for t in findings.trials if t.state is State.DONE]
   points = {(t.metrics[cost], t.metrics['top1']) for t in done}
   wanted = sorted(
-    (c, a)
-    for c, a in points
-    if not any((d, b) != (c, a) and d <= c and b >= a for d, b in points)
+    (c, a) for c, a in points if not any((d, b) != (c, a) and d <= c and b >= a for d, b in points)
   )
   x, y = read_axes(svg, log=True)
   front = read_dots(svg, 'front')
@@ -192,9 +190,7 @@ def test_a_dominated_point_on_the_front_is_noticed(monkeypatch):
 
 def test_dots_on_another_scale_than_the_axis_says_are_noticed(monkeypatch):
   honest = charts.LogAxis.__call__
-  monkeypatch.setattr(
-    charts.LogAxis, '__call__', lambda self, values: honest(self, values) ** 1.01
-  )
+  monkeypatch.setattr(charts.LogAxis, '__call__', lambda self, values: honest(self, values) ** 1.01)
   with pytest.raises(AssertionError):
     check_dots(change(), make_findings(), 'macs')
 
@@ -250,9 +246,7 @@ def test_limits_are_lines_where_the_axis_says(text):
 
 def test_a_cost_of_some_trials_is_drawn_of_those():
   trials = [
-    dataclasses.replace(t, metrics={**t.metrics, 'latency_ns': np.nan})
-    if t.number % 2
-    else t
+    dataclasses.replace(t, metrics={**t.metrics, 'latency_ns': np.nan}) if t.number % 2 else t
     for t in make_findings().trials
   ]
   text = change(trials=trials)
@@ -346,9 +340,7 @@ AXES = {
 }
 
 
-LARGEST = (
-  'the largest network that was wanted of this search, by as long a name as this'
-)
+LARGEST = 'the largest network that was wanted of this search, by as long a name as this'
 
 
 def count_macs(choices) -> float:
@@ -395,9 +387,7 @@ def test_candidates_of_each_step_are_drawn_once_where_they_belong():
   x, y = read_axes(svg, log=True)
   found = []
   for title, left, top in read_dots(svg, 'candidate'):
-    step, axis, number = re.match(
-      r'step (\d+), ([^:]+): .* trial (\d+)', title
-    ).groups()
+    step, axis, number = re.match(r'step (\d+), ([^:]+): .* trial (\d+)', title).groups()
     found.append((int(step), axis, int(number)))
     trial = findings.trials[int(number)]
     assert abs(left - x(count_macs(trial.choices))) < 0.3
@@ -462,9 +452,7 @@ def test_steps_and_targets_are_in_tables():
 
 
 @pytest.mark.parametrize(('tolerance', 'missed'), [(0.1, False), (0.05, True)])
-def test_a_target_that_is_missed_says_what_was_wanted_and_what_was_got(
-  tolerance, missed
-):
+def test_a_target_that_is_missed_says_what_was_wanted_and_what_was_got(tolerance, missed):
   findings = make_expanded(tolerance=tolerance)
   text = report.make_sweep_report(findings)
   said = ' '.join(Page(text).texts)
@@ -554,17 +542,13 @@ def make_scaled(noise=0.01, most=10_000, recheck=3, lead=0.0) -> report.SweepFin
 
 def read_rows(svg) -> dict[str, float]:
   """Names of candidates -> the middle of their row."""
-  found = re.findall(
-    r'<text x="[^"]*" y="([^"]*)" class="tick" text-anchor="end">([^<]*)<', svg
-  )
+  found = re.findall(r'<text x="[^"]*" y="([^"]*)" class="tick" text-anchor="end">([^<]*)<', svg)
   return {html.unescape(name): float(y) - 4 for y, name in found}
 
 
 def read_scale(svg):
   """The place that the axis below all rows gives to a value."""
-  found = re.findall(
-    r'<text x="([^"]*)" y="[^"]*" class="tick" text-anchor="middle">([^<]*)<', svg
-  )
+  found = re.findall(r'<text x="([^"]*)" y="[^"]*" class="tick" text-anchor="middle">([^<]*)<', svg)
   places, values = np.array(found, float).T
   slope, start = np.polyfit(values, places, 1)
   np.testing.assert_allclose(start + slope * values, places, atol=0.2)
@@ -662,9 +646,7 @@ def test_table_of_candidates_has_cost_ratio_mean_and_spread():
       assert said[''] == ('undecided' if found['undecided'] else 'decided')
   assert {row[names.index('Latency')] for row in tables[1]} == {'–'}
   averaged = facts['coefficients']
-  assert all(
-    read_tiles(text)[f'Coefficient {n}'][0] == f'{averaged[n]:.4g}' for n in NAMES
-  )
+  assert all(read_tiles(text)[f'Coefficient {n}'][0] == f'{averaged[n]:.4g}' for n in NAMES)
 
 
 @pytest.mark.parametrize(
@@ -752,9 +734,7 @@ def test_commands_and_specs_are_there_as_given(text):
   assert blocks[0] == findings.networks[findings.best.number]['train']
   assert blocks[1] == findings.dashboard
   specs = [json.loads(block) for block in blocks if block.startswith('{')]
-  as_json = json.loads(
-    json.dumps([findings.networks[n]['spec'] for n in findings.conclusion.best])
-  )
+  as_json = json.loads(json.dumps([findings.networks[n]['spec'] for n in findings.conclusion.best]))
   assert specs == as_json
   for network in findings.networks.values():
     assert network['train'] in blocks
@@ -787,14 +767,8 @@ def test_long_reasons_are_folded_and_whole():
 
 
 def test_noise_of_measured_time_is_told(text):
-  noise = [
-    t.metrics['latency_noise']
-    for t in make_findings().trials
-    if 'latency_ns' in t.metrics
-  ]
-  said = re.search(
-    r'(\d+) % of its latency apart in the median, and (\d+) % at most', text
-  )
+  noise = [t.metrics['latency_noise'] for t in make_findings().trials if 'latency_ns' in t.metrics]
+  said = re.search(r'(\d+) % of its latency apart in the median, and (\d+) % at most', text)
   assert int(said[1]) == round(100 * np.median(noise))
   assert int(said[2]) == round(100 * max(noise))
   assert 'id="noise-warning"' not in text
@@ -855,9 +829,9 @@ def test_page_is_well_formed_and_loads_nothing(text):
 
 
 def make_trial(state, number=0, **values) -> Trial:
-  return Trial(
-    number, make_space().sample(np.random.default_rng(0)), **values
-  ).__class__(number, np.zeros(len(make_space()), int), state=state, **values)
+  return Trial(number, make_space().sample(np.random.default_rng(0)), **values).__class__(
+    number, np.zeros(len(make_space()), int), state=state, **values
+  )
 
 
 STATES = {
@@ -913,9 +887,7 @@ def test_findings_of_another_search_are_refused():
   with pytest.raises(ValueError, match='whole numbers'):
     dataclasses.replace(full, space=Space({'a': OneOf((1, 2))}))
   with pytest.raises(ValueError, match='it names 3, there are 2'):
-    report.SweepFindings(
-      'T', 'evolve', full.space, full.trials[:2], conclusion=Conclusion((3,))
-    )
+    report.SweepFindings('T', 'evolve', full.space, full.trials[:2], conclusion=Conclusion((3,)))
   with pytest.raises(ValueError, match=r"one of macs, params.*'latncy'"):
     dataclasses.replace(full, limits={'latncy': 3})
 
@@ -970,9 +942,7 @@ def test_opens_in_a_browser_and_fits_it(tmp_path, make, width):
   assert 'Quickstart sweep' in dom
   found = measure_charts(path.read_text('utf-8'), tmp_path, width)
   # Against each known cost, and those of the path.
-  assert (
-    len(found['boxes']) == {make_findings: 4, make_expanded: 2, make_scaled: 4}[make]
-  )
+  assert len(found['boxes']) == {make_findings: 4, make_expanded: 2, make_scaled: 4}[make]
   assert found['wide'] <= 0
   for name, across, down, marks in found['boxes']:
     assert min(across, down) > 90, name

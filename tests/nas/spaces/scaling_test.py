@@ -22,17 +22,13 @@ PUBLISHED = movinet.PUBLISHED._asdict()
 
 
 def make_space(**options):
-  return scaling.make_space(
-    **{'base': SMALL, 'grid': GRID, 'num_classes': 5, **options}
-  )
+  return scaling.make_space(**{'base': SMALL, 'grid': GRID, 'num_classes': 5, **options})
 
 
 def count_all(space, num_classes):
   """Mean over all vectors of choices, one by one."""
   table = movinet.make_cost_table(space, num_classes=num_classes)
-  vectors = np.stack(
-    np.unravel_index(range(space.space.sizes.prod()), space.space.sizes)
-  )
+  vectors = np.stack(np.unravel_index(range(space.space.sizes.prod()), space.space.sizes))
   return table.count(vectors.T).mean()
 
 
@@ -86,9 +82,7 @@ def test_a_scaled_space_is_printed_with_networks_that_train(tmp_path):
   (row,) = scaling.list_scaled(coefficients, (2,), SMALL, num_classes=5)
   text = '\n'.join(lines[:-3])
   assert 'width 1.23457' in text
-  assert (
-    f'{row.frames} frames of 88 x 88, one in {row.frame_stride} of the video' in text
-  )
+  assert f'{row.frames} frames of 88 x 88, one in {row.frame_stride} of the video' in text
   assert f'up to {row.depth} in each block' in text
   assert f'block 1   {row.widths[1][0]}, {row.widths[1][1]}' in text
   assert f'{row.mean_macs / 1e9:.3f} billion' in text
@@ -180,9 +174,7 @@ def test_networks_of_one_number_are_alike_whatever_scales_them():
 
   first, second = (space.candidates[n].coefficients for n in (0, -1))
   for number in range(4):
-    one, other, large = (
-      read(*of, number) for of in ((first, 1.0), (second, 1.0), (first, 2.0))
-    )
+    one, other, large = (read(*of, number) for of in ((first, 1.0), (second, 1.0), (first, 2.0)))
     for found in (other, large):
       common = one.keys() & found.keys()
       assert len(common) > 3
@@ -211,9 +203,7 @@ def test_samples_are_uniform_over_decisions():
     costs += [
       int(
         table.count(
-          scaled.encode(
-            space.decode(encode(space, candidate.coefficients, sample=n, phi=1.0))
-          )
+          scaled.encode(space.decode(encode(space, candidate.coefficients, sample=n, phi=1.0)))
         )
       )
       for n in range(10)
@@ -260,9 +250,7 @@ def test_what_nothing_meets_is_said_before_anything_is_trained():
   )
   with pytest.raises(ValueError, match=f'^{re.escape(message)}'):
     make_space(target=40.0)
-  with pytest.raises(
-    ValueError, match=r'none of 1 combinations .* by 4 .* 0\.01 %; depth'
-  ):
+  with pytest.raises(ValueError, match=r'none of 1 combinations .* by 4 .* 0\.01 %; depth'):
     make_space(grid=(1.2,), tolerance=0.0001)
 
 

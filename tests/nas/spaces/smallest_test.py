@@ -60,10 +60,7 @@ def make_count(name, space):
 def find_least(name, space):
   """Of each cost, over all networks."""
   if name == 'movinet':  # which eliminates decisions
-    return {
-      cost: make_cost_table(space, cost, num_classes=CLASSES).bounds[0]
-      for cost in COSTS
-    }
+    return {cost: make_cost_table(space, cost, num_classes=CLASSES).bounds[0] for cost in COSTS}
   everyone = list(map(make_count(name, space), space.space.enumerate()))
   return {cost: min(costs[cost] for costs in everyone) for cost in COSTS}
 

@@ -60,9 +60,7 @@ def test_what_is_outside_is_said():
   with pytest.raises(ValueError, match=r'blocks/1/inverted is True.*\n.*hard_swish'):
     make_space(**PUBLISHED_VALUES).encode(VARIANTS['m1'])
   long = dataclasses.replace(VARIANTS['1'], blocks=(Block(32),) * 9, frame_stride=99)
-  with pytest.raises(
-    ValueError, match=r'stride is 99.*\n.*blocks is 9, the space has 1'
-  ):
+  with pytest.raises(ValueError, match=r'stride is 99.*\n.*blocks is 9, the space has 1'):
     make_space().encode(long)
 
 
@@ -240,8 +238,7 @@ def test_idle_time_operations_are_left_out():
   assert list_layers(found) == list_layers(spec)
   space = make_space(frames=(1,), frame_stride=(1,), most_blocks=1)
   assert all(
-    space.decode(space.space.sample(np.random.default_rng(i))).blocks[0].temporal
-    is None
+    space.decode(space.space.sample(np.random.default_rng(i))).blocks[0].temporal is None
     for i in range(9)
   )
 

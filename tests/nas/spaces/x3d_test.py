@@ -66,9 +66,7 @@ def test_multiply_adds_are_those_that_are_traced(name):
   assert x3d.count_macs(spec) == found.macs
 
 
-@pytest.mark.parametrize(
-  'fields', [{}, {'causal': True}, {'shortcut_norm': True, 'hidden': 7}]
-)
+@pytest.mark.parametrize('fields', [{}, {'causal': True}, {'shortcut_norm': True, 'hidden': 7}])
 @pytest.mark.parametrize(
   ('frames', 'resolution', 'factors'),
   [

@@ -71,9 +71,7 @@ def test_addresses_with_a_password():
 
 
 def make_text_file(folder):
-  (folder / 'notes.txt').write_text(
-    'this is no database at all, but a file of text\n' * 99
-  )
+  (folder / 'notes.txt').write_text('this is no database at all, but a file of text\n' * 99)
   return folder / 'notes.txt'
 
 
@@ -199,9 +197,7 @@ def test_patience_ends_and_says_so(postgres, shut, monkeypatch):
   opened = Database(postgres, alone=True)
   shut()
   monkeypatch.setattr(database, 'PATIENCE_SECS', 0.5)
-  with pytest.raises(
-    OSError, match=r'out of reach for 0\.5 seconds.*same command goes on'
-  ):
+  with pytest.raises(OSError, match=r'out of reach for 0\.5 seconds.*same command goes on'):
     opened.query('select 1')
   opened.close()
 

@@ -60,9 +60,7 @@ def test_no_network_is_trained_twice(reference):
   assert len(first) == len(begun) < len(trials)
 
 
-def test_who_works_beside_whom_and_how_fast_changes_nothing(
-  reference, address, tmp_path
-):
+def test_who_works_beside_whom_and_how_fast_changes_nothing(reference, address, tmp_path):
   again = toy.run(address, tmp_path, workers=3, prune=True, arguments={'secs': 0.1})
   assert toy.make_digest(again) == toy.make_digest(reference[0])
 
@@ -249,9 +247,7 @@ def make_broken(kind: str):
     ('make_nothing', {}, "no attribute 'make_nothing'"),
   ],
 )
-def test_an_objective_that_cannot_be_made_ends_it_at_once(
-  tmp_path, objective, arguments, message
-):
+def test_an_objective_that_cannot_be_made_ends_it_at_once(tmp_path, objective, arguments, message):
   with pytest.raises(ValueError, match=message):
     run_listed(tmp_path, objective, arguments=arguments)
   # And no trial is to blame.
@@ -307,15 +303,11 @@ def test_a_worker_that_cannot_start_costs_the_trials_of_others_nothing(
   assert toy.make_digest(again) == toy.make_digest(whole)
 
 
-def test_what_a_worker_said_before_another_could_not_start_is_heard(
-  tmp_path, monkeypatch
-):
+def test_what_a_worker_said_before_another_could_not_start_is_heard(tmp_path, monkeypatch):
   monkeypatch.setattr(pool, '_STARTS', 1)
   environments = [{}, make_unlucky(tmp_path / 'unlucky')]
   name = 'tests.nas.trials.engine_test:make_killed'
-  with pool.Pool(
-    name, {'times': 0}, environments=environments, folder=tmp_path
-  ) as workers:
+  with pool.Pool(name, {'times': 0}, environments=environments, folder=tmp_path) as workers:
     for number in range(2):
       workers.give({'number': number, 'attempt': 1})
       await_line(tmp_path / f'worker-{number}.log', 1)
@@ -403,9 +395,7 @@ def test_no_worker_outlives_its_coordinator(tmp_path):
     time.sleep(0.05)
 
 
-def test_a_coordinator_that_was_killed_is_not_waited_for_on_its_machine(
-  postgres, tmp_path
-):
+def test_a_coordinator_that_was_killed_is_not_waited_for_on_its_machine(postgres, tmp_path):
   log = tmp_path / 'log'
   options = {'storage': postgres, 'budget': 5, 'workers': 2}
   process = start(tmp_path, arguments={'secs': 1000, 'log': str(log)}, **options)

@@ -18,9 +18,7 @@ BUDGET = 40
 def undisturbed(tmp_path_factory):
   """The digest of a search by one worker on SQLite, that nobody kills."""
   folder = tmp_path_factory.mktemp('undisturbed')
-  return toy.make_digest(
-    toy.run(f'{folder}/a.db', folder, budget=BUDGET, workers=1, prune=True)
-  )
+  return toy.make_digest(toy.run(f'{folder}/a.db', folder, budget=BUDGET, workers=1, prune=True))
 
 
 def make_command(storage, folder, **options) -> list[str]:
@@ -61,8 +59,7 @@ def test_on_one_machine(tmp_path, undisturbed):
 def test_on_many_machines(postgres, tmp_path, undisturbed):
   opening = {'beat_secs': 1, 'silence_secs': 2}
   commands = [
-    make_command(postgres, tmp_path / str(i), workers=2, opening=opening)
-    for i in range(3)
+    make_command(postgres, tmp_path / str(i), workers=2, opening=opening) for i in range(3)
   ]
   kills = run_with_kills(
     commands, every_secs=0.6, most=15, parents=0.2, stopped_secs=3, cwd=toy.ROOT

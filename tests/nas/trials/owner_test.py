@@ -24,9 +24,7 @@ with hold_name() as name:
 @pytest.fixture
 def other():
   """(a process that holds a name, the name)."""
-  process = subprocess.Popen(
-    [sys.executable, '-c', HOLD], stdout=subprocess.PIPE, text=True
-  )
+  process = subprocess.Popen([sys.executable, '-c', HOLD], stdout=subprocess.PIPE, text=True)
   name = process.stdout.readline().strip()
   yield process, name
   process.kill()

@@ -41,9 +41,7 @@ def start_owner(address) -> subprocess.Popen:
     'import time; from tests.nas.trials.study_test import add, open_toy; '
     f'study = open_toy({address!r}); add(study); print(flush=True); time.sleep(1000)'
   )
-  process = subprocess.Popen(
-    [sys.executable, '-c', code], cwd=toy.ROOT, stdout=subprocess.PIPE
-  )
+  process = subprocess.Popen([sys.executable, '-c', code], cwd=toy.ROOT, stdout=subprocess.PIPE)
   assert process.stdout.readline() == b'\n'
   return process
 
@@ -54,12 +52,8 @@ def is_same(trials, others) -> bool:
 
 def test_a_study_is_the_same_when_it_is_opened_again(address):
   ends = [
-    make_outcome(
-      {'state': 'done', 'value': 1 / 3, 'metrics': {'macs': 10**12, 'x': None}}
-    ),
-    make_outcome(
-      {'state': 'pruned', 'value': -0.1, 'reason': 'bad', 'curve': {5: -0.1}}
-    ),
+    make_outcome({'state': 'done', 'value': 1 / 3, 'metrics': {'macs': 10**12, 'x': None}}),
+    make_outcome({'state': 'pruned', 'value': -0.1, 'reason': 'bad', 'curve': {5: -0.1}}),
     make_outcome({'state': 'discarded', 'reason': 'macs', 'metrics': {'macs': 3}}),
     make_failure('MemoryError: …'),
   ]
@@ -104,9 +98,7 @@ def test_choices_that_read_alike_are_told_apart(tmp_path):
   hard = OneOf((1, {'a': OneOf((1, 2))}, {'a': OneOf((3, 4))}, '1'))
   space = Space({'x': hard})
   algorithm = toy.Climb(space, budget=9)
-  with open_study(
-    str(tmp_path / 'a.db'), 'x', space=space, algorithm=algorithm
-  ) as study:
+  with open_study(str(tmp_path / 'a.db'), 'x', space=space, algorithm=algorithm) as study:
     for number, choices in enumerate(([0, 0, 0], [1, 1, 0], [2, 0, 1], [3, 0, 0])):
       assert study.add(Proposal(np.array(choices)), str(number), {}, None)
     trials = optuna.load_study(study_name='x', storage=study.database.storage).trials
@@ -232,9 +224,7 @@ def test_a_trial_is_whole_or_not_there(address, monkeypatch):
     assert study.history == []
 
 
-def test_who_was_stopped_in_a_transaction_loses_it_and_tries_again(
-  postgres, monkeypatch
-):
+def test_who_was_stopped_in_a_transaction_loses_it_and_tries_again(postgres, monkeypatch):
   quick = tuple(s.replace("'60s'", "'300ms'") for s in database._SETTINGS['postgresql'])
   monkeypatch.setitem(database._SETTINGS, 'postgresql', quick)
   with open_toy(postgres) as one, open_toy(postgres) as two:

@@ -113,8 +113,7 @@ def _write(log, what, job):
 def make_digest(trials) -> list:
   """What must be the same however a search is run."""
   return [
-    (t.number, t.choices.tolist(), dict(t.note), t.state.value, t.value, t.reason)
-    for t in trials
+    (t.number, t.choices.tolist(), dict(t.note), t.state.value, t.value, t.reason) for t in trials
   ]
 
 

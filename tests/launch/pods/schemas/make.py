@@ -58,9 +58,7 @@ def main():
 
 
 def read_kubernetes() -> dict:
-  folder = (
-    resources.files('kubernetes_validate') / 'kubernetes-json-schema' / KUBERNETES
-  )
+  folder = resources.files('kubernetes_validate') / 'kubernetes-json-schema' / KUBERNETES
   found = json.loads((folder / '_definitions.json').read_text())['$defs']
   return {name: tighten(schema) for name, schema in found.items()}
 

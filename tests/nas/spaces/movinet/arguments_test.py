@@ -51,26 +51,20 @@ def test_spaces_that_make_no_sense(options, message):
   [None, 'abc', True, (0,), math.nan, math.inf, -math.inf, 100, 8.1, -5.1, 10**400],
 )
 def test_phi_is_a_number_that_networks_have(phi):
-  refuse(
-    {'phi': phi}, r'^phi is .*; wanted a number from -5 to 8: A0 to A5 are -2 to 3'
-  )
+  refuse({'phi': phi}, r'^phi is .*; wanted a number from -5 to 8: A0 to A5 are -2 to 3')
 
 
 @pytest.mark.parametrize('value', [None, 3, (1.3, 1.1, 1.1, 1.2), {}, {'depth': 1.3}])
 def test_coefficients_are_one_for_each_axis(value):
   wanted = 'wanted a number for each of depth, width, resolution, rate'
-  refuse(
-    {'coefficients': value}, f'^coefficients is {re.escape(repr(value))}; {wanted}'
-  )
+  refuse({'coefficients': value}, f'^coefficients is {re.escape(repr(value))}; {wanted}')
 
 
 @pytest.mark.parametrize('value', [None, '1.3', True, 0.99, 0, -1, 16.1, math.nan])
 @pytest.mark.parametrize('axis', ['depth', 'width', 'resolution', 'rate'])
 def test_coefficients_are_numbers_that_enlarge(axis, value):
   given = {**movinet.PUBLISHED._asdict(), axis: value}
-  wanted = (
-    f'^the coefficient of {axis} is {re.escape(repr(value))}; wanted a number from 1'
-  )
+  wanted = f'^the coefficient of {axis} is {re.escape(repr(value))}; wanted a number from 1'
   refuse({'coefficients': given}, wanted)
 
 
@@ -196,9 +190,7 @@ def test_clips_are_three_whole_numbers(clip, message):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    *(
-      ({'se': se}, "^se is .*; wanted True, False or 'search'") for se in (1, None, [])
-    ),
+    *(({'se': se}, "^se is .*; wanted True, False or 'search'") for se in (1, None, [])),
     ({'se': '3d'}, "se is '3d'; .*What it squeezes is se_kind"),
     ({'se_kind': '4d'}, "^se_kind is '4d': unknown squeeze-excite '4d'.*2plus3d"),
     ({'se_kind': True}, '^se_kind should be str, got True'),

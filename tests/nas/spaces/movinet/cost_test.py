@@ -32,8 +32,7 @@ def count_alone(space, choices, num_classes, clip):
 
 def make_tables(space, num_classes, clip):
   return {
-    kind: movinet.make_cost_table(space, kind, num_classes=num_classes, clip=clip)
-    for kind in KINDS
+    kind: movinet.make_cost_table(space, kind, num_classes=num_classes, clip=clip) for kind in KINDS
   }
 
 
@@ -64,9 +63,7 @@ def test_costs_of_a_small_space_are_those_of_networks_alone(form):
   tables = make_tables(space, 5, (3, 23, 18))
   everyone = np.stack(list(space.space.enumerate()))
   for table in tables.values():
-    np.testing.assert_array_equal(
-      count_compiled(table, everyone), table.count(everyone)
-    )
+    np.testing.assert_array_equal(count_compiled(table, everyone), table.count(everyone))
   for choices in everyone:
     found = {kind: table.count(choices) for kind, table in tables.items()}
     assert found == count_alone(space, choices, 5, (3, 23, 18))

@@ -52,9 +52,7 @@ def test_parts_without_a_time_are_named():
   space = movinet.make_space(**SMALL)
   parts = movinet.list_parts(space)
   known = {str(part): 1 for part in parts[:-1]}
-  with pytest.raises(
-    ValueError, match=f'1 of the {len(parts)} parts .* such as .head 32'
-  ):
+  with pytest.raises(ValueError, match=f'1 of the {len(parts)} parts .* such as .head 32'):
     movinet.find_times(space, known)
   with pytest.raises(ValueError, match='needs measured times'):
     movinet.make_cost_table(space, 'latency_ns')

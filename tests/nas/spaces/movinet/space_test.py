@@ -100,9 +100,7 @@ def test_coefficients_are_what_phi_multiplies_by():
   ones = {'depth': 1.0, 'width': 1.0, 'resolution': 1.0, 'rate': 1.0}
   base, published = movinet.make_space(), movinet.PUBLISHED
   assert movinet.make_space(1, coefficients=published) == movinet.make_space(1)
-  assert movinet.make_space(1, coefficients=published._asdict()) == movinet.make_space(
-    1
-  )
+  assert movinet.make_space(1, coefficients=published._asdict()) == movinet.make_space(1)
   assert movinet.make_space(1, coefficients=ones) == base
   deep = movinet.make_space(2, coefficients={**ones, 'depth': 2.0})
   assert [block.depth for block in deep.blocks] == [40] * 5
