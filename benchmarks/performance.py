@@ -111,7 +111,8 @@ def measure_steps(arguments) -> Iterator[dict]:
   # Late: what runs measures is in other processes, whose device this one must not hold.
   import jax
 
-  from launch import preflight, program
+  from launch import program
+  from launch.verbs import preflight
 
   jax.config.update('jax_enable_compilation_cache', False)
   here = jax.devices()[:1]

@@ -22,8 +22,9 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import jax
 
-from launch import preflight, program
+from launch import program
 from launch.pods.topology import find_topology
+from launch.verbs import preflight
 from movinet_jax.names import check_name
 
 TOPOLOGIES = {1: 'v5e:1x1', 16: 'v5e:4x4', 64: 'v5e:8x8', 256: 'v5e:16x16'}

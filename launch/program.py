@@ -12,8 +12,9 @@ import numpy as np
 from jax.experimental import topologies
 
 from launch import plan as searches
-from launch import train, trial
+from launch import trial
 from launch.pods.topology import Topology
+from launch.verbs import train
 from movinet_jax.train import mesh
 from nas import oneshot, spaces
 

@@ -24,7 +24,8 @@ import numpy as np
 from flax import traverse_util
 
 from launch import config as configs
-from launch import devices, outcome, parts, train
+from launch import devices, outcome, parts
+from launch.verbs import train
 from movinet_jax import cost, data
 from movinet_jax.names import check_name, suggest
 from movinet_jax.spec import to_json

@@ -25,7 +25,8 @@ import sqlalchemy as sa
 import tensorflow_datasets as tfds
 
 from benchmarks.postgres import run_server
-from launch import arguments, main, sweep, trial
+from launch import arguments, main, trial
+from launch.verbs import sweep
 from movinet_jax import data
 from movinet_jax.convert import ConversionError, read_arrays
 from movinet_jax.data import SourceError, motion

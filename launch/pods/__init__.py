@@ -1,31 +1,7 @@
-"""Where a job may run: one file per kind of machine, found by listing this folder."""
-
-import importlib
-import pkgutil
-from types import ModuleType
+"""One description of a job, and what each kind of machine makes of it."""
 
 from launch.pods.job import Job, Rendered
-from movinet_jax.names import find
-
-_NOT_TARGETS = {'check', 'job', 'manifest', 'script', 'topology'}
-
-
-def list_targets() -> dict[str, str]:
-  """Target -> module name: every file of this folder that is not machinery."""
-  files = (module.name for module in pkgutil.iter_modules(__path__))
-  return {name.replace('_', '-'): name for name in files if name not in _NOT_TARGETS}
-
-
-def find_target(name: str) -> ModuleType:
-  """The module of a target.
-
-  It has `render(job) -> Rendered`, TOOL (the program that it needs, '' for none) and
-  TAKES (the fields of a Job that it knows, of those that are not for every target).
-
-  Raises:
-    ValueError: there is none; names the nearest.
-  """
-  return importlib.import_module(f'{__name__}.{find(list_targets(), name, "target")}')
+from launch.pods.targets import find_target
 
 
 def render(job: Job, target: str) -> Rendered:

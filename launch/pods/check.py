@@ -1,13 +1,13 @@
 """What makes a job wrong, found before anything is written."""
 
 import dataclasses
-import importlib
 import math
 import re
 from collections.abc import Mapping, Sequence
 
 from launch import config as configs
 from launch.pods.job import DISTRIBUTED, Job, find_mount, find_option
+from launch.verbs import find_verb, list_verbs
 from movinet_jax.names import check_name
 
 _CONFIGURED = ('train', 'search', 'sweep')
@@ -39,11 +39,8 @@ BUCKET = r'gs://[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[\w./-]+)?'
 EXPORT = r'(?!gs:)[\w.-]+:/\S*'  # of NFS
 
 
-def check_job(job: Job, verbs: Mapping[str, str]) -> dict:
+def check_job(job: Job) -> dict:
   """Finds what is wrong with a job before anything is rendered.
-
-  Args:
-    verbs: those there are.
 
   Returns:
     The config of its command, {} for a verb without one.
@@ -51,27 +48,26 @@ def check_job(job: Job, verbs: Mapping[str, str]) -> dict:
   Raises:
     ValueError: see the message.
   """
-  check_name(job.verb, verbs, 'verb')
+  check_name(job.verb, list_verbs(), 'verb')
   if job.verb in ('submit', 'preflight'):
     raise ValueError(f'`movinet {job.verb}` is run here, it is no job')
   _check_words(job)
   _check_secrets(job)
   _check_machines(job)
   _check_study(job)
-  cfg = _read_config(job, verbs)
+  cfg = _read_config(job)
   if cfg and not job.is_study:
     _check_config(cfg, job)
   return cfg
 
 
-def _read_config(job: Job, verbs: Mapping[str, str]) -> dict:
+def _read_config(job: Job) -> dict:
   """Reads the command as its verb will: its whole config, {} for a verb without one.
 
   Raises:
     ValueError, SystemExit: the verb would refuse it.
   """
-  module = importlib.import_module(f'launch.{verbs[job.verb]}')
-  parser, words = module.make_arguments(), job.words[1:]
+  parser, words = find_verb(job.verb).make_arguments(), job.words[1:]
   if find_option(words, 'config'):
     return configs.parse(parser, words)[1].to_dict()
   if job.verb in _CONFIGURED:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from launch.errors import ExitCode, is_retriable
 from launch.pods.topology import Topology
 
 # How long a run may take to save itself once it is asked to stop. Slurm's signal,
@@ -15,10 +16,9 @@ SAVE_SECS = 120
 # How long the processes of a run may go on after one of them has failed: JAX notices a
 # lost peer in well under that, and then they end by themselves.
 PEER_SECS = 300
-RETRIABLE = 75  # the same command goes on
-# The codes of `movinet` that a person must act on, Python's own for a fault of the
-# program, docker's for its own, and a shell's for a command that is not there.
-PERMANENT = (1, 2, 65, 69, 70, 74, 125, 126, 127)
+# The codes that a person must act on: those of `movinet`, docker's own, and a shell's for a
+# command that is not there.
+PERMANENT = (*(int(code) for code in ExitCode if code and not is_retriable(code)), 125, 126, 127)
 DISTRIBUTED = ('train', 'search', 'evaluate')  # verbs whose processes are one run
 
 
@@ -126,14 +126,6 @@ class Rendered:
   notes: tuple[str, ...] = ()
   foreground: bool = False
   resume: str = 'the same command, with the same workdir'
-
-
-def is_retriable(code: int) -> bool:
-  """Whether the same command may go on after a process ended with this code.
-
-  A signal that nobody caught is retriable as well: the machine went, or its memory.
-  """
-  return code == RETRIABLE or code < 0 or code > 128
 
 
 def make_name(verb: str, workdir: str) -> str:

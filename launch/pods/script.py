@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-# Of a process: whether the same command may go on, as `job.is_retriable` says.
+# Of a process: whether the same command may go on, as `errors.is_retriable` says.
 RETRIES = '((code == 75 || code > 128))'
 # Bash takes a signal to itself while it waits; this passes it on, and waits again.
 RUN = """\

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import movinet_jax as mj
-from launch.cost import PUBLISHED
+from launch.verbs.cost import PUBLISHED
 from movinet_jax.cost.count import count_macs
 from movinet_jax.models.movinet import VARIANTS
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from launch import build_data
+from launch.verbs import build_data
 from movinet_jax.data import kinetics, open_source
 
 VIDEOS = pathlib.Path(__file__).parent.parent / 'fixtures' / 'videos'

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from launch import check_data
+from launch.verbs import check_data
 
 VIDEOS = pathlib.Path(__file__).parent.parent / 'fixtures' / 'videos'
 

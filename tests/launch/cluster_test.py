@@ -14,8 +14,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 from launch import cluster, parts
-from launch.pods import slurm
 from launch.pods.job import Job
+from launch.pods.targets import slurm
 from movinet_jax.train import checkpoint
 from tests.launch.pods import fake_srun
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from launch import config, program, search, train
+from launch import config, program
 from launch.pods.topology import find_topology
+from launch.verbs import search, train
 from movinet_jax import cost
 from movinet_jax.train import mesh
 

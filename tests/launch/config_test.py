@@ -10,8 +10,9 @@ import pytest
 from configs.movinet import kinetics600
 from configs.search import movinet as search_movinet
 from configs.x3d import kinetics400
-from launch import config, parts, plan, precise_norm, train
+from launch import config, parts, plan, precise_norm
 from launch.arguments import make_parser
+from launch.verbs import train
 from movinet_jax import data, models
 from movinet_jax.models.movinet import VARIANTS as VARIANTS_OF
 from movinet_jax.train import checkpoint, loop, losses, optimizers, steps

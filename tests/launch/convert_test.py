@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import movinet_jax as mj
-from launch import convert
+from launch.verbs import convert
 from movinet_jax.convert import ConversionError
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'movinet'

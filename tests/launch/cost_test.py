@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from launch import cost
+from launch.verbs import cost
 from movinet_jax import models
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch import evaluate, parts
+from launch import parts
+from launch.verbs import evaluate
 from movinet_jax.train import checkpoint
 from movinet_jax.train.evaluation import Evaluation
 

@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from launch import latency, plan
+from launch import plan
+from launch.verbs import latency
 
 CONFIG = """
 from configs.search import quickstart

@@ -2,12 +2,15 @@
 
 import errno
 import os
+import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
 
-from launch import main
+from launch import errors, main
+from launch.verbs import list_verbs
 from movinet_jax.data import SourceError, TooManyFailures, WorkerDied
 from movinet_jax.train.loop import NonFiniteLoss, Preempted
 from nas.trials.pool import WorkersDied
@@ -16,12 +19,12 @@ from nas.trials.pool import WorkersDied
 def test_help_lists_every_verb(capsys):
   assert main.main(['--help']) == 0
   printed = capsys.readouterr().out
-  verbs = main.list_verbs()
+  verbs = list_verbs()
   assert {'train', 'evaluate', 'stream', 'check-data', 'build-data'} <= set(verbs)
   assert all(f'  {verb} ' in printed for verb in verbs)
 
 
-@pytest.mark.parametrize('verb', sorted(main.list_verbs()))
+@pytest.mark.parametrize('verb', sorted(list_verbs()))
 def test_every_verb_has_help_with_an_example(verb, capsys):
   with pytest.raises(SystemExit) as stop:
     main.main([verb, '--help'])
@@ -53,7 +56,7 @@ def test_a_wrong_verb_names_the_nearest(capsys):
   ],
 )
 def test_exit_codes(error, code):
-  assert main.find_exit_code(error) == code
+  assert errors.find_exit_code(error) == code
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_exit_codes(error, code):
   ],
 )
 def test_errors_of_disks_say_what_to_do(number, advice):
-  said = main.explain(OSError(number, os.strerror(number), '/runs/a'))
+  said = errors.explain(OSError(number, os.strerror(number), '/runs/a'))
   what = f"[Errno {number}] {os.strerror(number)}: '/runs/a'"
   assert said == f'{what}: {advice} the same command goes on'
 
@@ -78,7 +81,7 @@ def test_version(capsys):
 
 @pytest.mark.parametrize(('error', 'code'), [(KeyboardInterrupt, 130), (ValueError, 2)])
 def test_a_verb_that_stops_says_so(error, code, monkeypatch, capsys):
-  from launch import cost
+  from launch.verbs import cost
 
   def stop(argv):
     raise error('here')
@@ -90,7 +93,7 @@ def test_a_verb_that_stops_says_so(error, code, monkeypatch, capsys):
 
 def test_a_reader_that_leaves_one_of_several_processes_ends_all(monkeypatch, capfd):
   """An ordinary end would wait for the others, which wait in a collective for it."""
-  from launch import cost
+  from launch.verbs import cost
 
   def write(argv):
     raise BrokenPipeError
@@ -117,3 +120,11 @@ def test_the_command_uses_huge_pages():
   run = subprocess.Popen([sys.executable, '-c', code, 'a b'], stdout=subprocess.PIPE)
   printed = run.communicate()[0].decode()
   assert printed.split(maxsplit=2) == [*(str(run.pid), 'glibc.malloc.hugetlb=1', "['a b']\n")]
+
+
+def test_the_docs_have_one_table_of_exit_codes():
+  docs = pathlib.Path(__file__).parents[2] / 'docs'
+  rows = [f'| {int(c)} | {c.meaning} | {c.remedy} |' for c in errors.ExitCode]
+  assert set(rows) <= set((docs / 'reliability.md').read_text().splitlines())
+  tables = [p.name for p in docs.glob('*.md') if re.search(r'^\| 75 \|', p.read_text(), re.M)]
+  assert tables == ['reliability.md']

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from launch import config, evaluate, parts, precise_norm, train
+from launch import config, parts, precise_norm
+from launch.verbs import evaluate, train
 from movinet_jax import data
 from movinet_jax.train import checkpoint
 

@@ -6,9 +6,10 @@ import os
 
 import pytest
 
-from launch import preflight, program
+from launch import program
 from launch.main import main
-from launch.preflight import Compiled, Machine, find_largest
+from launch.verbs import preflight
+from launch.verbs.preflight import Compiled, Machine, find_largest
 from movinet_jax.cost import Memory
 
 # A network that compiles in seconds.

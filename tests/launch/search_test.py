@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from launch import parts, search
+from launch import parts
+from launch.verbs import search
 from movinet_jax.train import checkpoint
 from nas.space import Space
 

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from launch import parts, stream
+from launch import parts
+from launch.verbs import stream
 from movinet_jax import data, serve
 from movinet_jax.data import motion
 

@@ -10,10 +10,11 @@ import sys
 
 import pytest
 
-from launch import main, submit
+from launch import main
 from launch.pods.check import check_job
 from launch.pods.job import Job
 from launch.pods.topology import find_topology
+from launch.verbs import submit
 from tests.launch.pods import stand_in
 from tests.launch.pods.jobs import TRAIN
 from tests.launch.pods.stand_in import wait_for
@@ -189,10 +190,7 @@ def test_examples_are_accepted(words, capfd, monkeypatch):
     return
   cut = argv.index('--')
   topology = find_topology(argv[0].removeprefix('--topology=')) if cut else None
-  check_job(
-    Job('a', (*argv[cut + 1 :], '--workdir=/w'), '/w', topology=topology),
-    main.list_verbs(),
-  )
+  check_job(Job('a', (*argv[cut + 1 :], '--workdir=/w'), '/w', topology=topology))
 
 
 def test_examples_are_found():

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from benchmarks.postgres import run_server
-from launch import config, harvest, main, parts, sweep, trial
+from launch import config, harvest, main, parts, trial
+from launch.verbs import sweep
 from movinet_jax import data, models
 from movinet_jax.train import workdir
 from nas import spaces

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from launch import parts, train
+from launch import parts
+from launch.verbs import train
 from movinet_jax.train import checkpoint
 
 LACKING = {

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from launch import config, sweep, trial
+from launch import config, trial
+from launch.verbs import sweep
 from movinet_jax import data
 from movinet_jax.data import WorkerDied
 from movinet_jax.models import x3d

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from launch import train
+from launch.verbs import train
 from movinet_jax.data import motion
 
 

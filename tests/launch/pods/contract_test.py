@@ -16,21 +16,21 @@ import shlex
 import pytest
 
 from launch import pods
-from launch.main import list_verbs
 from launch.pods.check import check_job
-from launch.submit import describe
+from launch.pods.targets import find_target, list_targets
+from launch.verbs.submit import describe
 from tests.launch.pods.jobs import ALL, HOSTILE, JOBS
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 
 
 def test_every_target_has_jobs():
-  assert set(JOBS) == set(pods.list_targets())
+  assert set(JOBS) == set(list_targets())
 
 
 @pytest.mark.parametrize(('target', 'name'), ALL)
 def test_jobs_are_good(target, name):
-  check_job(JOBS[target][name], list_verbs())
+  check_job(JOBS[target][name])
 
 
 @pytest.mark.parametrize(('target', 'name'), ALL)
@@ -72,7 +72,7 @@ def test_a_target_says_how_to_go_on(target, name):
 
 @pytest.mark.parametrize(('target', 'name'), ALL)
 def test_the_tool_is_what_is_called(target, name):
-  module = pods.find_target(target)
+  module = find_target(target)
   command = pods.render(JOBS[target][name], target).commands[-1]
   assert pathlib.Path(command[0]).name == (module.TOOL or 'python')
 
@@ -91,7 +91,7 @@ def test_secrets_are_names_only(target, monkeypatch):
 def test_what_a_target_does_not_know_is_refused(target):
   job = JOBS[target]['train']
   given = {'queue': 'q', 'zone': 'z', 'time': '1:00:00', 'processes': 2, 'spot': True}
-  takes = pods.find_target(target).TAKES
+  takes = find_target(target).TAKES
   unknown = [key for key in given if key not in takes]
   assert unknown
   for key in unknown:
@@ -109,7 +109,7 @@ def test_hostile_words_stay_inside_the_files(target):
 
 def test_unknown_targets_name_the_nearest():
   with pytest.raises(ValueError, match=r"unknown target 'slurmm'; did you mean 'slurm'"):
-    pods.find_target('slurmm')
+    find_target('slurmm')
 
 
 def test_follow_ups_are_shell_lines():

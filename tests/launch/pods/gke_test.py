@@ -9,7 +9,9 @@ import re
 import pytest
 import yaml
 
-from launch.pods import gke, job, manifest
+from launch.errors import ExitCode
+from launch.pods import job, manifest
+from launch.pods.targets import gke
 from launch.pods.topology import find_topology
 from tests.launch.pods.jobs import HOSTILE, JOBS, make_train
 
@@ -192,7 +194,7 @@ def test_parts_agree_with_each_other(name):
   for rule in spec['podFailurePolicy']['rules']:
     if 'onExitCodes' in rule:
       assert rule['onExitCodes']['containerName'] == container['name']
-      assert job.RETRIABLE not in rule['onExitCodes']['values']
+      assert ExitCode.RETRY not in rule['onExitCodes']['values']
       assert 0 not in rule['onExitCodes']['values']  # Kubernetes refuses it
   labels = spec['template']['metadata']['labels']
   commands = dict(gke.render(known).follow_ups)

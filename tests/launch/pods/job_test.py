@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from launch import main
-from launch.main import list_verbs
+from launch import errors, main
 from launch.pods import job as jobs
 from launch.pods.check import check_job
 from launch.pods.job import Mount, find_option, find_workdir, make_name
@@ -18,7 +17,7 @@ SEARCH = 'configs/search/movinet.py:a2'
 
 def refuse(job) -> str:
   with pytest.raises(ValueError) as caught:
-    check_job(job, list_verbs())
+    check_job(job)
   return str(caught.value)
 
 
@@ -97,7 +96,7 @@ def test_made_names_are_good(workdir, name):
   assert re.fullmatch(rf'{name}-[0-9a-f]{{4}}', made)
   assert len(made) <= 40
   assert made != make_name('train', f'/other{workdir}')
-  check_job(dataclasses.replace(JOBS['slurm']['train'], name=made), list_verbs())
+  check_job(dataclasses.replace(JOBS['slurm']['train'], name=made))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +127,7 @@ def test_passwords_are_refused_and_not_repeated(word):
   ],
 )
 def test_addresses_without_a_password_are_fine(word):
-  check_job(make_train(env=(('PLACE', word),)), list_verbs())
+  check_job(make_train(env=(('PLACE', word),)))
 
 
 @pytest.mark.parametrize('key', ['PGPASSWORD', 'WANDB_API_KEY', 'HF_TOKEN', 'MY_SECRET'])
@@ -140,7 +139,7 @@ def test_secrets_in_env_are_refused(key):
 
 def test_the_config_is_read_with_its_overrides():
   base = ('train', f'--config={TRAIN}')
-  check_job(make((*base, '--config.batch_size=24'), '/w', nodes=3, gpus=8), list_verbs())
+  check_job(make((*base, '--config.batch_size=24'), '/w', nodes=3, gpus=8))
   # Two words are one override, and of two the last counts.
   words = (*base, '--config.batch_size', '24', '--config.batch_size=25')
   assert 'batch_size is 25' in refuse(make(words, '/w', nodes=3, gpus=8))
@@ -154,7 +153,7 @@ def test_the_mesh_shares_devices(tmp_path):
     "  return ConfigDict({'batch_size': 6, 'mesh': {'time': 1, 'space': 4}})\n"
   )
   job = make(('train', f'--config={config}'), '/w', nodes=3, gpus=8)
-  check_job(job, list_verbs())
+  check_job(job)
   assert 'multiples of 4' in refuse(dataclasses.replace(job, gpus=2))
   narrow = (*job.words, '--config.mesh.space=1')
   assert 'which 24 devices' in refuse(dataclasses.replace(job, words=narrow))
@@ -201,5 +200,5 @@ def test_permanent_and_retriable_codes_are_as_movinet_documents_them():
   codes = {int(code) for code in re.findall(r'^(\d+) ', main.__doc__, re.MULTILINE)}
   for code in codes - {0, 1}:
     retriable = code == 75 or code > 128
-    assert jobs.is_retriable(code) == retriable
+    assert errors.is_retriable(code) == retriable
     assert (code in jobs.PERMANENT) != retriable

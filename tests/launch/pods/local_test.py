@@ -10,7 +10,9 @@ import time
 
 import pytest
 
-from launch.pods import job, local
+from launch.errors import is_retriable
+from launch.pods import job
+from launch.pods.targets import local
 from tests.launch.pods import stand_in
 from tests.launch.pods.jobs import HOSTILE, make
 from tests.launch.pods.stand_in import wait_for
@@ -218,4 +220,4 @@ def test_gpus_are_one_each(monkeypatch):
   [(75, True), (-9, True), (137, True), (143, True)] + [(code, False) for code in job.PERMANENT],
 )
 def test_which_codes_may_be_retried(code, expected):
-  assert job.is_retriable(code) == expected
+  assert is_retriable(code) == expected

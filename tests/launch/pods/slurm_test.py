@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from launch.pods import job, slurm
+from launch.pods import job
+from launch.pods.targets import slurm
 from tests.launch.pods import fake_srun, stand_in
 from tests.launch.pods.jobs import HOSTILE, JOBS, find_program, make
 from tests.launch.pods.stand_in import wait_for

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from launch.pods import tpu_vm
 from launch.pods.job import Mount
+from launch.pods.targets import tpu_vm
 from tests.launch.pods.jobs import HOSTILE, JOBS, find_program
 
 SHELLCHECK = find_program('shellcheck')

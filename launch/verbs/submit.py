@@ -29,7 +29,6 @@ from pathlib import Path
 
 from launch import pods
 from launch.arguments import at_least_1, make_parser, pair
-from launch.main import list_verbs
 from launch.pods.check import check_job, list_unmounted
 from launch.pods.job import (
   Job,
@@ -38,6 +37,7 @@ from launch.pods.job import (
   find_workdir,
   make_name,
 )
+from launch.pods.targets import find_target, list_targets
 from launch.pods.topology import find_topology
 
 _PLATFORMS = 'JAX_PLATFORMS'
@@ -50,9 +50,9 @@ def main(argv: Sequence[str]) -> int:
   if not words and not {'-h', '--help'} & set(argv):
     raise ValueError('no command to run: end with it, as `-- train --config=FILE.py --workdir=DIR`')
   arguments = make_arguments().parse_args(argv[:cut])
-  module = pods.find_target(arguments.on)
+  module = find_target(arguments.on)
   job = make_job(arguments, words)
-  cfg = check_job(job, list_verbs())
+  cfg = check_job(job)
   rendered = _add_notes(pods.render(job, arguments.on), cfg, job)
   folder = find_folder(job, arguments.on)
   absent = bool(module.TOOL) and shutil.which(module.TOOL) is None
@@ -78,7 +78,7 @@ def make_job(arguments: argparse.Namespace, words: Sequence[str]) -> Job:
   Raises:
     ValueError: no such topology, or the command names no workdir.
   """
-  takes = pods.find_target(arguments.on).TAKES
+  takes = find_target(arguments.on).TAKES
   workdir = find_workdir(words)
   here = 'environment' in takes  # storage and programs are where they are here
   return Job(
@@ -129,7 +129,7 @@ def find_environment() -> str:
 
 def find_folder(job: Job, target: str) -> Path:
   """Where the files of a job are written: its workdir, if that can be reached here."""
-  if 'environment' in pods.find_target(target).TAKES:
+  if 'environment' in find_target(target).TAKES:
     return Path(job.workdir, 'launch')
   return Path('runs', job.name, 'launch').absolute()
 
@@ -181,7 +181,7 @@ def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('submit', __doc__)
   parser.usage = 'movinet submit --on=TARGET [options] -- VERB [its options]'
   add = parser.add_argument
-  targets = ', '.join(pods.list_targets())
+  targets = ', '.join(list_targets())
   add('--on', required=True, metavar='TARGET', help=targets)
   add('--topology', default='', help='TPU slice, as v5e:16x16')
   add('--nodes', type=at_least_1, default=1, help='machines; of a sweep, coordinators')

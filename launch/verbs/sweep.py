@@ -38,7 +38,7 @@ import jax
 import numpy as np
 
 from launch import config as configs
-from launch import devices, parts, train, trial
+from launch import devices, parts, trial
 from launch.arguments import at_least_1, make_parser
 from launch.harvest import (
   FOUND,
@@ -47,6 +47,7 @@ from launch.harvest import (
   print_scaled,
   read_coefficients,
 )
+from launch.verbs import train
 from movinet_jax import data
 from movinet_jax.names import check_name, find
 from movinet_jax.spec import to_json

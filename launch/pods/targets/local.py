@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launch import devices
+from launch.errors import ExitCode, is_retriable
 from launch.pods import job as jobs
 from launch.pods.job import Job, Rendered
 from movinet_jax import signals
@@ -46,7 +47,7 @@ def render(job: Job) -> Rendered:
   }
   return Rendered(
     files={FILE: json.dumps(plan, indent=2) + '\n'},
-    commands=((f'{bin_folder}python', '-m', 'launch.pods.local', FILE),),
+    commands=((f'{bin_folder}python', '-m', 'launch.pods.targets.local', FILE),),
     follow_ups=(
       ('logs', f'tail -F {shlex.quote(logs)}/process-*.log'),
       *jobs.list_boards(job),
@@ -57,7 +58,7 @@ def render(job: Job) -> Rendered:
 
 
 def main(argv: Sequence[str]) -> int:
-  """The supervisor: `python -m launch.pods.local job.json`."""
+  """The supervisor: `python -m launch.pods.targets.local job.json`."""
   try:
     plan = json.loads(Path(argv[0]).read_text())
     os.environ.update(plan['env'])  # which devices there are may depend on it
@@ -87,7 +88,7 @@ def supervise(plan: Mapping) -> int:
   with signals.listening(stop.ask):
     for start in range(1, plan['restarts'] + 2):
       code = _run_once(plan, shares, logs, start, stop)
-      if code != jobs.RETRIABLE or stop.asked:
+      if code != ExitCode.RETRY or stop.asked:
         return code
       if start <= plan['restarts']:
         _say(f'stopped before its end; start {start + 1} of {plan["restarts"] + 1}')
@@ -159,11 +160,11 @@ def _watch(plan, processes, paths, shown, stop: _Stop) -> int:
   for process in processes:
     process.wait()
   _show(shown)
-  permanent = [c for c in ended.values() if c and not jobs.is_retriable(c)]
+  permanent = [c for c in ended.values() if c and not is_retriable(c)]
   if permanent:
     return permanent[0]
   done = len(ended) == len(processes) and not any(ended.values())
-  return 0 if done else jobs.RETRIABLE
+  return 0 if done else ExitCode.RETRY
 
 
 def _start(plan, env, cores: str, log) -> subprocess.Popen:
@@ -178,7 +179,7 @@ def _start(plan, env, cores: str, log) -> subprocess.Popen:
     if prctl is not None:  # If the supervisor is killed, the run saves and ends.
       prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
       if os.getppid() != parent:
-        os._exit(jobs.RETRIABLE)
+        os._exit(ExitCode.RETRY)
 
   return subprocess.Popen(
     plan['command'],
@@ -249,7 +250,7 @@ def _show(log):
 
 
 def _describe(i: int, code: int, path: Path, *, shown: bool):
-  meaning = 'may be started again' if jobs.is_retriable(code) else 'must be mended'
+  meaning = 'may be started again' if is_retriable(code) else 'must be mended'
   _say(f'process {i} ended with code {code} ({meaning}); its log: {path}')
   if not shown:
     lines = path.read_text(errors='replace').splitlines()[-_SHOWN_LINES:]

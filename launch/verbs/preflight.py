@@ -29,10 +29,11 @@ import jax.numpy as jnp
 from jax.errors import JaxRuntimeError
 
 from launch import config as configs
-from launch import parts, program, sweep, train, trial
+from launch import parts, program, trial
 from launch import plan as searches
 from launch.arguments import at_least_1, make_parser
 from launch.pods.topology import find_topology
+from launch.verbs import sweep, train
 from movinet_jax import cost, data
 from movinet_jax.names import check_name
 

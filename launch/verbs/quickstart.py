@@ -15,8 +15,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch import config, parts, search, stream, train
+from launch import config, parts
 from launch.arguments import make_parser
+from launch.verbs import search, stream, train
 from movinet_jax import serve
 from movinet_jax.data import motion
 

@@ -1,0 +1,25 @@
+"""Where a job may run: each file of this folder is a kind of machine.
+
+A target has `render(job) -> Rendered`, TOOL (the program that it needs, '' for none) and
+TAKES (the fields of a Job that it knows, of those that are not for every target).
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from movinet_jax.names import find
+
+
+def list_targets() -> dict[str, str]:
+  """Target -> the name of its file, found by listing this folder."""
+  return {module.name.replace('_', '-'): module.name for module in pkgutil.iter_modules(__path__)}
+
+
+def find_target(name: str) -> ModuleType:
+  """The module of a target.
+
+  Raises:
+    ValueError: there is none; names the nearest.
+  """
+  return importlib.import_module(f'{__name__}.{find(list_targets(), name, "target")}')

@@ -1,0 +1,25 @@
+"""The verbs of `movinet`: each file of this folder is one, and there is nothing else in it.
+
+A verb has `main(argv) -> exit code`, `make_arguments()`, its argument parser, and a docstring
+that `movinet VERB --help` shows; its first line is the verb's line in `movinet --help`.
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from movinet_jax.names import find
+
+
+def list_verbs() -> dict[str, str]:
+  """Verb -> the name of its file, found by listing this folder."""
+  return {module.name.replace('_', '-'): module.name for module in pkgutil.iter_modules(__path__)}
+
+
+def find_verb(name: str) -> ModuleType:
+  """The module of a verb.
+
+  Raises:
+    ValueError: there is none; names the nearest.
+  """
+  return importlib.import_module(f'{__name__}.{find(list_verbs(), name, "verb")}')
