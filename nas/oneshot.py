@@ -181,7 +181,7 @@ def make_search_step(
   Returns:
     step(state, batch) -> (state, metrics). A batch has clips `video`, `label`, `mask` for
     the weights, and in `valid` such a batch again for the policy; R divides both. Metrics
-    are scalars, and in `samples` what the R candidates were and got.
+    are scalars, and in `aux` what the R candidates were and got.
 
   Raises:
     ValueError: counts that do not divide; sub-clips that make no sense.
@@ -225,7 +225,7 @@ def make_search_step(
       'learning_rate': tx.schedule(state.step),
       'finite': jnp.isfinite(jnp.array([norm, values.sum(), rewards.sum()])).all(),
       **policy.metrics(learnt, rewards),
-      'samples': {
+      'aux': {
         **{'choices': choices, 'accuracy': accuracy, 'reward': rewards},
         'probabilities': policy.probabilities(learnt),
       },

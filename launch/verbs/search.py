@@ -107,13 +107,15 @@ def search(cfg: dict, folder: str) -> dict:
     )
     with batches:
       state = loop.run(
-        _keep_samples(mesh.shard_step(plan.step, plan.place), tried, int(state.step)),
+        mesh.shard_step(plan.step, plan.place),
         state,
         batches,
         checkpointer=saver,
         writer=writer,
         meta={'labels': list(source.labels), 'config': cfg},
-        position=lambda number: _save_samples(plan, tried, writer, number, batches),
+        position=lambda number: {'batches': number, **batches.identity()},
+        on_step=tried.add,
+        on_save=lambda number: _chart_policies(plan.space, writer, tried.write(number)),
         **cfg['loop'],
       )
   if jax.process_index():
@@ -185,24 +187,9 @@ def _begin(cfg, plan, sources, saver):
   return state, batches
 
 
-def _keep_samples(step, tried, number):
-  """The step for the loop, whose metrics are scalars: samples go their own way."""
-
-  def run(state, batch):
-    nonlocal number
-    state, metrics = step(state, batch)
-    number += 1
-    tried.add(number, metrics.pop('samples'))
-    return state, metrics
-
-  return run
-
-
-def _save_samples(plan, tried, writer, number, batches) -> dict:
-  """Where the input stands; asked for when the state is about to be saved."""
-  for step, probabilities in tried.write(number):
-    writer.chart(step, _name_policy(plan.space, probabilities))
-  return {'batches': number, **batches.identity()}
+def _chart_policies(space: Space, writer, policies):
+  for step, probabilities in policies:
+    writer.chart(step, _name_policy(space, probabilities))
 
 
 def _name_policy(space: Space, probabilities: np.ndarray) -> dict[str, float]:

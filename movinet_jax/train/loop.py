@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -68,20 +69,22 @@ def run(
   save_every: int = 1000,
   meta: Mapping | None = None,
   position: Callable[[int], Mapping] | None = None,
+  on_step: Callable[[int, Any], None] | None = None,
+  on_save: Callable[[int], None] | None = None,
   progress: bool | None = None,
 ):
   """Runs steps until `total_steps` are made in all, counting those before a resume.
 
-  Order within a step: input, update, finiteness of the update before, then what is
-  due of log, save, evaluation. The state is saved before it is evaluated, so that an
-  evaluation may fail or be stopped; a resumed run makes up for it. The finite flag is
-  read one step late, so that the device always has its next step before the host
-  waits; it is read at once where the state is about to be saved, so that no bad state
-  ever is.
+  Order within a step: input, update, finiteness of the update before, then whichever of
+  log, save and evaluation is due. The state is saved before it is evaluated, so an
+  evaluation may fail or be stopped: a resumed run evaluates that state first. The finite
+  flag is read one step late, so that the device always has its next step before the host
+  waits. It is read at once where the state is about to be saved, so no bad state is saved.
 
   Args:
-    step: (state, batch) -> (state, metrics), metrics of scalars; `finite` is required.
-      May donate the state.
+    step: (state, batch) -> (state, metrics). Metrics are scalars; `finite` is required.
+      The entry `aux`, if there is one, is a tree of arrays of any shape: it goes to
+      `on_step` and is never logged. The step may donate the state.
     state: where to begin, with a `step` scalar; fresh or restored.
     batches: iterator that stands at batch number `state.step`. `name` in a batch lists
       its files; `mask` counts its clips; `batches.failed` counts clips that could not
@@ -94,7 +97,14 @@ def run(
       logs, evaluates and saves.
     meta: JSON that goes into every checkpoint: config, label map, model, preprocessing.
     position: number of batches consumed -> JSON, where the input stands; by default
-      {'batches': number}.
+      {'batches': number}. It only answers: side effects belong to `on_save`.
+    on_step: called with the number of each step, counted from 1, and its `aux` (None
+      without one) as soon as the step is dispatched. Its arrays may still be computed, so
+      it should not read them.
+    on_save: called with the number of a step whose state is about to be saved, which is
+      known to be finite. Files that it writes are on disk before the checkpoint, and if it
+      fails, the checkpoint is not written. A run killed between the two repeats the
+      steps and calls it again, so it replaces what it wrote for the same step.
     progress: whether to show a bar; by default, if stderr is a terminal.
 
   Returns:
@@ -112,6 +122,8 @@ def run(
     raise ValueError(f'The state has made {first} steps, but total_steps is {total_steps}.')
   _check_intervals(log_every=log_every, eval_every=eval_every, save_every=save_every)
   position = position or (lambda number: {'batches': number})
+  on_step = on_step or (lambda number, aux: None)
+  on_save = on_save or (lambda number: None)
   watch = _FiniteWatch(checkpointer)
   log = _Log(writer, batches)
   with (
@@ -137,8 +149,10 @@ def run(
       with log.waiting():
         batch = _next_batch(batches, number, total_steps)
       state, metrics = step(state, batch)
-      watch.add(number, metrics['finite'], batch.get('name'))
-      log.add(metrics, batch)
+      scalars, aux = _split_aux(metrics)
+      on_step(number, aux)
+      watch.add(number, scalars['finite'], batch.get('name'))
+      log.add(scalars, batch)
       stopping, last = stop.is_asked(number), number == total_steps
       if stopping or last or _due(number, log_every):
         watch.check_all()
@@ -147,6 +161,7 @@ def run(
       if stopping or last or is_evaluated(number) or _due(number, save_every):
         watch.check_all()
         with log.paused():
+          on_save(number)
           info = {**(meta or {}), 'position': dict(position(number))}
           checkpointer.save(state, info)
       bar.update()
@@ -181,6 +196,11 @@ def _check_intervals(**intervals):
   for name, steps in intervals.items():
     if steps < 0:
       raise ValueError(f'{name} is {steps}; wanted a number of steps, or 0 for never.')
+
+
+def _split_aux(metrics):
+  scalars = dict(metrics)
+  return scalars, scalars.pop('aux', None)
 
 
 def _due(number, every):

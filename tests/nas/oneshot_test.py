@@ -93,8 +93,8 @@ def test_a_step_by_hand():
   jax.tree.map(np.testing.assert_array_equal, start.params, params)
   batch = make_batch(1)
   after, metrics = step(before, batch)
-  choices = np.asarray(metrics['samples']['choices'])
-  assert (choices != np.asarray(first['samples']['choices'])).any()
+  choices = np.asarray(metrics['aux']['choices'])
+  assert (choices != np.asarray(first['aux']['choices'])).any()
 
   @jax.jit
   @jax.value_and_grad
@@ -127,9 +127,9 @@ def test_a_step_by_hand():
   # The reward is that of the new weights on held-out clips, and of the exact cost.
   ratio = make_cost(net).count(choices) / float(settings['target'])
   wanted = [score_alone(net, after.params, batch, choices, row) for row in range(8)]
-  np.testing.assert_allclose(metrics['samples']['accuracy'], wanted, rtol=1e-6)
-  wanted = absolute_reward(metrics['samples']['accuracy'], ratio, -0.1)
-  np.testing.assert_allclose(metrics['samples']['reward'], wanted, rtol=1e-5)
+  np.testing.assert_allclose(metrics['aux']['accuracy'], wanted, rtol=1e-6)
+  wanted = absolute_reward(metrics['aux']['accuracy'], ratio, -0.1)
+  np.testing.assert_allclose(metrics['aux']['reward'], wanted, rtol=1e-5)
 
 
 def make_lively_state(net, settings):
@@ -166,7 +166,7 @@ def test_candidates_are_scored_with_the_new_weights():
   old = jax.device_get(state.params)
   batch = make_batch(1)
   state, metrics = step(state, batch)
-  samples = jax.device_get(metrics['samples'])
+  samples = jax.device_get(metrics['aux'])
   new, stale = (
     [score_alone(net, params, batch, samples['choices'], row) for row in range(8)]
     for params in (state.params, old)
@@ -218,7 +218,7 @@ def test_one_program_serves_a_study():
   for given in ({}, {'seed': 5}, {'beta': -2.0}, {'target': 5e5}, {'policy_rate': 0.5}):
     state = oneshot.make_state(net, make_settings(net, **given), OPTIMIZER)
     state, found = run(step, state)
-    rewards.append(found[-1]['samples']['reward'])
+    rewards.append(found[-1]['aux']['reward'])
   assert len({r.tobytes() for r in rewards[:4]}) == 4
   assert step._cache_size() == before
 
@@ -276,7 +276,7 @@ def test_clips_run_in_parts(boundary):
   state, _ = step(make_lively_state(net, settings), make_batch(0))
   start, batch = jax.device_get(state), make_batch(1)
   after, metrics = step(state, batch)
-  choices = np.asarray(metrics['samples']['choices'])
+  choices = np.asarray(metrics['aux']['choices'])
   norms = {}
   for given in (boundary, 'exact' if boundary == 'truncated' else 'truncated', None):
     values, mean = learn_by_hand(net, start.params, batch, choices, given)
@@ -287,7 +287,7 @@ def test_clips_run_in_parts(boundary):
   for other in norms.values():
     assert metrics['grad_norm'] != pytest.approx(other, rel=1e-3)
   wanted = [score_alone(net, after.params, batch, choices, r, parts=2) for r in range(8)]
-  np.testing.assert_allclose(metrics['samples']['accuracy'], wanted, rtol=1e-6)
+  np.testing.assert_allclose(metrics['aux']['accuracy'], wanted, rtol=1e-6)
 
 
 def learn_by_hand(net, params, batch, choices, boundary):
@@ -322,7 +322,7 @@ def test_memory_presses_on_temporal_kernels():
   settings = make_settings(net, memory_target=1000.0, memory_beta=-0.5)
   state = oneshot.make_state(net, settings, OPTIMIZER)
   _, metrics = jax.jit(step)(state, make_batch(0))
-  samples = jax.device_get(metrics['samples'])
+  samples = jax.device_get(metrics['aux'])
   plain = absolute_reward(
     samples['accuracy'],
     cost.count(samples['choices']) / float(settings['target']),
@@ -379,8 +379,8 @@ def main(path):
   planted = cost.find_collectives(plant_collective())
   np.savez(
     path,
-    choices=np.stack([m['samples']['choices'] for m in found]),
-    accuracy=np.stack([m['samples']['accuracy'] for m in found]),
+    choices=np.stack([m['aux']['choices'] for m in found]),
+    accuracy=np.stack([m['aux']['accuracy'] for m in found]),
     params=whole(state.params),
     policy=whole(state.policy),
     collectives=len(collectives),

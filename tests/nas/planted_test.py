@@ -197,7 +197,7 @@ def search(task, make, seed, total_steps, **given) -> Result:
   return Result(
     choices,
     find_times(task.net.space, choices),
-    find_sees_time(task.net.space, np.asarray(metrics['samples']['probabilities'])),
+    find_sees_time(task.net.space, np.asarray(metrics['aux']['probabilities'])),
     task.cost.count(choices) / settings['target'].item(),
     lambda choices: task.judge(state.params, choices, clips).item(),
   )

@@ -302,6 +302,104 @@ def test_a_signal_before_an_evaluation_does_not_wait_for_it(tmp_path):
   assert (evaluated, max(count_steps(tmp_path / 'c'))) == ([], 10)
 
 
+def _step_with_aux(state, batch):
+  state, metrics = step(state, batch)
+  return state, {**metrics, 'aux': {'rows': batch['label'] * jnp.ones((3, 2))}}
+
+
+def test_aux_goes_to_on_step_and_is_not_logged(tmp_path):
+  rows = {}
+  _run(
+    tmp_path / 'a',
+    Batches(),
+    stepper=_step_with_aux,
+    on_step=lambda number, aux: rows.update({number: np.asarray(aux['rows'])}),
+  )
+  assert list(rows) == list(range(1, 11))
+  np.testing.assert_array_equal(rows[7], [[7, 0]] * 3)
+  _run(tmp_path / 'b', Batches())
+  logged, plain = (_lines(tmp_path / name) for name in 'ab')
+  assert [list(line) for line in logged] == [list(line) for line in plain]
+  # A step without aux, and a loop that nobody asks for it.
+  seen = []
+  _run(tmp_path / 'c', Batches(), total_steps=2, on_step=lambda *given: seen.append(given))
+  assert seen == [(1, None), (2, None)]
+  assert _run(tmp_path / 'd', Batches(), stepper=_step_with_aux).step == 10
+
+
+def test_on_save_comes_before_each_checkpoint(tmp_path):
+  """Its files are there when the checkpoint is: of the steps that are saved, and no others."""
+  order = []
+
+  def on_save(number):
+    order.append(('on_save', number, number in count_steps(tmp_path / 'c')))
+
+  def position(number):
+    order.append(('position', number))
+    return {'batches': number}
+
+  _run(tmp_path, Batches(), on_save=on_save, position=position)
+  assert order == [
+    entry for n in (3, 6, 9, 10) for entry in (('on_save', n, False), ('position', n))
+  ]
+  assert count_steps(tmp_path / 'c') == [6, 9, 10]
+
+
+def test_on_save_is_called_when_a_signal_stops_the_run(tmp_path):
+  saved = []
+  batches = Batches(on={5: lambda: os.kill(os.getpid(), signal.SIGTERM)})
+  with pytest.raises(loop.Preempted):
+    _run(tmp_path, batches, on_save=saved.append)
+  assert saved == count_steps(tmp_path / 'c') == [3, 5]
+
+
+def test_a_failure_of_on_save_prevents_the_checkpoint(tmp_path):
+  def on_save(number):
+    if number == 6:
+      raise OSError('no space')
+
+  with pytest.raises(OSError, match='no space'):
+    _run(tmp_path, Batches(), on_save=on_save)
+  assert count_steps(tmp_path / 'c') == [3]
+  assert _go_on(tmp_path).step == 10
+
+
+def test_on_save_is_not_called_for_a_state_that_is_not_finite(tmp_path):
+  saved = []
+  with pytest.raises(loop.NonFiniteLoss):
+    _run(tmp_path, Batches(nan_at=6), on_save=saved.append)
+  assert saved == count_steps(tmp_path / 'c') == [3]
+
+
+@pytest.mark.parametrize('killed_before', ['on_save', 'save'])
+def test_side_files_of_a_resumed_run_hold_each_step_once(tmp_path, killed_before):
+  """A run that ends between its side file and its checkpoint repeats the steps and the file."""
+  folder = tmp_path / 'side'
+  folder.mkdir()
+
+  class Killed(Exception): ...
+
+  def make(killed):
+    kept = []
+
+    def on_save(number):
+      if killed and number == 6 and killed_before == 'on_save':
+        raise Killed
+      (folder / f'{number}.json').write_text(json.dumps(kept))
+      kept.clear()
+      if killed and number == 6:
+        raise Killed
+
+    return {'on_step': lambda number, aux: kept.append(number), 'on_save': on_save}
+
+  with pytest.raises(Killed):
+    _run(tmp_path, Batches(), **make(killed=True))
+  _go_on(tmp_path, **make(killed=False))
+  parts = sorted(folder.iterdir(), key=lambda file: int(file.stem))
+  steps = [number for file in parts for number in json.loads(file.read_text())]
+  assert steps == list(range(1, 11))
+
+
 def test_negative_intervals_are_errors(tmp_path):
   with pytest.raises(ValueError, match='log_every is -1'):
     _run(tmp_path, Batches(), log_every=-1)
