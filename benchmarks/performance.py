@@ -111,8 +111,9 @@ def measure_steps(arguments) -> Iterator[dict]:
   # Late: what runs measures is in other processes, whose device this one must not hold.
   import jax
 
-  from launch import program
-  from launch.verbs import preflight
+  from launch.pods.preflight.program import compile_step, make_program, time_step
+  from launch.runs.kinds import RUNS
+  from launch.verbs.preflight import read_command
 
   jax.config.update('jax_enable_compilation_cache', False)
   here = jax.devices()[:1]
@@ -122,18 +123,19 @@ def measure_steps(arguments) -> Iterator[dict]:
     case = CASES[name]
     for form in arguments.forms:
       words = (*case.command, *case.options, f'--config.{case.formed}.form={form}')
-      verb, cfg, _ = preflight.read_command(words)
-      cfg['batch_size'] = clips
-      if verb == 'search':
-        cfg |= {'policy_batch_size': clips, 'candidates': 1}
-      whole = program.make_program(verb, cfg, 600, here)
-      found, executable = preflight.compile_step(whole)
-      row = {'step': name, 'form': form, 'dtype': cfg[case.formed]['dtype']}
+      command = read_command(words)
+      config = {**command.config, 'batch_size': clips}
+      if command.verb == 'search':
+        config |= {'policy_batch_size': clips, 'candidates': 1}
+      run = RUNS[command.verb].resolve(config, num_classes=600, devices=here)
+      whole = make_program(run)
+      found, executable = compile_step(whole)
+      row = {'step': name, 'form': form, 'dtype': config[case.formed]['dtype']}
       row |= {'clips': whole.read, 'compile_secs': found.compile_secs}
       if executable is None:
         yield {**row, 'refused': found.refusal}
         continue
-      secs = preflight.time_step(executable, whole)
+      secs = time_step(executable, whole)
       yield {
         **row,
         'step_secs': secs,

@@ -23,8 +23,8 @@ from movinet_jax.train import losses, mesh, steps
 from movinet_jax.train.metrics import count_correct
 from nas import oneshot
 from nas.objective import Objective
+from nas.oneshot.supernets.movinet import Supernet
 from nas.spaces import movinet
-from nas.supernet import Supernet
 
 SPACE = {
   **{'stem': 8, 'widths': (8, 16, 16), 'strides': (2, 1, 2), 'depth': 1, 'project': 32},

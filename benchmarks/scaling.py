@@ -22,9 +22,11 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import jax
 
-from launch import program
+from launch.pods.preflight.machine import find_devices
+from launch.pods.preflight.program import compile_step, make_program
 from launch.pods.topology import find_topology
-from launch.verbs import preflight
+from launch.runs.kinds import RUNS
+from launch.verbs.preflight import read_command
 from movinet_jax.names import check_name
 
 TOPOLOGIES = {1: 'v5e:1x1', 16: 'v5e:4x4', 64: 'v5e:8x8', 256: 'v5e:16x16'}
@@ -78,12 +80,12 @@ CASES = {
 def measure(name: str, chips: int) -> dict:
   """Compiles a case for so many chips."""
   case, topology = CASES[name], find_topology(TOPOLOGIES[chips])
-  verb, cfg, _ = preflight.read_command(case.command)
-  cfg = share(cfg, case, chips)
-  devices = program.find_devices(topology)
-  whole = program.make_program(verb, cfg, CLASSES, devices)
+  command = read_command(case.command)
+  config, devices = share(command.config, case, chips), find_devices(topology)
+  run = RUNS[command.verb].resolve(config, num_classes=CLASSES, devices=devices)
+  whole = make_program(run)
   began = time.process_time()
-  found, _ = preflight.compile_step(whole)
+  found, _ = compile_step(whole)
   return {
     'case': name,
     'chips': chips,

@@ -28,15 +28,15 @@ from timing import compile_program, describe_machine, time_in_turns
 import movinet_jax as mj
 from configs.search import movinet as a2_config
 from configs.search import quickstart
+from launch.pods.preflight.machine import find_devices
 from launch.pods.topology import find_topology
-from launch.program import find_devices
 from movinet_jax.cost import find_collectives
 from movinet_jax.train import losses, mesh, optimizers, steps
 from movinet_jax.train.state import make_state
 from nas import oneshot
 from nas.objective import Objective
+from nas.oneshot.supernets.movinet import Supernet
 from nas.spaces import movinet
-from nas.supernet import Supernet, extract
 
 LOSS = losses.make_loss('softmax', label_smoothing=0.1)
 OPTIMIZER = {'name': 'sgd', 'momentum': 0.9}
@@ -84,7 +84,7 @@ def gradients(case: Case) -> dict:
     return steps.make_gradients(forward, LOSS)(params, {}, batch, None)[0]
 
   model = mj.create('movinet', case.classes, spec=space.decode(space.largest()))
-  variables = extract(net, params, space.largest())
+  variables = net.extract(params, space.largest())
 
   def alone(variables, batch):
     def objective(params):

@@ -53,13 +53,14 @@ def estimate_program(function: Callable, topology: str, *args) -> dict:
     megabytes that it moves, and those of its temporary memory.
   """
   # Late: what it brings would be in the memory and the start of all that is timed here.
-  from launch import program
+  from launch.pods.preflight.machine import find_devices
+  from launch.pods.preflight.program import compile_for_others
   from launch.pods.topology import find_topology
 
-  chip = program.find_devices(find_topology(topology))[0]
+  chip = find_devices(find_topology(topology))[0]
   place = jax.sharding.SingleDeviceSharding(chip)
   args = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place) for x in args]
-  compiled = program.compile_for_others(jax.jit(function).lower(*args))
+  compiled = compile_for_others(jax.jit(function).lower(*args))
   cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
   secs = cost.get('optimal_seconds', -1)
   return {

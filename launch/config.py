@@ -1,11 +1,13 @@
-"""Config files and their overrides on the command line."""
+"""Config files, their overrides on the command line, and what they leave out."""
 
 import argparse
 import ast
+import copy
+import dataclasses
 import functools
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ml_collections
@@ -21,7 +23,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _CONTAINERS = ('config', 'config.data', 'config.clip')
 
 
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str]):
+def parse_config(parser: argparse.ArgumentParser, argv: Sequence[str]):
   """Parses a verb's arguments and its config.
 
   Adds `--config FILE[:ARGUMENT]` and `--config.section.key=value` to the parser's own.
@@ -46,10 +48,10 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]):
         parser.error(f'{given} has no value: say {given}=VALUE')
       given, rest = f'{given}={rest[0]}', rest[1:]
     overrides.append(given)
-  return arguments, load(arguments.config, overrides)
+  return arguments, load_config(arguments.config, overrides)
 
 
-def load(file: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
+def load_config(file: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
   """Runs a config file's get_config and applies `--config.section.key=value`.
 
   A section is the keyword arguments of a function, so a key that it does not list yet is
@@ -68,6 +70,50 @@ def load(file: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
   for key, text in new.items():
     _put(config, key, _parse_value(text))
   return config
+
+
+def complete_config(kind: type, config: Mapping) -> dict:
+  """A config with the defaults of what it leaves out, as a workdir records it.
+
+  A default of None stands for a key that is absent. A section whose default is an object is
+  recorded as {}: what it leaves out in turn is up to whoever reads it.
+
+  Args:
+    kind: the dataclass that says what such a config holds.
+  """
+  defaults = {}
+  for field in dataclasses.fields(kind):
+    if field.default_factory is not dataclasses.MISSING:
+      defaults[field.name] = {}
+    elif field.default is not dataclasses.MISSING and field.default is not None:
+      defaults[field.name] = field.default
+  return {**defaults, **config}
+
+
+def merge_config(config: Mapping, changes: Mapping, where: str = 'config') -> dict:
+  """A config with changes to its sections, which may bring new keys but no new sections.
+
+  Raises:
+    ValueError: there is no such section, or no such key where keys are given; names the
+      nearest.
+  """
+  merged = copy.deepcopy(dict(config))
+  for key, value in changes.items():
+    old = merged.get(key)
+    outer = where.partition('.')[0]
+    top = where.replace(outer, 'config', 1) in _CONTAINERS
+    if key not in merged and (top or isinstance(value, Mapping)):
+      kind = 'section' if isinstance(value, Mapping) else 'key'
+      raise ValueError(f'{where} has no {kind} {key!r}{suggest(key, merged)}')
+    if isinstance(old, Mapping) and not isinstance(value, Mapping):
+      raise ValueError(f'{where}.{key} is a section, got {value!r}')
+    if isinstance(value, Mapping) and isinstance(old, Mapping):
+      merged[key] = merge_config(old, value, f'{where}.{key}')
+    elif type(old) is float and type(value) is int:
+      merged[key] = float(value)
+    else:
+      merged[key] = copy.deepcopy(value)
+  return merged
 
 
 def is_shipped(file: str) -> bool:

@@ -13,7 +13,7 @@ _AGAIN = 'the same command goes on'
 
 
 class ExitCode(enum.IntEnum):
-  """What a process of `movinet` ends with: `meaning`, and `remedy` for the reader.
+  """The exit codes of `movinet`: each has a `meaning`, and a `remedy` for the reader.
 
   Codes from 64 to 78 are those of sysexits.h, and codes above 128 those of a shell.
   """
@@ -65,7 +65,7 @@ class ExitCode(enum.IntEnum):
 
 
 def is_retriable(code: int) -> bool:
-  """Whether a scheduler may give the same command again after this exit code.
+  """Tells whether a scheduler may give the same command again after this exit code.
 
   A signal that nobody caught is retriable too: the machine or its memory went away.
   """
@@ -106,7 +106,7 @@ def _list_kinds() -> list[tuple[type[Exception], ExitCode]]:
 
 
 def explain(error: Exception) -> str:
-  """What an error says to a person: what was wrong, and what to do."""
+  """Says to a person what was wrong, and what to do."""
   first = (str(error).strip().splitlines() or [''])[0]
   if _is_of_a_lost_process(error):
     return f'another process of this run was lost ({first}); {_AGAIN}'
@@ -127,7 +127,7 @@ def explain(error: Exception) -> str:
 
 
 def is_of_all(error: Exception) -> bool:
-  """Whether all processes of a run raise it at the same step, and can end together."""
+  """Tells whether all processes of a run raise it at the same step, and can end together."""
   from movinet_jax.train.loop import NonFiniteLoss, Preempted
 
   return isinstance(error, (NonFiniteLoss, Preempted))

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+BEST = 5  # networks that a conclusion recommends
+DISCARDS = 1_000  # networks over a limit, with none within it, that end a search
+
 
 class State(enum.StrEnum):
   """Where a trial stands. All but RUNNING are final."""
@@ -118,6 +121,39 @@ def count_trained(trials: Sequence[Trial]) -> int:
   the same whoever finishes first.
   """
   return sum(trial.state is not State.DISCARDED for trial in trials)
+
+
+def find_signal(trials: Sequence[Trial], budget: int) -> Signal | None:
+  """What to answer when the budget is used; None while it is not.
+
+  WAIT while a trial is running, for one that ends as discarded makes room for another.
+
+  Raises:
+    ValueError: very many networks were discarded and none was trained, which would go on
+      for ever.
+  """
+  trained = count_trained(trials)
+  if trained >= budget:
+    return Signal.STOP if all(trial.finished for trial in trials) else Signal.WAIT
+  untrained = (State.DISCARDED, State.RUNNING)
+  if len(trials) - trained >= DISCARDS and all(trial.state in untrained for trial in trials):
+    last = next(t for t in reversed(trials) if t.state is State.DISCARDED)
+    raise ValueError(
+      f'all {len(trials) - trained:,} networks tried are over a limit, and none was '
+      f'trained: raise the limits, or let the space have smaller ones; the last one: '
+      f'{last.reason}'
+    )
+  return None
+
+
+def count_states(trials: Sequence[Trial]) -> dict[str, int]:
+  """How many trials there are of each state, by its name."""
+  return {state.value: sum(t.state is state for t in trials) for state in State}
+
+
+def list_best(trials: Sequence[Trial]) -> tuple[int, ...]:
+  """Numbers of the BEST trials, best first."""
+  return tuple(trial.number for trial in rank(trials)[:BEST])
 
 
 def rank(trials: Sequence[Trial]) -> list[Trial]:

@@ -25,7 +25,8 @@ import sqlalchemy as sa
 import tensorflow_datasets as tfds
 
 from benchmarks.postgres import run_server
-from launch import arguments, main, trial
+from launch import arguments, main
+from launch.runs import trial
 from launch.verbs import sweep
 from movinet_jax import data
 from movinet_jax.convert import ConversionError, read_arrays
@@ -33,7 +34,7 @@ from movinet_jax.data import SourceError, motion
 from movinet_jax.train import checkpoint
 from movinet_jax.train.optimizers import make_optimizer
 from movinet_jax.train.state import make_state
-from nas.samples import read_samples
+from nas.oneshot.samples import read_samples
 from nas.trials.study import open_study, read_study
 from tests.nas.trials.toy import SPACE, Climb
 
@@ -55,14 +56,16 @@ LOADERS = {
 }
 # Who imports by a name that is not written there, and where the name comes from.
 IMPORTERS = {
-  'launch/main.py': "verbs: the files of launch's own folder",
-  'launch/pods/__init__.py': 'machines: the files of its own folder',
-  'launch/pods/check.py': "verbs: the files of launch's own folder",
-  'launch/sweep.py': "algorithms: the files of a folder of nas's",
+  'launch/pods/targets/__init__.py': 'machines: the files of its own folder',
+  'launch/verbs/__init__.py': 'verbs: the files of its own folder',
   'movinet_jax/__init__.py': 'what it shows of itself, from a table of its own',
-  'movinet_jax/convert/__init__.py': 'families: the files of its own folder',
+  'movinet_jax/convert/families/__init__.py': 'families: the files of its own folder',
+  'movinet_jax/data/builders/__init__.py': 'datasets: the files of its own folder',
   'movinet_jax/data/__init__.py': 'sources: the files of a folder beside it',
   'movinet_jax/models/__init__.py': 'families: the files of its own folder',
+  'nas/algorithms/__init__.py': 'algorithms: the files of its own folder',
+  'nas/report/sections/__init__.py': 'sections: the files of its own folder',
+  'nas/oneshot/supernets/__init__.py': 'supernets: the files of its own folder',
   'nas/spaces/__init__.py': 'families: the files of its own folder',
   'nas/trials/worker.py': "the objective, by what the coordinator's code says",
 }
@@ -401,7 +404,8 @@ def test_a_report_runs_no_code_of_its_workdir(place, sign, tmp_path, capsys, mon
 
 def test_a_report_runs_a_recipe_that_its_user_names(tmp_path, monkeypatch):
   given = []
-  monkeypatch.setattr(sweep, 'redraw', lambda cfg, *_: given.append(cfg) or 0)
+  monkeypatch.setattr(sweep.sweep, 'resolve', given.append)
+  monkeypatch.setattr(sweep.study, 'redraw', lambda *_: {'trials': {}, 'facts': {}})
   recipe = '--config.train_with=my/own.py'
   file = '--config=configs/sweep/quickstart.py'
   main.main(['sweep', f'--workdir={tmp_path}', '--report', file, recipe])

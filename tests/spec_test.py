@@ -39,6 +39,16 @@ def test_every_variant_survives_json(cls, spec):
   assert hash(again) == hash(spec)
 
 
+@pytest.mark.parametrize(('stride', 'written'), [(3, '3'), (3.0, '3'), (3.3, '3.3')])
+def test_whole_strides_are_written_as_integers(stride, written):
+  """So that files and keys of networks stay what they were."""
+  movinet = models.families()['movinet']
+  spec = dataclasses.replace(movinet.VARIANTS['a0'], frame_stride=stride)
+  text = json.dumps(to_json(spec))
+  assert f'"frame_stride": {written}}}' in text
+  assert json.dumps(to_json(from_json(movinet.Spec, json.loads(text)))) == text
+
+
 def test_round_trip_of_all_kinds():
   for spec in (WHOLE, dataclasses.replace(WHOLE, limit=None, on=True)):
     assert from_json(Whole, json.loads(json.dumps(to_json(spec)))) == spec

@@ -5,7 +5,8 @@ Command:   movinet train --config=configs/movinet/csv.py --workdir=runs/mine \\
            with rows of path,label. Paths begin where the CSV file is, or at
                --config.data.train.root=FOLDER --config.data.eval.root=FOLDER
 Labels:    a name or a number. Several a video, dog;cat, need
-           --config.loss.name=sigmoid --config.checkpoints.best_metric=mAP
+           --config.loss.name=sigmoid --config.checkpoints.best_metric=mAP; the MoViNet
+           paper smooths no labels then: --config.loss.label_smoothing=0.0
 Otherwise: as folder.py, variants included: csv.py:a2-stream, …
 Hardware:  one GPU; a CPU for a few hundred short videos.
 Accuracy:  yours.

@@ -1,22 +1,35 @@
-"""MoViNets on Kinetics-600, as the reference trains them.
+"""MoViNets on Kinetics-600: the reference's training files, averaged weights from the paper.
 
-Paper:     MoViNets, https://arxiv.org/abs/2103.11511, supplement B.1; TensorFlow Model
-           Garden, official/projects/movinet/configs/yaml.
-Command:   movinet build-data kinetics600 …        (see docs/data.md)
+Paper:     MoViNets, https://arxiv.org/abs/2103.11511, supplement B.1.
+Yaml:      TensorFlow Model Garden, official/projects/movinet/configs/yaml: what trained the
+           released weights. The two recipes differ; each value below says whose it is.
+Command:   movinet build-data kinetics --version 600 --annotations csv --videos videos \\
+               --out data/k600 --short-side 368     (see docs/data.md)
            movinet train --config=configs/movinet/kinetics600.py:a2 --workdir=…
 Variants:  a0 … a5, t0, each also as -stream, such as kinetics600.py:a0-stream.
-Hardware:  1024 clips a step: a TPU v3-128 or so. 85,785 steps are 240 epochs.
+Pictures:  the least --short-side to build with, in pixels. More does no harm, less enlarges
+           pictures and is warned of.
+
+           variant   t0     a0     a1     a2     a3     a4     a5
+           pixels    176    192    192    256    288    320    368
+
+Hardware:  1024 clips a step: a TPU v3-128 or so. 85,785 steps are 240 epochs. A2 and
+           A5-stream were compiled for TPUs (docs/scaling.md), the others were not.
 Accuracy:  single clip, top-1 %, published by the reference; not yet reproduced here.
 
            variant   a0     a1     a2     a3     a4     a5
            base      72.28  76.69  78.62  81.79  83.48  84.27
            stream    72.05  76.45  78.40  80.09  81.49  82.37
+
+The paper trains on all its datasets with its recipe. Only Kinetics-600 has a config here; each
+other dataset wants its own number of classes, total_steps for 240 epochs, and clip.
 """
 
 import ml_collections
 
-# Columns: frames and stride in training, stride jitter, frames in evaluation, size, short
-# side in evaluation, dropout, AutoAugment; the reference's *_base.yaml and *_stream.yaml.
+# Yaml, *_base and *_stream. Columns: frames and stride in training, stride jitter, frames in
+# evaluation, size, short side in evaluation, dropout, AutoAugment. Of these the supplement's
+# Tables 11 to 16 print stride, frames and size alone, one for training and evaluation.
 TABLE = {
   't0': (25, 10, 0, 25, 160, 176, 0.2, False),
   't0-stream': (25, 10, 0, 25, 160, 176, 0.2, False),
@@ -42,15 +55,15 @@ def get_config(variant: str = 'a0') -> ml_collections.ConfigDict:
   frames, stride, jitter, eval_frames, size, side, dropout, policy = TABLE[variant]
   cfg = ml_collections.ConfigDict()
   cfg.seed = 0
-  cfg.batch_size = 1024  # clips a step, over all devices
-  cfg.eval_batch_size = 32 if variant.startswith('a5') else 64
+  cfg.batch_size = 1024  # clips a step, over all devices; paper and yaml
+  cfg.eval_batch_size = 32 if variant.startswith('a5') else 64  # yaml
   cfg.init = ''  # begin from: a workdir, a TensorFlow checkpoint or an .npz
   cfg.model = {
     'name': f'movinet/{variant}',
     'num_classes': 600,
     'dropout': dropout,
-    'stochastic_depth': 0.2,
-    'dtype': 'bfloat16',
+    'stochastic_depth': 0.2,  # yaml
+    'dtype': 'bfloat16',  # yaml
     'remat': False,
   }
   directory = 'data/k600/kinetics/600/1.0.0'  # what `movinet build-data` wrote
@@ -64,7 +77,7 @@ def get_config(variant: str = 'a0') -> ml_collections.ConfigDict:
       'stride': stride,
       'stride_jitter': jitter,
       'size': size,
-      'area': (0.08, 1.0),
+      'area': (0.08, 1.0),  # yaml, as are aspect and flip
       'aspect': (0.5, 2.0),
       'flip': True,
       'autoaugment': policy,
@@ -79,25 +92,25 @@ def get_config(variant: str = 'a0') -> ml_collections.ConfigDict:
   cfg.loader = {'workers': 16, 'threads': 1, 'max_failed_share': 0.05}
   cfg.mesh = {'time': 1, 'space': 1}  # devices that share a clip; see docs/scaling.md
   cfg.optimizer = {
-    'name': 'rmsprop',
-    'learning_rate': 1.8,  # for 1024 clips; scaled by batch_size
-    'warmup_steps': 2145,
-    'decay': 0.9,
-    'momentum': 0.9,
-    'epsilon': 1.0,
-    'clip_norm': 1.0,
-    'weight_decay': 3e-5,
+    'name': 'rmsprop',  # paper and yaml
+    'learning_rate': 1.8,  # paper and yaml; for 1024 clips, scaled by batch_size
+    'warmup_steps': 2145,  # yaml: 6 epochs. Paper: 5, which are 1,787 steps
+    'decay': 0.9,  # yaml
+    'momentum': 0.9,  # paper and yaml
+    'epsilon': 1.0,  # yaml
+    'clip_norm': 1.0,  # yaml
+    'weight_decay': 3e-5,  # yaml
   }
-  cfg.loss = {'name': 'softmax', 'label_smoothing': 0.1}
+  cfg.loss = {'name': 'softmax', 'label_smoothing': 0.1}  # paper and yaml
   cfg.train = {
-    'ema_decay': 0.99,
+    'ema_decay': 0.99,  # paper; the yaml averages no weights
     'accumulate': 1,  # micro-batches a step
     'subclips': 1,  # parts that a clip is run in, for streams; see docs/training.md
     'boundary': 'exact',  # or 'truncated'
     'freeze': 'none',  # or 'batch_norm', 'backbone'
   }
   cfg.loop = {
-    'total_steps': 85_785,
+    'total_steps': 85_785,  # yaml: the 240 epochs of the paper
     'log_every': 100,
     'eval_every': 3574,  # 10 epochs
     'save_every': 1000,

@@ -1,10 +1,12 @@
 """The search for MoViNet's scaling coefficients on Kinetics-600.
 
 Paper:     MoViNets, https://arxiv.org/abs/2103.11511, supplement A.1.
-Command:   movinet build-data kinetics …           (see docs/data.md)
+Command:   movinet build-data kinetics --version 600 …      (see docs/data.md)
            movinet sweep --config=configs/sweep/movinet.py --workdir=runs/phi \\
                --storage=postgresql://USER@HOST/DB        (on every machine)
            movinet sweep --workdir=runs/phi --phi=2       (what was found, at φ = 2)
+Pictures:  trials take up to 503 pixels (a resolution factor of 1.4 at φ = 2): build without
+           --short-side.
 Variants:  '' searches; 'published' has the paper's coefficients and nothing to search:
            movinet sweep --config=configs/sweep/movinet.py:published --phi=2
 Hardware:  a network of 10 epochs is one trial, on one device; machines may join and leave.
@@ -50,6 +52,8 @@ def get_config(variant: str = '') -> ml_collections.ConfigDict:
   steps = round(EPOCHS * CLIPS * 0.9 / BATCH)
   cfg.recipe = {
     'batch_size': BATCH,
+    # Strides of the scaled spaces are no whole frames: all networks see clips by time.
+    'clip': {'train': {'fps': 5.0}, 'eval': {'fps': 5.0}},
     'optimizer': {'warmup_steps': steps // 40},
     'loop': {'total_steps': steps, 'eval_every': 0},
     'checkpoints': {'keep': 1},

@@ -59,6 +59,7 @@ def _scale(cfg):
       'frames': 4,
       'resolution': 16,
       'frame_stride': 4,
+      'whole_stride': True,  # these videos do not have the 25 fps that strides are of
     },
     'tolerance': 0.25,  # so small, sizes round coarsely
     'samples': 3,

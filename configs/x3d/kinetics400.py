@@ -2,13 +2,20 @@
 
 Paper:     X3D, https://arxiv.org/abs/2004.04730, section 4 and supplement A.3. Streams are
            this project's own: no published numbers.
-Command:   movinet build-data kinetics --version 400 …        (see docs/data.md)
+Command:   movinet build-data kinetics --version 400 --annotations csv --videos videos \\
+               --out data/k400 --short-side 446     (see docs/data.md)
            movinet train --config=configs/x3d/kinetics400.py:s --workdir=runs/x3d-s
            movinet evaluate --checkpoint=runs/x3d-s --mode=multiclip --clips=10 \\
                --crops=3 --batch-size=8       (30 views; without --crops=3: 10-center)
 Variants:  x2d, xs, s, m, l, xl, xxl, each also as -stream, such as kinetics400.py:s-stream.
            Kinetics-600 takes twice as many epochs: --config.model.num_classes=600
            --config.loop.total_steps=195000, and data.train.directory, data.eval.directory.
+Pictures:  the least --short-side to build with, in pixels. More does no harm, less enlarges
+           pictures and is warned of.
+
+           variant   x2d    xs    s     m     l     xl    xxl
+           pixels    160    228   228   320   446   446   446
+
 Hardware:  1024 clips a step: the paper has 128 GPUs of 8. 60,000 steps are 256 epochs.
 Accuracy:  10-center, top-1 %, published by the paper; not reproduced here.
 

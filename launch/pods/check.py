@@ -3,14 +3,16 @@
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from launch import config as configs
-from launch.pods.job import DISTRIBUTED, Job, find_mount, find_option
-from launch.verbs import find_verb, list_verbs
+from launch.config import parse_config
+from launch.pods.job import Job, find_mount, find_option
+from launch.runs.kinds import RUNS
+from launch.verbs import find_verb, is_distributed, list_verbs
+from movinet_jax import schema
 from movinet_jax.names import check_name
+from movinet_jax.train.mesh import MeshOptions
 
-_CONFIGURED = ('train', 'search', 'sweep')
 _LABEL = re.compile(r'[a-z]([-a-z0-9]*[a-z0-9])?')
 _VARIABLE = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
 _LOCAL = re.compile(r'@(localhost|127\.|\[::1\])')  # of an address
@@ -39,41 +41,42 @@ BUCKET = r'gs://[a-z0-9]([a-z0-9._-]*[a-z0-9])?(/[\w./-]+)?'
 EXPORT = r'(?!gs:)[\w.-]+:/\S*'  # of NFS
 
 
-def check_job(job: Job) -> dict:
+def check_job(job: Job):
   """Finds what is wrong with a job before anything is rendered.
 
   Returns:
-    The config of its command, {} for a verb without one.
+    The Config of its run; None for a verb without one.
 
   Raises:
     ValueError: see the message.
   """
   check_name(job.verb, list_verbs(), 'verb')
-  if job.verb in ('submit', 'preflight'):
+  if getattr(find_verb(job.verb), 'LOOKS_AT_JOBS', False):
     raise ValueError(f'`movinet {job.verb}` is run here, it is no job')
   _check_words(job)
   _check_secrets(job)
   _check_machines(job)
   _check_study(job)
-  cfg = _read_config(job)
-  if cfg and not job.is_study:
-    _check_config(cfg, job)
-  return cfg
+  config = _read_config(job)
+  if config and not job.is_study:
+    _check_shares(config, job)
+  return config
 
 
-def _read_config(job: Job) -> dict:
-  """Reads the command as its verb will: its whole config, {} for a verb without one.
+def _read_config(job: Job):
+  """Reads the command as its verb will: the Config of its run, None for a verb without one.
 
   Raises:
     ValueError, SystemExit: the verb would refuse it.
   """
   parser, words = find_verb(job.verb).make_arguments(), job.words[1:]
   if find_option(words, 'config'):
-    return configs.parse(parser, words)[1].to_dict()
-  if job.verb in _CONFIGURED:
+    config = parse_config(parser, words)[1].to_dict()
+    return schema.build(RUNS[job.verb].Config, config, '') if job.verb in RUNS else None
+  if job.verb in RUNS:
     raise ValueError(f'`movinet {job.verb}` needs --config=FILE.py')
   parser.parse_args(words)
-  return {}
+  return None
 
 
 def check_takes(job: Job, target: str, takes: Sequence[str]):
@@ -139,12 +142,13 @@ def check_mounts(job: Job, target: str, kinds: Sequence[str]):
     )
 
 
-def list_unmounted(cfg: Mapping, job: Job) -> list[str]:
+def list_unmounted(config, job: Job) -> list[str]:
   """--config.KEY=FOLDER of all data that a job with mounts would look for in its image."""
+  splits = vars(config.data) if config else {}
   return [
-    f'--config.data.{section}.{key}={place}'
-    for section, options in cfg.get('data', {}).items()
-    for key, place in options.items()
+    f'--config.data.{split}.{key}={place}'
+    for split, options in splits.items()
+    for key, place in (options or {}).items()
     if key in ('root', 'path', 'directory') and isinstance(place, str)
     if place and not find_mount(job, place)
   ]
@@ -209,10 +213,7 @@ def _has_password(text: str) -> bool:
 
 
 def _check_machines(job: Job):
-  counts = {'nodes': 1, 'processes': 1, 'cores': 1, 'gpus': 0, 'restarts': 0}
-  for what, least in counts.items():
-    if getattr(job, what) < least:
-      raise ValueError(f'{what} is {getattr(job, what)}; wanted {least} or more')
+  schema.verify(job)
   if job.topology and job.gpus:
     raise ValueError(f'{job.topology.name} and {job.gpus} GPUs; wanted one of the two')
   if job.topology and job.nodes > 1 and not job.is_study:
@@ -225,10 +226,9 @@ def _check_machines(job: Job):
   if job.gpu_type and not job.gpus:
     raise ValueError(f'--gpu_type={job.gpu_type} of how many? Say --gpus=N of each node')
   several = max(job.processes, job.hosts) > 1
-  if several and not job.is_study and job.verb not in DISTRIBUTED:
-    raise ValueError(
-      f'`movinet {job.verb}` is one process; several are for {", ".join(DISTRIBUTED)} and for sweep'
-    )
+  if several and not job.is_study and not is_distributed(job.verb):
+    known = ', '.join(filter(is_distributed, list_verbs()))
+    raise ValueError(f'`movinet {job.verb}` is one process; several are for {known} and for sweep')
 
 
 def _check_study(job: Job):
@@ -258,14 +258,13 @@ def _find_storage(job: Job) -> str:
   return find_option(job.words, 'storage')
 
 
-def _check_config(cfg: Mapping, job: Job):
+def _check_shares(config, job: Job):
   """Divides the batches of a run, and the candidates of a search, by its devices.
 
   Raises:
     ValueError: they do not; names the nearest that do.
   """
-  mesh = cfg.get('mesh') or {}
-  split = {axis: mesh.get(axis) or 1 for axis in ('time', 'space')}
+  split = vars(getattr(config, 'mesh', None) or MeshOptions())
   shared = math.prod(split.values())
   devices = max(job.devices, job.processes, job.hosts)
   if devices % shared:
@@ -275,8 +274,8 @@ def _check_config(cfg: Mapping, job: Job):
   parts, sharing = devices // shared, 'devices'
   # A search's devices share its candidates, and they the clips; evaluation rounds its own.
   for key in ('candidates', 'batch_size', 'policy_batch_size'):
-    size = cfg.get(key)
-    if isinstance(size, int) and size % parts:
+    size = getattr(config, key, None)
+    if size and size % parts:
       raise ValueError(
         f'{key} is {size}, which {parts} {sharing} do not divide: say '
         f'--config.{key}={max(parts, round(size / parts) * parts)}'

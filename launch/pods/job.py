@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from launch.errors import ExitCode, is_retriable
 from launch.pods.topology import Topology
+from movinet_jax.schema import Count, Natural
 
 # How long a run may take to save itself once it is asked to stop. Slurm's signal,
 # Kubernetes' grace and the supervisor of local processes all give it this much.
@@ -19,7 +20,6 @@ PEER_SECS = 300
 # The codes that a person must act on: those of `movinet`, docker's own, and a shell's for a
 # command that is not there.
 PERMANENT = (*(int(code) for code in ExitCode if code and not is_retriable(code)), 125, 126, 127)
-DISTRIBUTED = ('train', 'search', 'evaluate')  # verbs whose processes are one run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,18 +67,18 @@ class Job:
   words: tuple[str, ...]
   workdir: str
   topology: Topology | None = None
-  nodes: int = 1
-  gpus: int = 0
+  nodes: Count = 1
+  gpus: Natural = 0
   gpu_type: str = ''
-  cores: int = 8
-  processes: int = 1
+  cores: Count = 8
+  processes: Count = 1
   image: str = ''
   environment: str = ''
   directory: str = ''
   mounts: tuple[Mount, ...] = ()
   env: tuple[tuple[str, str], ...] = ()
   secrets: tuple[str, ...] = ()
-  restarts: int = 50
+  restarts: Natural = 50
   queue: str = ''
   spot: bool = False
   time: str = ''

@@ -3,8 +3,10 @@
 import shlex
 from collections.abc import Sequence
 
+from launch.errors import ExitCode
+
 # Of a process: whether the same command may go on, as `errors.is_retriable` says.
-RETRIES = '((code == 75 || code > 128))'
+RETRIES = f'((code == {ExitCode.RETRY:d} || code > 128))'
 # Bash takes a signal to itself while it waits; this passes it on, and waits again.
 RUN = """\
 run() {

@@ -1,7 +1,8 @@
 """The verbs of `movinet`: each file of this folder is one, and there is nothing else in it.
 
 A verb has `main(argv) -> exit code`, `make_arguments()`, its argument parser, and a docstring
-that `movinet VERB --help` shows; its first line is the verb's line in `movinet --help`.
+that `movinet VERB --help` shows; its first line is the verb's line in `movinet --help`. It may
+say DISTRIBUTED, that several processes of it are one run, and LOOKS_AT_JOBS, that it is no job.
 """
 
 import importlib
@@ -23,3 +24,8 @@ def find_verb(name: str) -> ModuleType:
     ValueError: there is none; names the nearest.
   """
   return importlib.import_module(f'{__name__}.{find(list_verbs(), name, "verb")}')
+
+
+def is_distributed(name: str) -> bool:
+  """Tells whether several processes of a verb are one run."""
+  return getattr(find_verb(name), 'DISTRIBUTED', False)

@@ -5,7 +5,8 @@ import collections
 import os
 import sys
 
-from launch.arguments import make_parser
+from launch.arguments import at_least_1, make_parser, positive
+from launch.errors import ExitCode
 from movinet_jax.data import SourceError, check, open_source
 
 _HELP = """\
@@ -41,9 +42,9 @@ def main(argv: list[str]) -> int:
     )
   except SourceError as error:
     print(f'movinet check-data: {error}', file=sys.stderr)
-    return 2
+    return ExitCode.MISUSE
   _print_table(found, manifest)
-  return os.EX_DATAERR if args.strict and found.bad else 0
+  return ExitCode.BAD_VIDEOS if args.strict and found.bad else ExitCode.DONE
 
 
 def make_arguments() -> argparse.ArgumentParser:
@@ -52,8 +53,8 @@ def make_arguments() -> argparse.ArgumentParser:
   parser.add_argument('--split', help='sub-folder of data that holds the class folders')
   parser.add_argument('--root', help='where relative paths of a CSV file start')
   parser.add_argument('--manifest', help='CSV to write; default: check[-SPLIT].csv here')
-  parser.add_argument('--workers', type=int, default=os.cpu_count() or 1)
-  parser.add_argument('--limit-secs', type=float, default=60.0, help='for one file; default: 60')
+  parser.add_argument('--workers', type=at_least_1, default=os.cpu_count() or 1)
+  parser.add_argument('--limit-secs', type=positive, default=60.0, help='for one file; default: 60')
   parser.add_argument('--strict', action='store_true', help='exit with 65 on bad files')
   return parser
 

@@ -2,53 +2,72 @@
 
   movinet cost movinet/a0-stream --clip=50x172
   movinet cost movinet/a2 --clip=50x224x224 --layers
+  movinet cost movinet/a0 --set causal=True       the stream of the paper's tables
   movinet cost movinet --spec=found.json --clip=50x224
 
-Without --clip, the network's native input. One multiply-add is 1 MAC; what the papers
-print as GFLOPs are GMACs. Padding counts as multiplied, the reference's own count.
+Without --clip, the network's native input. --set changes a field of the architecture or an
+option of the network. One multiply-add is 1 MAC; the papers' GFLOPs are GMACs. Padding counts
+as multiplied, the reference's own count.
 """
 
 import argparse
+import ast
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 
-from launch.arguments import make_parser
+from launch.arguments import make_parser, pair
 from movinet_jax import cost, models
 
-# MoViNet, supplement, Table 5: GFLOPs (GMACs) of a clip and millions of parameters. The
-# parameters printed for A2 to A5 are those of no published code; see docs/cost.md.
-PUBLISHED = {
-  'movinet/a0': (2.71, 3.1),
-  'movinet/a0-stream': (2.73, 3.1),
-  'movinet/a1': (6.02, 4.6),
-  'movinet/a1-stream': (6.06, 4.6),
-  'movinet/a2': (10.3, 4.8),
-  'movinet/a2-stream': (10.4, 4.8),
-  'movinet/a3': (56.9, 5.3),
-  'movinet/a4': (105, 4.9),
-  'movinet/a5': (281, 15.7),
-  'ensemble/a6': (386, 31.4),
-}
+# MoViNet, supplement, Tables 5 and 6: GFLOPs (GMACs) of a clip and millions of parameters, by
+# network and fields of its spec. Its streams are base networks made causal, not the released
+# (2+1)D streams. The parameters printed for A2 to A6 are those of no published code; see
+# docs/cost.md.
+PUBLISHED = (
+  ('movinet/a0', {}, (2.71, 3.1)),
+  ('movinet/a0', {'causal': True}, (2.73, 3.1)),
+  ('movinet/a1', {}, (6.02, 4.6)),
+  ('movinet/a1', {'causal': True}, (6.06, 4.6)),
+  ('movinet/a2', {}, (10.3, 4.8)),
+  ('movinet/a2', {'causal': True}, (10.4, 4.8)),
+  ('movinet/a3', {}, (56.9, 5.3)),
+  ('movinet/a4', {}, (105, 4.9)),
+  ('movinet/a5', {}, (281, 15.7)),
+  ('ensemble/a6', {}, (386, 31.4)),
+)
+PUBLISHED_CLASSES = 600
 
 
 def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv)
-  model = models.create(arguments.model, arguments.num_classes, spec=arguments.spec or None)
+  options = dict(arguments.set)
+  model = models.create(
+    arguments.model, arguments.num_classes, spec=arguments.spec or None, **options
+  )
   native = (model.spec.frames, model.spec.resolution, model.spec.resolution)
   frames, height, width = arguments.clip or native
   whole = cost.count(model, (1, frames, height, width, 3))
-  print(f'{arguments.model}  {frames} frames of {height} x {width}\n')
+  changed = ''.join(f' {key}={value}' for key, value in options.items())
+  print(f'{arguments.model}{changed}  {frames} frames of {height} x {width}\n')
   print_layers(whole, every=arguments.layers)
   frame = None
   if whole.state_bytes:
     frame = cost.count(model, (1, 1, height, width, 3))
-  published = None
-  if (frames, height, width, arguments.num_classes) == (*native, 600):
-    published = PUBLISHED.get(arguments.model)
+  published = find_published(model) if (frames, height, width) == native else None
   print_totals(whole, frame, published)
   if published:
-    print('\npublished: supplement, Table 5; docs/cost.md says where it differs and why')
+    print('\npublished: supplement, Tables 5 and 6; docs/cost.md says where it differs and why')
   return 0
+
+
+def find_published(model) -> tuple[float, float] | None:
+  """What the paper prints for this very network: (GMACs of its native clip, M parameters)."""
+  if model.num_classes != PUBLISHED_CLASSES:
+    return None
+  for name, fields, row in PUBLISHED:
+    if models.create(name, PUBLISHED_CLASSES, **fields).spec == model.spec:
+      return row
+  return None
 
 
 def print_layers(found: cost.Cost, every: bool):
@@ -97,10 +116,27 @@ def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('cost', __doc__)
   parser.add_argument('model', help='family/variant, or a family with --spec')
   parser.add_argument('--clip', type=_clip, help='FRAMESxSIZE or FRAMESxHEIGHTxWIDTH')
-  parser.add_argument('--num-classes', type=int, default=600)
+  parser.add_argument('--num-classes', type=int, help="by default those of the family's data set")
   parser.add_argument('--spec', help='JSON file of an architecture')
   parser.add_argument('--layers', action='store_true', help='a row for every layer')
+  parser.add_argument(
+    '--set',
+    action='append',
+    default=[],
+    type=_option,
+    metavar='KEY=VALUE',
+    help='another field of the architecture, such as causal=True',
+  )
   return parser
+
+
+def _option(text: str) -> tuple[str, object]:
+  key, value = pair(text)
+  if key in ('name', 'num_classes', 'spec'):
+    raise argparse.ArgumentTypeError(f'{key} is not set so: an argument of its own says it')
+  with contextlib.suppress(SyntaxError, ValueError):  # else it is text
+    value = ast.literal_eval(value)
+  return key, value
 
 
 def _clip(text: str) -> tuple[int, int, int]:

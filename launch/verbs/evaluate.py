@@ -26,9 +26,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from launch import cluster, parts, precise_norm
+from launch import cluster
 from launch.arguments import at_least_1, make_parser, pair
+from launch.errors import ExitCode
+from launch.runs.evaluation import make_evaluate
+from launch.runs.trained import Trained, load_trained
+from launch.runs.training import open_eval
 from movinet_jax.train import evaluation
+
+DISTRIBUTED = True  # its processes are one run
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,12 +43,12 @@ def main(argv: Sequence[str]) -> int:
   if arguments.crops > 1 and arguments.mode != 'multiclip':
     parser.error(f'--crops={arguments.crops} is for --mode=multiclip')
   cluster.connect()
-  trained = parts.load_trained(arguments.checkpoint, arguments.which)
+  trained = load_trained(arguments.checkpoint, arguments.which)
   clip = _choose_views(trained.clip, arguments)
   if arguments.frames:
     clip = dataclasses.replace(clip, frames=arguments.frames)
-  section = {**trained.config['data']['eval'], **dict(arguments.set)}
-  source = parts.open_sources({'eval': section}, trained.labels)['eval']
+  section = _choose_data(trained, arguments)
+  source = open_eval(section, trained.labels)
   name = f'evaluation-{arguments.mode}-{trained.step}'
   out = arguments.out or str(Path(arguments.checkpoint) / name)
   subject = {
@@ -53,19 +59,29 @@ def main(argv: Sequence[str]) -> int:
     'chunk': arguments.chunk if arguments.mode == 'stream' else None,
   }
   check_free(out, arguments.mode, subject)
-  run = parts.make_evaluate(
+  run = make_evaluate(
     trained.model,
     source,
     clip,
-    trained.config['loader'],
-    arguments.batch_size or trained.config['eval_batch_size'],
+    trained.config.loader,
+    arguments.batch_size or trained.config.eval_batch_size,
     mode=arguments.mode,
     chunk_frames=arguments.chunk,
   )
-  result, failures = run(precise_norm.complete(trained, arguments.checkpoint))
+  result, failures = run(trained.complete())
   if not jax.process_index():
     report(result, failures, trained.labels, subject, out)
-  return 0
+  return ExitCode.DONE
+
+
+def _choose_data(trained: Trained, arguments) -> dict:
+  """Arguments of the evaluation split, changed by --set."""
+  if trained.config.data.eval is None and not arguments.set:
+    raise ValueError(
+      f'{arguments.checkpoint} was trained without data.eval: say what to evaluate on, as '
+      '--set name=folder --set root=VIDEOS --set split=val'
+    )
+  return {**(trained.config.data.eval or {}), **dict(arguments.set)}
 
 
 def _choose_views(clip, arguments):

@@ -18,49 +18,47 @@ from pathlib import Path
 import numpy as np
 import tqdm
 
-from launch import config as configs
-from launch import parts
 from launch.arguments import at_least_1, make_parser
+from launch.config import parse_config
+from launch.errors import ExitCode
+from launch.runs import search
 from movinet_jax import models
 from nas import runtime
-from nas.spaces import movinet as space_of
 
 
 def main(argv: Sequence[str]) -> int:
-  arguments, cfg = configs.parse(make_arguments(), argv)
-  cfg = cfg.to_dict()
-  space = parts.call(space_of.make_space, cfg['space'])
-  bench = space_of.Bench(
-    space,
+  arguments, config = parse_config(make_arguments(), argv)
+  networks, dtype = search.make_networks(config.to_dict())
+  bench = networks.make_bench(
     arguments.num_classes,
-    arguments.batch,
-    arguments.frames or (1 if space.base.causal else space.base.frames),
-    models.find_dtype(arguments.dtype or cfg['supernet'].get('dtype', 'float32')),
+    batch=arguments.batch,
+    frames=arguments.frames,
+    dtype=models.find_dtype(arguments.dtype or dtype),
   )
   times = measure_parts(bench, Path(arguments.out))
   print_check(bench, times, arguments.check)
   print(f'wrote {arguments.out}; search with\n')
   print(f'  --config.search.cost=latency_ns --config.search.latency={arguments.out}')
-  return 0
+  return ExitCode.DONE
 
 
-def measure_parts(bench: space_of.Bench, path: Path) -> dict:
+def measure_parts(bench, path: Path) -> dict:
   """Measures the parts that a file does not have yet: times by part."""
   file = runtime.TimesFile(path, bench.about())
-  needed = space_of.list_parts(bench.space)
+  needed = bench.space.list_parts()
   absent = [part for part in needed if str(part) not in file.times]
   if len(absent) < len(needed):
     print(f'{len(needed) - len(absent)} of {len(needed)} parts are measured already')
   for part in tqdm.tqdm(absent, desc='Measuring', unit='part', disable=None):
     file.add(str(part), runtime.measure_ns(*bench.make_part(part)))
-  return space_of.find_times(bench.space, file.times)
+  return bench.space.find_times(file.times)
 
 
-def print_check(bench: space_of.Bench, times: dict, count: int):
+def print_check(bench, times: dict, count: int):
   """Measures random networks whole, beside the sums of their parts."""
   if not count:
     return
-  table = space_of.make_cost_table(bench.space, 'latency_ns', times=times)
+  table = bench.space.make_cost_table('latency_ns', times=times)
   rng = np.random.default_rng(0)
   drawn = [bench.space.space.sample(rng) for _ in range(count)]
   ratios = []

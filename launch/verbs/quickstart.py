@@ -15,11 +15,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from launch import config, parts
 from launch.arguments import make_parser
-from launch.verbs import search, stream, train
+from launch.config import load_config, merge_config
+from launch.errors import ExitCode
+from launch.runs import search, training
+from launch.runs.evaluation import make_evaluate
+from launch.runs.outcome import FOUND, REPORT
+from launch.runs.trained import load_trained
+from launch.verbs.search import print_found
+from launch.verbs.stream import find_fps, predict
 from movinet_jax import serve
 from movinet_jax.data import motion
+from movinet_jax.train.workdir import CHECKPOINTS
 
 CONFIG, SEARCH = 'configs/movinet/quickstart.py', 'configs/search/quickstart.py'
 
@@ -36,14 +43,13 @@ def main(argv: Sequence[str]) -> int:
   found = _search(home / 'search', videos)
 
   _say('Training what was found')
-  sections = ('train', 'eval')
-  overrides = [f'--config.data.{section}.root={videos}' for section in sections]
-  cfg = config.load(CONFIG, overrides).to_dict()
-  cfg['model'] = parts.replace_network(cfg['model'], str(found))
-  train.train(cfg, str(folder))
+  root = {'root': str(videos)}
+  config = merge_config(load_config(CONFIG).to_dict(), {'data': {'train': root, 'eval': root}})
+  config = training.replace_network(config, str(found))
+  training.run(training.resolve(config), str(folder))
 
   _say('Evaluating')
-  trained = parts.load_trained(str(folder))
+  trained = load_trained(str(folder))
   results = {
     'as whole clips': _evaluate(trained, trained.clip, 'clip'),
     'as streams, frame by frame': _evaluate(trained, trained.clip, 'stream'),
@@ -56,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 
   _say('Done')
   _print_summary(results, live, home, len(trained.labels), began)
-  return 0
+  return ExitCode.DONE
 
 
 def make_arguments() -> argparse.ArgumentParser:
@@ -67,9 +73,10 @@ def make_arguments() -> argparse.ArgumentParser:
 
 def _search(folder: Path, videos: Path) -> Path:
   """Searches, or goes on from where that stands: the architecture file."""
-  overrides = [f'--config.data.train.root={videos}']
-  search.print_network(search.search(config.load(SEARCH, overrides).to_dict(), str(folder)))
-  return folder / search.FOUND
+  config = merge_config(load_config(SEARCH).to_dict(), {'data': {'train': {'root': str(videos)}}})
+  resolved = search.resolve(config)
+  print_found(resolved, search.run(resolved, str(folder)))
+  return folder / FOUND
 
 
 def _say(text: str):
@@ -77,17 +84,18 @@ def _say(text: str):
 
 
 def _evaluate(trained, clip, mode):
-  source = parts.open_sources({'eval': trained.config['data']['eval']}, trained.labels)
-  loader, size = trained.config['loader'], trained.config['eval_batch_size']
-  run = parts.make_evaluate(trained.model, source['eval'], clip, loader, size, mode=mode)
+  config = trained.config
+  source = training.open_eval(config.data.eval, trained.labels)
+  loader, size = config.loader, config.eval_batch_size
+  run = make_evaluate(trained.model, source, clip, loader, size, mode=mode)
   return run(trained.variables)[0]
 
 
 def _stream(trained, path):
   size = (trained.clip.size, trained.clip.size)
   live = serve.Live(trained.model, trained.variables, size)
-  fps = stream.find_fps(trained.clip, path)
-  for prediction, ((seconds, _),) in stream.predict(live, path, trained.clip, fps):
+  fps = find_fps(trained.clip, path)
+  for prediction, ((seconds, _),) in predict(live, path, trained.clip, fps):
     (label, probability), *_ = prediction.top(1, trained.labels)
     print(f'{seconds:6.2f} s   {label:6} {probability:6.1%}')
   return live
@@ -106,9 +114,9 @@ def _print_summary(results, live, home, classes, began):
     ('milliseconds per frame', f'{live.latency.percentiles()["p50_ms"]:.2f} (median)'),
     ('peak memory', f'{peak_mib:,.0f} MiB'),
     ('time in all', f'{time.perf_counter() - began:.0f} s'),
-    ('found network', str(home / 'search' / search.FOUND)),
-    ('report of the search', str(home / 'search' / search.REPORT)),
-    ('checkpoints', str(home / 'run' / parts.CHECKPOINTS)),
+    ('found network', str(home / 'search' / FOUND)),
+    ('report of the search', str(home / 'search' / REPORT)),
+    ('checkpoints', str(home / 'run' / CHECKPOINTS)),
     ('TensorBoard', f'tensorboard --logdir {home}'),
   ]
   width = max(len(name) for name, _ in rows)

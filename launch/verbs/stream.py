@@ -20,8 +20,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from launch import parts, precise_norm
 from launch.arguments import at_least_1, make_parser, positive
+from launch.errors import ExitCode
+from launch.runs.trained import load_trained
 from movinet_jax import data, serve, signals
 
 
@@ -32,14 +33,14 @@ def main(argv: Sequence[str]) -> int:
     source = int(source)
   # Before the network is loaded: a place that cannot be written to fails at once.
   with _open_recorder(arguments.save) as recorder:
-    trained = parts.load_trained(arguments.checkpoint, arguments.which)
+    trained = load_trained(arguments.checkpoint, arguments.which)
     fps = arguments.fps or find_fps(trained.clip, source)
     live = serve.Live(
       trained.model,
-      precise_norm.complete(trained, arguments.checkpoint),
+      trained.complete(),
       (trained.clip.size, trained.clip.size),
       chunk,
-      multi_label=trained.config['loss']['name'] == 'sigmoid',
+      multi_label=trained.multi_label,
     )
     show = _print_json if arguments.json else _print_line
     began = time.perf_counter()
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
   if not live.frames:
     raise ValueError(f'{arguments.source} is shorter than one chunk of frames')
   _print_summary(live, secs, arguments.json)
-  return 0
+  return ExitCode.DONE
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from launch import pods
@@ -42,6 +42,8 @@ from launch.pods.topology import find_topology
 
 _PLATFORMS = 'JAX_PLATFORMS'
 
+LOOKS_AT_JOBS = True  # so it is no job itself
+
 
 def main(argv: Sequence[str]) -> int:
   argv = list(argv)
@@ -52,8 +54,8 @@ def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv[:cut])
   module = find_target(arguments.on)
   job = make_job(arguments, words)
-  cfg = check_job(job)
-  rendered = _add_notes(pods.render(job, arguments.on), cfg, job)
+  config = check_job(job)
+  rendered = _add_notes(pods.render(job, arguments.on), config, job)
   folder = find_folder(job, arguments.on)
   absent = bool(module.TOOL) and shutil.which(module.TOOL) is None
   if arguments.dry_run or absent:
@@ -64,8 +66,8 @@ def main(argv: Sequence[str]) -> int:
   return submit(rendered, folder)
 
 
-def _add_notes(rendered: Rendered, cfg: Mapping, job: Job) -> Rendered:
-  unmounted = list_unmounted(cfg, job) if job.mounts else []
+def _add_notes(rendered: Rendered, config, job: Job) -> Rendered:
+  unmounted = list_unmounted(config, job) if job.mounts else []
   if not unmounted:
     return rendered
   note = f'looked for in the image, for no --mount is there: {", ".join(unmounted)}'

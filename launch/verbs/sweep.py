@@ -22,177 +22,111 @@ a part of the training split and are scored on the rest; other splits are not re
 """
 
 import argparse
-import dataclasses
-import importlib
-import inspect
 import json
-import math
-import numbers
-import pkgutil
-import socket
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 
-from launch import config as configs
-from launch import devices, parts, trial
 from launch.arguments import at_least_1, make_parser
-from launch.harvest import (
-  FOUND,
-  REPORT,
-  harvest,
-  print_scaled,
-  read_coefficients,
-)
-from launch.verbs import train
-from movinet_jax import data
-from movinet_jax.names import check_name, find
+from launch.config import parse_config
+from launch.errors import ExitCode
+from launch.runs import harvest, study, sweep
+from movinet_jax import schema
 from movinet_jax.spec import to_json
-from movinet_jax.train import workdir
-from nas import algorithms, spaces
-from nas.trials.database import check_no_password, parse_address, show_address
-from nas.trials.engine import coordinate
-from nas.trials.pruning import Pruning
-from nas.trials.study import open_study, read_study
+from nas import spaces
+from nas.trials.database import check_no_password
 
-STUDY = 'study.db'
 PUBLISHED = 'configs/sweep/movinet.py:published'  # coefficients without a search
-NEEDED = (
-  *('seed', 'study', 'algorithm.name', 'space.name', 'train_with', 'data.train'),
-  *('held_out', 'fitness'),
-)
-DEFAULTS = {
-  'coefficients': None,  # for --phi, in place of a search's
-  'recipe': {},  # changes to the config that `train_with` names
-  'limits': {},
-  'pruning': {},
-  'latency_repeats': 5,
-  'workers': 0,
-  'max_attempts': 3,
-  'trial_secs': 0,  # 0: as long as it takes
-}
-# What may change when a sweep goes on: how it runs, and where its data has moved to.
-FREE = (
-  'algorithm.budget',
-  'workers',
-  *(f'data.train.{key}' for key in ('root', 'path', 'directory')),
-  *(f'data.eval.{key}' for key in ('name', 'root', 'path', 'directory', 'split')),
-  *(f'recipe.{key}' for key in train.FREE),
-)
-COUNTED = ('params', 'macs')  # limits that hold before a network is proposed
-# What an algorithm needs of the space that it searches: its field, the space's attribute.
-GIVEN = {'cost': 'macs', 'candidates': 'candidates', 'baselines': 'baselines'}
 
 
 def main(argv: Sequence[str]) -> int:
   # Its workers have the accelerators; here networks are only counted.
   jax.config.update('jax_platforms', 'cpu')
+  arguments, config = parse(argv)
+  if arguments.phi is not None:
+    print_scaled(config, arguments.workdir, arguments.phi)
+    return ExitCode.DONE
+  resolved = sweep.resolve(config)
+  home = Path(arguments.workdir or f'runs/{resolved.config.study}')
+  if arguments.report:
+    found = study.redraw(resolved, home, arguments.storage)
+  else:
+    found = study.run(resolved, home, arguments.storage, arguments.workers or 0)
+  print_found(found, home)
+  return ExitCode.DONE
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict]:
+  """The options, and the config that they name or that the workdir was begun with."""
   parser = make_arguments()
   arguments, _ = parser.parse_known_args(argv)
   if arguments.storage:
     check_no_password(arguments.storage)
-  home = Path(arguments.workdir)
-  if arguments.report:
-    if any(word.startswith('--config') for word in argv):
-      cfg = configs.parse(parser, argv)[1].to_dict()
-    else:
-      parser.parse_args(argv)
-      cfg = _read_config(home)
-    return redraw({**DEFAULTS, **cfg}, home, arguments.storage)
-  if arguments.phi is not None and arguments.workdir:
-    parser.parse_args(argv)
-    return print_scaled(*read_coefficients(home), arguments.phi)
-  if arguments.phi is not None and not any(w.startswith('--config') for w in argv):
-    argv = [*argv, f'--config={PUBLISHED}']
-  arguments, cfg = configs.parse(parser, argv)
-  cfg = {**DEFAULTS, **cfg.to_dict()}
-  if arguments.phi is not None:
-    return print_scaled(cfg, cfg['coefficients'], arguments.phi)
-  if arguments.workers:
-    cfg['workers'] = arguments.workers
-  home = home if arguments.workdir else Path('runs', cfg['study'])
-  print_found(sweep(cfg, home, arguments.storage), home)
-  return 0
+  if not any(word.startswith('--config') for word in argv):
+    if arguments.workdir and (arguments.report or arguments.phi is not None):
+      read = sweep.read_safe_config if arguments.report else sweep.read_config
+      return parser.parse_args(argv), read(arguments.workdir)
+    if arguments.phi is not None:
+      argv = [*argv, f'--config={PUBLISHED}']
+  arguments, config = parse_config(parser, argv)
+  return arguments, config.to_dict()
 
 
-def sweep(cfg: dict, home: Path, storage: str = '') -> dict:
-  """Searches as a config says, from wherever its study stands.
+def print_scaled(config: Mapping, folder: str, phi: float):
+  """Prints the spaces of size φ, by the coefficients of a sweep's workdir or of its config.
+
+  Raises:
+    ValueError: it is no search for coefficients, or has found none yet.
+  """
+  cfg = schema.build(sweep.Config, config, '')
+  coefficients = harvest.read_coefficients(Path(folder)) if folder else cfg.coefficients
+  space = spaces.create(**cfg.space)
+  if not hasattr(space, 'list_scaled'):
+    raise ValueError(f'{cfg.study} is no search for scaling coefficients, which --phi is for')
+  if not coefficients:
+    raise ValueError(
+      f'{cfg.study} has no coefficients: none is given, or none is trained whole yet'
+    )
+  print('\n'.join(describe_scaled(space, coefficients, phi)))
+
+
+def describe_scaled(space, coefficients: Mapping[str, float], phi: float) -> list[str]:
+  """Lines that show the space that coefficients scale, and networks of it.
+
+  Each network is a line that `movinet train --spec` takes as a file.
 
   Args:
-    home: the workdir.
-    storage: URL of the study's database; '' is a file in the workdir.
+    space: a nas.spaces.scaling.ScalingSpace.
 
-  Returns:
-    found.json.
+  Raises:
+    ValueError: coefficients or φ do not fit.
   """
-  cfg = {**DEFAULTS, **cfg}
-  check(cfg)
-  space = spaces.create(**cfg['space'])
-  sources = trial.open_sources(cfg)
-  algorithm = make_algorithm(cfg, space, len(sources['train'].labels))
-  trial.check_fitness(cfg['fitness'], sources['eval'])
-  trial.check_smallest(cfg, space, sources)
-  for _, changes in getattr(algorithm, 'schedule', ()):
-    trial.check_recipe(cfg, space, sources, changes)
-  workers = cfg['workers'] or max(1, devices.count_accelerators())
-  environments = devices.make_environments(workers)
-  storage = storage or make_storage(home)
-  home.mkdir(parents=True, exist_ok=True)
-  with open_study(
-    storage,
-    cfg['study'],
-    space=space.space,
-    algorithm=algorithm,
-    seed=cfg['seed'],
-    about=make_about(cfg, sources['train']),
-    free=('algorithm.budget',),
-  ) as study:
-    # Only now: a command that the study refuses must not change the workdir.
-    workdir.claim_workdir(home, cfg, begun=bool(study.history), free=FREE)
-    _print_start(cfg, home, storage, study.history)
-    try:
-      coordinate(
-        study,
-        algorithm,
-        'launch.trial:make_objective',
-        {'config': cfg, 'folder': str(home)},
-        key=lambda proposal: trial.make_key(cfg, space, proposal),
-        workers=workers,
-        environments=environments,
-        pruning=make_pruning(cfg),
-        max_attempts=cfg['max_attempts'],
-        trial_secs=cfg['trial_secs'] or None,
-        folder=home / 'logs' / socket.gethostname(),
-      )
-    finally:  # also of a search that was stopped, or cannot go on
-      found = harvest(cfg, home, space, algorithm, study.history, storage)
-  return found
+  rows = space.list_scaled(coefficients, dict.fromkeys((0.0, phi)))
+  found = rows[-1]
+  growth = found.stretch_macs / rows[0].stretch_macs
+  named = ', '.join(f'{axis} {coefficients[axis]:g}' for axis in space.values)
+  lines = [
+    f'φ = {phi:g}, of {named}:',
+    f'  clip      {found.frames} frames of {found.resolution} x {found.resolution}, one in '
+    f'{found.frame_stride:g} of the video',
+    f'  layers    {found.least} to {found.depth} in each block',
+    f'  stem      {_join(found.stems)}',
+    *(f'  block {i}   {_join(widths)}' for i, widths in enumerate(found.widths)),
+    f'  project   {_join(found.projects)}',
+    f'  cost      {found.mean_macs / 1e9:,.3f} billion multiply-adds on average, '
+    f'{found.frame_macs / 1e6:,.1f} million a frame;',
+    f'            a second of video costs {growth:.2f} times as much as at φ = 0',
+    'Networks of it:',
+  ]
+  for number in range(space.samples):
+    spec = to_json(space.sample(coefficients, phi, number))
+    lines.append(json.dumps({'family': space.family, 'spec': spec}))
+  return lines
 
 
-def redraw(cfg: Mapping, home: Path, storage: str) -> int:
-  """Writes found.json and the report of a study as it stands, running or not."""
-  storage = storage or make_storage(home)
-  saved = read_study(storage, cfg['study'])
-  space = spaces.create(**cfg['space'])
-  labels = trial.open_sources(cfg)['train'].labels
-  algorithm = make_algorithm(cfg, space, len(labels))
-  print_found(harvest(cfg, home, space, algorithm, saved.trials, storage), home)
-  return 0
-
-
-def _read_config(home: Path) -> dict:
-  """The config of a sweep, as long as it runs no code but ours: a workdir is data."""
-  cfg = workdir.read_config(home)
-  recipe = cfg.get('train_with')
-  if not isinstance(recipe, str) or not configs.is_shipped(recipe):
-    raise ValueError(
-      f'{home}/config.json would run {recipe!r}, which is not part of this package: if it '
-      'is yours, say --config=… as when the sweep was begun'
-    )
-  return cfg
+def _join(widths: Sequence[int]) -> str:
+  return ', '.join(map(str, widths))
 
 
 def print_found(found: dict, home: Path):
@@ -209,136 +143,7 @@ def print_found(found: dict, home: Path):
   if 'value' in found:
     print(f'best: trial {found["trial"]}, {found["value"]:.4f}; train it with\n')
     print(f'  {found["train"]}\n')
-  print(f'wrote {home / FOUND} and {home / REPORT}')
-
-
-def make_storage(home: Path) -> str:
-  return f'sqlite:///{home / STUDY}'
-
-
-def make_about(cfg: Mapping, source: data.Source) -> dict:
-  """What the results of trials depend on, beside the search itself."""
-  training = trial.list_settings(trial.load_recipe(cfg))
-  kept = (
-    *('space', 'held_out', 'fitness', 'limits', 'pruning', 'latency_repeats'),
-    *('max_attempts', 'trial_secs'),  # which decide what fails
-  )
-  return {
-    **{key: cfg[key] for key in kept},
-    'training': training,
-    'data': source.digest,
-  }
-
-
-def make_pruning(cfg: Mapping) -> Pruning | None:
-  """The rule of a config.
-
-  Raises:
-    ValueError: it does not fit, or names steps at which trials are not evaluated.
-  """
-  if not cfg['pruning']:
-    return None
-  rule, loop = parts.call(Pruning, cfg['pruning']), trial.load_recipe(cfg)['loop']
-  every = loop.get('eval_every', 0)
-  for step in rule.steps:
-    if not every or step % every or step >= loop['total_steps']:
-      raise ValueError(
-        f'pruning at step {step}, but trials are evaluated '
-        + (f'every {every} of {loop["total_steps"]} steps' if every else 'at their end')
-        + ': set recipe.loop.eval_every, and steps that are multiples of it'
-      )
-  return rule
-
-
-def make_algorithm(cfg: Mapping, space, num_classes: int):
-  """The algorithm of a config, for a space of networks.
-
-  Raises:
-    ValueError: no such algorithm or setting, or the space lacks what it needs.
-  """
-  settings = dict(cfg['algorithm'])
-  name = settings.pop('name')
-  make = find(list_algorithms(), name, 'algorithm')
-  known = [field.name for field in dataclasses.fields(make)]
-  given = {'space': space.space}
-  for field, attribute in GIVEN.items():
-    if field not in known:
-      continue
-    if not hasattr(space, attribute):
-      raise ValueError(
-        f'{name} needs a space that has {attribute}, which {space.family} spaces as this one do not'
-      )
-    given[field] = getattr(space, attribute)
-  limits = {key: cfg['limits'][key] for key in COUNTED if key in cfg['limits']}
-  if limits and 'fits' in known and hasattr(space, 'count_costs'):
-
-    def fits(choices) -> bool:
-      costs = space.count_costs(choices, num_classes)
-      return all(costs[key] <= most for key, most in limits.items())
-
-    given['fits'] = fits
-  if 'identify' in known:
-    # Several vectors may be one network, that is trained once.
-
-    def name_spec(choices: np.ndarray) -> str:
-      return json.dumps(to_json(space.decode(choices)))
-
-    given['identify'] = name_spec
-  if cfg['limits'] and 'fits' not in known:
-    raise ValueError(
-      f'limits are for evolve and uniform, which draw other networks for those that are '
-      f'over one; {name} has its own idea of cost: leave limits out'
-    )
-  return parts.call(make, settings, **given)
-
-
-def list_algorithms() -> dict[str, type]:
-  """All algorithms that propose trials by the name of their file."""
-  found = {}
-  for module in pkgutil.iter_modules(algorithms.__path__):
-    members = vars(importlib.import_module(f'{algorithms.__name__}.{module.name}'))
-    for member in members.values():
-      proposes = inspect.isclass(member) and hasattr(member, 'conclude')
-      if proposes and member.__module__.endswith(f'.{module.name}'):
-        found[module.name] = member
-  return found
-
-
-def check(cfg: Mapping):
-  """Finds what is wrong in a config before anything is opened."""
-  parts.check_config(cfg, NEEDED, {}, ())
-  known = {*DEFAULTS, *(key.partition('.')[0] for key in NEEDED)}
-  for key in cfg:
-    check_name(key, known, 'key of a sweep')
-  for key in cfg['limits']:
-    check_name(key, trial.LIMITS, 'limit')
-  for key, most in cfg['limits'].items():
-    if not isinstance(most, numbers.Real) or not 0 < most < math.inf:
-      raise ValueError(f'limits.{key} is {most!r}; wanted a number above 0')
-  sizes = {'workers': 0, 'latency_repeats': 0, 'trial_secs': 0, 'max_attempts': 1}
-  for key, least in sizes.items():
-    if type(cfg[key]) is not int or cfg[key] < least:
-      raise ValueError(f'{key} is {cfg[key]!r}; wanted a whole number, {least} or more')
-  if 'latency_ns' in cfg['limits'] and not cfg['latency_repeats']:
-    raise ValueError('limits.latency_ns needs measurements: set latency_repeats to 1 or more')
-  if cfg['coefficients']:
-    raise ValueError(
-      'this config has coefficients already, there is nothing to search: say --phi=1 for '
-      'the spaces that they scale, or coefficients=None to search'
-    )
-  make_pruning(cfg)
-
-
-def _print_start(cfg, home, storage, history):
-  state = 'Resuming' if history else 'Starting'
-  print(f'{state} {cfg["study"]} in {home}')
-  if history:
-    finished = sum(known.finished for known in history)
-    print(f'{finished} of {len(history)} trials are finished', file=sys.stderr)
-  print(
-    f'Look at it: optuna-dashboard {show_address(parse_address(storage))}',
-    file=sys.stderr,
-  )
+  print(f'wrote {home / harvest.FOUND} and {home / harvest.REPORT}')
 
 
 def make_arguments() -> argparse.ArgumentParser:

@@ -1,12 +1,13 @@
-"""Published weights into our networks, with an account of every array.
+"""Weights of files into networks, with an account of every array.
 
 variables = convert.load('movinet_a0_base/ckpt-1', model)
+
+Arrays under our own paths ('params/stem/conv/kernel', 'batch_stats/…') fit any network as
+they are. Published names go through the mapping of the network's family (convert/families).
 """
 
 import functools
-import importlib
 import logging
-import pkgutil
 import re
 import sys
 from collections.abc import Mapping
@@ -16,20 +17,24 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from movinet_jax.convert import families
 from movinet_jax.convert.read import read_arrays
 from movinet_jax.convert.report import ConversionError, Report
 from movinet_jax.models import init
-from movinet_jax.names import suggest
 
 __all__ = [
   'ConversionError',
   'Report',
+  'find_fields',
   'fit',
   'load',
+  'load_arrays',
   'load_with_report',
   'read_arrays',
 ]
 
+CLASSIFIER = 'classifier'  # part of the path of what a network for other classes begins anew
+_OWN = ('params', 'batch_stats')  # what our own paths begin with
 # Keys that TensorFlow and PyTorch write beside the weights: how the training stood.
 _TRAINING = re.compile(
   r'/\.OPTIMIZER_SLOT/'
@@ -40,14 +45,16 @@ _SHOWN = 3  # names in an error that may have hundreds
 
 
 def load(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
-  """Loads a network's variables from a file of another project, or an `.npz`.
+  """Loads a network's variables from a file of this or another project.
 
   Args:
     path: a TensorFlow checkpoint's prefix or folder, a PyTorch state dict (`.pt`, `.pth`,
       `.pyth`), or an `.npz` whose names are the checkpoint's keys or our own paths
       ('params/stem/conv/kernel').
-    model: the network to load into; of an ensemble, one member.
-    partial: accept a file that lacks more than the classifier.
+    model: the network to load into, of any family; published weights of an ensemble are
+      loaded member by member.
+    partial: accept a file that lacks more than the classifier, or is of another form of
+      the network.
     seed: initialises what the file does not hold.
 
   Returns:
@@ -55,7 +62,8 @@ def load(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
 
   Raises:
     ConversionError: something other than the classifier is missing or of another shape,
-      a weight is not finite, or the file is damaged.
+      a weight is not finite, the file is damaged, or it has published names and the
+      network's family has none.
     FileNotFoundError: no such file.
   """
   variables, report = load_with_report(path, model, partial=partial, seed=seed)
@@ -65,7 +73,7 @@ def load(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
 
 def load_with_report(path, model: nn.Module, *, partial: bool = False, seed: int = 0):
   """Loads as `load` does, and returns (variables, Report)."""
-  return _load(read_arrays(path), model, partial, seed)
+  return load_arrays(read_arrays(path), model, partial=partial, seed=seed)
 
 
 def fit(variables, model: nn.Module, *, seed: int = 0):
@@ -77,44 +85,82 @@ def fit(variables, model: nn.Module, *, seed: int = 0):
   Raises:
     ConversionError: more than the classifier does not fit, or a weight is not finite.
   """
-  return _load(traverse_util.flatten_dict(variables, sep='/'), model, False, seed)
+  return load_arrays(traverse_util.flatten_dict(variables, sep='/'), model, seed=seed)
 
 
-def _load(arrays, model, partial, seed):
-  family = _family(model)
+def load_arrays(
+  arrays: Mapping[str, np.ndarray], model: nn.Module, *, partial: bool = False, seed: int = 0
+):
+  """Loads as `load_with_report` does, from the arrays of a file by name."""
+  names = _find_names(arrays, model)
   make = functools.partial(init, model, jax.random.key(seed), (1, 1, 32, 32, 3))
-  variables, report = fill(arrays, jax.eval_shape(make), family)
+  variables, report = fill(arrays, jax.eval_shape(make), names)
   if not partial:
-    report.check(family.OPTIONAL)
+    if report.missing or report.unexpected:
+      _check_fields(arrays, model)
+    report.check(CLASSIFIER)
   _check_finite(variables, report.loaded)
   if report.missing or report.mismatched:  # Only now is initialising worth compiling.
     variables = jax.tree.map(_or_initial, variables, make())
   return variables, report
 
 
-def fill(arrays: Mapping[str, np.ndarray], variables, family):
+def find_fields(arrays: Mapping[str, np.ndarray], model: nn.Module) -> dict[str, object]:
+  """Fields of the Spec in which the network of a published file differs from this one.
+
+  Such as {'shortcut_norm': True} of SlowFast's weights and PyTorchVideo's network. Empty where
+  nothing differs, or the names do not tell.
+  """
+  names = families.find(_name_family(model))
+  if not hasattr(names, 'find_fields'):
+    return {}
+  canonical = {names.find_name(key) for key in arrays} - {None}
+  found = names.find_fields(canonical)
+  return {key: value for key, value in found.items() if getattr(model.spec, key) != value}
+
+
+def _check_fields(arrays, model):
+  if fields := find_fields(arrays, model):
+    wanted = ', '.join(f'{key}={value}' for key, value in fields.items())
+    raise ConversionError(
+      f'the file is of another form of this network: create the network with {wanted}, or '
+      'pass partial=True to leave out what does not fit'
+    )
+
+
+def fill(arrays: Mapping[str, np.ndarray], variables, names):
   """Replaces the leaves of `variables`, of which only shapes matter, by arrays of the same name.
+
+  Args:
+    names: what `families.find` gives for the network's family; None takes our own paths only.
 
   Returns:
     the tree, where leaves without an array are left as they were, and the Report.
   """
   leaves = traverse_util.flatten_dict(variables)
-  names = family.make_names(list(leaves))
-  named, skipped = _sort(arrays, family)
+  own, published, skipped = _sort(arrays, names)
+  canonical = names.make_names(list(leaves)) if names and published else {}
   filled, loaded, missing, mismatched = dict(leaves), [], [], []
   for path, leaf in leaves.items():
     ours = '/'.join(path)
-    key = named.pop(ours, None) or named.pop(names[path], None)
-    if key is None:
+    if ours in own:
+      # Our own array: its axes are in our order, so only the shape can be wrong.
+      found = own.pop(ours)
+      array = found if found.shape == leaf.shape else None
+    elif canonical.get(path) in published:
+      key = published.pop(canonical[path])
+      found = arrays[key]
+      array = names.fit_array(key, found, leaf.shape)
+    else:
       missing.append(ours)
       continue
-    array = family.fit_array(key, arrays[key], leaf.shape)
     if array is None:
-      mismatched.append(f'{ours}: found {arrays[key].shape}, wanted {leaf.shape}')
+      mismatched.append(f'{ours}: found {found.shape}, wanted {leaf.shape}')
       continue
     filled[path] = jax.numpy.asarray(array, leaf.dtype)
     loaded.append(ours)
-  groups = loaded, missing, named.values(), mismatched, skipped
+  unexpected = [*own, *published.values()]
+  groups = loaded, missing, unexpected, mismatched, skipped
   report = Report(*(tuple(sorted(group)) for group in groups))
   return traverse_util.unflatten_dict(filled), report
 
@@ -135,28 +181,45 @@ def _check_finite(variables, loaded):
     )
 
 
-def _sort(arrays, family):
-  """Canonical (or the file's own) name -> key of the file, and the keys of training."""
-  named, skipped = {}, []
-  for key in arrays:
-    name = family.find_name(key) or key
+def _is_own(key: str) -> bool:
+  return key.partition('/')[0] in _OWN
+
+
+def _sort(arrays, names):
+  """Our own arrays by path, published ones (canonical name -> key), and keys of training."""
+  own, published, skipped = {}, {}, []
+  for key, array in arrays.items():
+    name = (names and names.find_name(key)) or key
     if _TRAINING.search(key):
       skipped.append(key)
-    elif name in named:
-      raise ConversionError(f'{key} and {named[name]} both hold {name}')
+    elif _is_own(key):
+      own[key] = array
+    elif name in published:
+      raise ConversionError(f'{key} and {published[name]} both hold {name}')
     else:
-      named[name] = key
-  return named, skipped
+      published[name] = key
+  return own, published, skipped
 
 
-def _family(model):
-  """The module of this folder that knows the names of the model's family."""
-  module = sys.modules[type(model).__module__]
-  name = module.__name__.rpartition('.')[2]
-  known = {m.name for m in pkgutil.iter_modules(__path__)} - {'read', 'report'}
-  if name not in known:
-    advice = suggest(name, known)
+def _find_names(arrays, model):
+  """The mapping of the published names of the model's family, None where none is needed.
+
+  Raises:
+    ConversionError: the file has published names only, and the family has no mapping.
+  """
+  family = _name_family(model)
+  names = families.find(family)
+  if names is None and not any(map(_is_own, arrays)):
+    module = sys.modules[type(model).__module__]
+    advice = ''
     if hasattr(module, 'join'):
-      advice = f': load each member, then join them by {module.__name__}.join'
-    raise ConversionError(f'no conversion for networks of {name!r}{advice}')
-  return importlib.import_module(f'{__name__}.{name}')
+      advice = f'; load each member, then join them by {module.__name__}.join'
+    raise ConversionError(
+      f'the file holds none of our own paths (params/…, batch_stats/…), and published names of '
+      f'{family!r} are unknown (known: {", ".join(families.list_names())}){advice}'
+    )
+  return names
+
+
+def _name_family(model: nn.Module) -> str:
+  return type(model).__module__.rpartition('.')[2]

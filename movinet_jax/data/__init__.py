@@ -13,26 +13,20 @@ import importlib
 import inspect
 import pkgutil
 
+from movinet_jax import schema
 from movinet_jax.data import sources
 from movinet_jax.data.clip import Clip, EvalClip, TrainClip
+from movinet_jax.data.filters import fit_frame
 from movinet_jax.data.pipeline import (
   Batch,
   Batches,
+  LoaderOptions,
   PairedBatches,
   TooManyFailures,
   WorkerDied,
   make_batches,
 )
-from movinet_jax.data.reader import (
-  Cut,
-  DecodeError,
-  VideoInfo,
-  VideoReader,
-  fit_frame,
-  probe,
-  read_clip,
-  read_frames,
-)
+from movinet_jax.data.reader import VideoReader, probe, read_clip, read_frames
 from movinet_jax.data.source import (
   Record,
   Source,
@@ -40,6 +34,7 @@ from movinet_jax.data.source import (
   make_source,
   split_source,
 )
+from movinet_jax.data.video import Cut, DecodeError, VideoInfo
 from movinet_jax.names import suggest
 
 __all__ = [
@@ -49,6 +44,7 @@ __all__ = [
   'Cut',
   'DecodeError',
   'EvalClip',
+  'LoaderOptions',
   'PairedBatches',
   'Record',
   'Source',
@@ -91,4 +87,9 @@ def open_source(name: str, **kwargs) -> Source:
   missing = [k for k, p in known.items() if p.default is p.empty and k not in kwargs]
   if missing:
     raise SourceError(f'source {name!r} needs {missing[0]!r}; it takes {", ".join(known)}')
-  return opener(**kwargs)
+  try:
+    return schema.call(opener, kwargs, f'source {name}')
+  except SourceError:
+    raise
+  except ValueError as error:
+    raise SourceError(str(error)) from error

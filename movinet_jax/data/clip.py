@@ -15,17 +15,22 @@ of Table 9).
 
 import dataclasses
 import math
-import numbers
+from typing import Annotated, Literal
 
 import numpy as np
 
+from movinet_jax import schema
 from movinet_jax.data import augment
-from movinet_jax.data.reader import Cut, VideoInfo
+from movinet_jax.data.video import Cut, VideoInfo
+from movinet_jax.schema import Count, Limit, Natural, Positive, Range, Share
 
 # Random boxes are drawn until one fits, as TensorFlow and torchvision do.
 _BOX_TRIES = 10
 # By number of crops: where on the longer side they lie, from 0 to 1.
 _PLACES = {1: (0.5,), 3: (0.0, 0.5, 1.0)}
+
+_Area = Annotated[float, Range(above=0, most=1)]
+_ORDERED = Limit(lambda pair: pair[0] <= pair[1], '(least, greatest)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,31 +57,35 @@ class TrainClip:
     autoaugment: AutoAugment v0.
   """
 
-  frames: int
-  size: int
-  stride: int | None = None
-  fps: float | None = None
-  stride_jitter: int = 0
-  area: tuple[float, float] | None = None
-  aspect: tuple[float, float] | None = None
-  short_side: tuple[int, int] | None = None
+  frames: Count
+  size: Count
+  stride: Count | None = None
+  fps: Positive | None = None
+  stride_jitter: Natural = 0
+  area: Annotated[tuple[_Area, _Area], _ORDERED] | None = None
+  aspect: Annotated[tuple[Positive, Positive], _ORDERED] | None = None
+  short_side: Annotated[tuple[Count, Count], _ORDERED] | None = None
   flip: bool = True
-  colour: float = 0.0
+  colour: Share = 0.0
   autoaugment: bool = False
 
   views = 1  # clips taken of one video
 
+  @property
+  def least_side(self) -> int:
+    """Pixels of a picture's shorter side below which it is enlarged.
+
+    With `area`, a small box is enlarged in any case; below this side the whole picture is too.
+    """
+    return self.size if self.short_side is None else self.short_side[1]
+
   def __post_init__(self):
-    _check_timing(self)
+    _verify(self)
     self._settle_crop()
     if self.stride_jitter and self.stride is None:
       raise ValueError(
         f'stride_jitter={self.stride_jitter} needs stride; this clip has fps={self.fps}'
       )
-    if self.stride_jitter < 0:
-      raise ValueError(f'stride_jitter must be 0 or more, got {self.stride_jitter}')
-    if not 0 <= self.colour <= 1:
-      raise ValueError(f'colour is a strength from 0 to 1, got {self.colour}')
 
   def _settle_crop(self):
     if self.short_side is None:
@@ -84,11 +93,10 @@ class TrainClip:
         'area': (0.08, 1.0) if self.area is None else self.area,
         'aspect': (0.5, 2.0) if self.aspect is None else self.aspect,
       }
-      _check_range('area', crop['area'], at_most=1.0)
-      _check_range('aspect', crop['aspect'])
     elif self.area is None and self.aspect is None:
       crop = {'short_side': self.short_side}
-      _check_sides(self.short_side, self.size)
+      if self.short_side[0] < self.size:
+        raise ValueError(f'short_side is {self.short_side}; wanted at least size={self.size}')
     else:
       raise ValueError(
         f'short_side={self.short_side} is another way to crop than area={self.area} and '
@@ -146,37 +154,30 @@ class EvalClip:
 
   frames: int
   size: int
-  short_side: int | None = None
-  stride: int | None = None
-  fps: float | None = None
-  clips: int = 1
-  crops: int = 1
+  short_side: Count | None = None
+  stride: Count | None = None
+  fps: Positive | None = None
+  clips: Count = 1
+  crops: Literal[tuple(_PLACES)] = 1
 
   def __post_init__(self):
-    _check_timing(self)
+    _verify(self)
     if self.short_side is None:
       object.__setattr__(self, 'short_side', self.size)
-    if not isinstance(self.short_side, numbers.Real):
-      raise ValueError(
-        f'short_side is {self.short_side!r}, wanted one size: views of an evaluation are '
-        'fixed, a range is for training'
-      )
     if self.short_side < self.size:
       raise ValueError(
         f'a crop of size={self.size} does not fit in short_side={self.short_side}; '
         'make short_side at least size'
       )
-    if self.clips < 1:
-      raise ValueError(f'clips must be 1 or more, got {self.clips}')
-    if type(self.crops) is not int or self.crops not in _PLACES:
-      raise ValueError(
-        'crops must be 1 (central) or 3 (left, centre and right, or top, centre and '
-        f'bottom), got {self.crops!r}'
-      )
 
   @property
   def views(self) -> int:
     return self.clips * self.crops
+
+  @property
+  def least_side(self) -> int:
+    """Pixels of a picture's shorter side below which it is enlarged."""
+    return self.short_side
 
   def plan(self, info: VideoInfo, rng: np.random.Generator | None = None) -> Cut:
     """The clips of a video whose frames were counted, one after another; no chance.
@@ -265,27 +266,9 @@ def _random_box(width: int, height: int, area, aspect, rng: np.random.Generator)
   return (width - wide) / 2, (height - high) / 2, float(wide), float(high)
 
 
-def _check_timing(clip: Clip):
+def _verify(clip: Clip):
+  schema.verify(clip)
   if (clip.stride is None) == (clip.fps is None):
     raise ValueError(
       f'give exactly one of stride and fps, got stride={clip.stride}, fps={clip.fps}'
-    )
-  for name in ('frames', 'size', 'stride', 'fps'):
-    value = getattr(clip, name)
-    if value is not None and value <= 0:
-      raise ValueError(f'{name} must be positive, got {value}')
-
-
-def _check_range(name: str, pair, at_most: float = math.inf):
-  if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= at_most:
-    limit = '' if at_most == math.inf else f' <= {at_most:g}'
-    raise ValueError(f'{name} must be (least, greatest) with 0 < least{limit}, got {pair}')
-
-
-def _check_sides(sides, size: int):
-  whole = isinstance(sides, list | tuple) and all(type(side) is int for side in sides)
-  if not whole or len(sides) != 2 or not size <= sides[0] <= sides[1]:
-    raise ValueError(
-      'short_side of a training clip must be (least, greatest) in whole pixels, both at '
-      f'least size={size}, got {sides!r}'
     )

@@ -20,6 +20,7 @@ import tensorflow_datasets as tfds
 import tqdm
 
 from movinet_jax.data import source as sources
+from movinet_jax.data.builders.kinetics import VERSIONS
 from movinet_jax.data.limited import run_limited
 from movinet_jax.data.manifest import append_rows, one_line, read_rows
 from movinet_jax.data.reader import count_frames
@@ -28,7 +29,6 @@ from movinet_jax.data.sources.tfds import open_builder
 from movinet_jax.data.transcode import write_cut
 from movinet_jax.names import suggest
 
-VERSIONS = ('400', '600', '700')
 # DeepMind's archives say validate, CVDF's say val.
 _SPLIT_FILES = {
   'train': ('train.csv',),
@@ -333,7 +333,10 @@ class Kinetics(tfds.core.GeneratorBasedBuilder):
       description=self.builder_config.description,
       features=tfds.features.FeaturesDict(features),
       homepage='https://github.com/cvdfoundation/kinetics-dataset',
-      metadata=tfds.core.MetadataDict(digests=self._make_digests()),
+      metadata=tfds.core.MetadataDict(
+        digests=self._make_digests(),
+        short_side=json.loads(self._read_settings())['short_side'],
+      ),
     )
 
   def _split_generators(self, dl_manager):
@@ -349,13 +352,16 @@ class Kinetics(tfds.core.GeneratorBasedBuilder):
 
   def _make_digests(self) -> dict[str, str]:
     """Identity of each split that has labels: names, labels, and how clips were made."""
-    with open(os.path.join(self._prepared, 'prepare.json'), encoding='utf-8') as file:
-      settings = file.read()
+    settings = self._read_settings()
     return {
       split: sources.make_digest(((name, label) for name, label, _ in rows), [settings])
       for split, rows in read_prepared(self._prepared).items()
       if all(label for _, label, _ in rows)
     }
+
+  def _read_settings(self) -> str:
+    with open(os.path.join(self._prepared, 'prepare.json'), encoding='utf-8') as file:
+      return file.read()
 
 
 def read_prepared(prepared: str) -> dict[str, list[tuple[str, str, str]]]:

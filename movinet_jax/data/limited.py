@@ -6,14 +6,18 @@ process is what the time limit ends.
 """
 
 import collections
+import concurrent.futures
+import contextlib
 import multiprocessing
-import multiprocessing.connection
-import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+import pebble
+from pebble.pool.process import WORKERS_NAME
+
 from movinet_jax import signals
-from movinet_jax.data.reader import DecodeError
+from movinet_jax.data.video import DecodeError
 
 
 def run_limited(
@@ -26,111 +30,97 @@ def run_limited(
   """Does `work(job)` for each job, several at once, and says how each one ended.
 
   Args:
-    work: a function of a module; raises DecodeError or OSError for a bad file. Other
-      exceptions are faults of the program and end everything.
+    work: a function of a module; raises DecodeError or OSError for a bad file. Any other
+      exception is a fault of the program and ends everything.
     jobs: picklable.
     workers: processes at once.
     limit_secs: after this long a job's process is killed.
 
   Yields:
     (job, reason) as the jobs end; the reason is '' where all went well.
+
+  Raises:
+    RuntimeError: a fault of the program, or processes that end before their first job.
   """
-  waiting = collections.deque(jobs)
-  crew = [_Worker(work) for _ in range(min(workers, len(waiting)))]
-  try:
-    while waiting or any(worker.job is not None for worker in crew):
-      for worker in crew:
-        if worker.ready and worker.job is None and waiting:
-          worker.give(waiting.popleft(), limit_secs)
-      for worker in _wait(crew):
-        job, reason = worker.take(limit_secs)
-        if job is not None:
-          yield job, reason
-  finally:
-    for worker in crew:
-      worker.kill()
+  waiting, running = collections.deque(jobs), {}
+  if not waiting:
+    return
+  if workers < 1 or not limit_secs > 0:
+    raise ValueError(
+      f'workers={workers} and limit_secs={limit_secs}; wanted 1 worker or more, and more than 0 s'
+    )
+  workers = min(workers, len(waiting))
+  with _processes(workers, work) as pool:
+    while waiting or running:
+      # At most one job a process: one that is killed while it takes another job loses both.
+      while waiting and len(running) < workers:
+        job = waiting.popleft()
+        running[pool.schedule(_do, (work, job), timeout=limit_secs)] = job
+      ended, _ = concurrent.futures.wait(running, return_when='FIRST_COMPLETED')
+      for future in ended:
+        job = running.pop(future)
+        yield job, _take_reason(future, job, limit_secs)
 
 
-class _Worker:
-  """One process and the job that it has."""
-
-  def __init__(self, work):
-    self.work = work
-    self.start()
-
-  def start(self):
+@contextlib.contextmanager
+def _processes(workers: int, work: Callable) -> Iterator[pebble.ProcessPool]:
+  pool = pebble.ProcessPool(
+    workers,
+    # `work` is given here too, so that processes import its module side by side: they take
+    # jobs, and import what these need, one after another.
+    initializer=_begin,
+    initargs=(work,),
     # Spawned, not forked: JAX and FFmpeg have threads, which a fork would cut off.
-    context = multiprocessing.get_context('spawn')
-    self.pipe, theirs = context.Pipe()
-    self.process = context.Process(target=_serve, args=(theirs, self.work), daemon=True)
-    self.process.start()
-    theirs.close()
-    self.ready, self.job, self.deadline = False, None, None
-
-  def give(self, job, limit_secs: float):
-    self.job, self.deadline = job, time.monotonic() + limit_secs
-    self.pipe.send(job)
-
-  def take(self, limit_secs: float) -> tuple[Any, str]:
-    """The job that has ended and why, (None, '') if none has."""
-    if not self.pipe.poll():
-      if self.deadline is None or time.monotonic() < self.deadline:
-        return None, ''
-      return self.replace(f'took more than {limit_secs:g} s')
-    try:
-      answer = self.pipe.recv()
-    except EOFError:
-      self.process.join()
-      if self.job is None:
-        raise RuntimeError(
-          f'a worker process ended with exit code {self.process.exitcode} before its first '
-          "job; a script that starts workers needs `if __name__ == '__main__':`"
-        ) from None
-      return self.replace(f'decoder crashed with exit code {self.process.exitcode}')
-    if isinstance(answer, Exception):
-      raise answer
-    job, self.job, self.deadline = self.job, None, None
-    if not self.ready:
-      self.ready = True
-      return None, ''
-    return job, answer
-
-  def replace(self, reason: str) -> tuple[Any, str]:
-    job = self.job
-    self.kill()
-    self.start()
-    return job, reason
-
-  def kill(self):
-    self.process.kill()
-    self.process.join()
-    self.pipe.close()
+    context=multiprocessing.get_context('spawn'),
+  )
+  try:
+    with signals.starting_children():
+      # The pool starts with its first job. Its threads, which replace processes that died,
+      # inherit the mask of signals.
+      pool.schedule(_do_nothing)
+    yield pool
+  finally:
+    pool.stop()
+    # Pebble replaces a process even if it is the last one that was killed. When the pool is
+    # joined the replacement has not begun: it would not hear that it should stop, for 3 s, and
+    # print a traceback because its locks are gone. So no more are made, and all are killed.
+    pool._pool_manager_loop.join()
+    for process in multiprocessing.active_children():
+      if process.name == WORKERS_NAME:
+        process.kill()
+    pool.join()
 
 
-def _wait(crew: list[_Worker]) -> list[_Worker]:
-  """Waits until a worker answers, dies or is out of time."""
-  deadlines = [w.deadline for w in crew if w.deadline is not None]
-  left = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
-  multiprocessing.connection.wait([worker.pipe for worker in crew], left)
-  return crew
-
-
-def _serve(pipe, work):
-  """A worker's life: say ready, then job after job until the pipe closes."""
+def _begin(work):
+  del work
   signals.leave_to_parent()
-  pipe.send('ready')
-  while True:
-    try:
-      job = pipe.recv()
-    except EOFError:
-      return
-    try:
-      work(job)
-      answer = ''
-    except DecodeError as error:
-      answer = error.reason
-    except OSError as error:
-      answer = f'cannot be read or written: {error}'
-    except Exception as error:
-      answer = RuntimeError(f'{type(error).__name__} at {job!r}: {error}')
-    pipe.send(answer)
+
+
+def _do_nothing(): ...
+
+
+def _do(work: Callable, job) -> str:
+  """Runs in a process of the pool; returns the reason."""
+  try:
+    work(job)
+  except DecodeError as error:
+    return error.reason
+  except OSError as error:
+    return f'cannot be read or written: {error}'
+  return ''
+
+
+def _take_reason(future, job, limit_secs: float) -> str:
+  try:
+    return future.result()
+  except pebble.ProcessExpired as error:
+    return f'decoder crashed with exit code {error.exitcode}'
+  except TimeoutError:
+    return f'took more than {limit_secs:g} s'
+  except BrokenProcessPool as error:
+    raise RuntimeError(
+      f'the worker processes ended before they began {job!r}; a script that starts workers '
+      "needs `if __name__ == '__main__':`"
+    ) from error
+  except Exception as error:
+    raise RuntimeError(f'{type(error).__name__} at {job!r}: {error}') from error

@@ -30,14 +30,25 @@ from absl import flags
 from movinet_jax import signals
 from movinet_jax.data import augment
 from movinet_jax.data.clip import Clip
-from movinet_jax.data.reader import DecodeError, VideoReader, read_clip
+from movinet_jax.data.reader import VideoReader, read_clip
 from movinet_jax.data.source import Record, Source
+from movinet_jax.data.video import DecodeError
+from movinet_jax.schema import Count, Natural, NotNegative
 
 Batch = dict[str, np.ndarray]
 
 # Failures are judged as a share once so many videos were tried, or all there are.
 _LEAST_TRIED = 50
 _NAMED = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class LoaderOptions:
+  """How a process reads videos; see `make_batches`."""
+
+  workers: Natural = 0
+  threads: Count = 1
+  max_failed_share: NotNegative = 0.05
 
 
 class TooManyFailures(RuntimeError):

@@ -40,6 +40,8 @@ class Source:
     digest: names and labels of all records, hashed; no folder of this machine in it.
     multi_label: whether labels are tuples of class numbers.
     skipped: names left out because a manifest of bad files lists them.
+    short_side: to how many pixels its pictures were shrunk when it was built; None where
+      they were not, or nobody wrote it down.
   """
 
   records: Sequence[Record]
@@ -47,6 +49,7 @@ class Source:
   digest: str
   multi_label: bool = False
   skipped: tuple[str, ...] = ()
+  short_side: int | None = None
 
   def __len__(self) -> int:
     return len(self.records)

@@ -1,7 +1,8 @@
 """Cut a video out of another and re-encode it for fast random access.
 
-Short side 256 is what training crops from, and a key frame every 12 frames makes short
-clips from the middle of a file several times cheaper to read, for a tenth more bytes.
+A short side of 256 is enough for clips of up to 224 pixels; larger networks want more. A key
+frame every 12 frames makes short clips from the middle of a file several times cheaper to read,
+for a tenth more bytes.
 """
 
 import contextlib
@@ -12,8 +13,9 @@ import av
 import av.error
 import av.filter
 
-from movinet_jax.data import reader
-from movinet_jax.data.reader import DecodeError
+from movinet_jax.data import filters
+from movinet_jax.data.track import MAX_PIXELS, Track, open_track
+from movinet_jax.data.video import DecodeError, say_error
 
 SHORT_SIDE = 256
 GOP_FRAMES = 12
@@ -44,8 +46,8 @@ def write_cut(
     DecodeError: the source is damaged, or has no frame between start and stop.
   """
   part = f'{path}.part'
-  with reader.open_track(video) as track:
-    track.check_pixels(reader.MAX_PIXELS)
+  with open_track(video) as track:
+    track.check_pixels(MAX_PIXELS)
     # Demuxed one by one: a film of hours must not lie in memory for ten seconds of it.
     frames, last = _cut_frames(track, start_secs, stop_secs)
     try:
@@ -68,7 +70,7 @@ def _remove(path: str):
     os.remove(path)
 
 
-def _cut_frames(track: reader.Track, start_secs: float, stop_secs: float | None):
+def _cut_frames(track: Track, start_secs: float, stop_secs: float | None):
   """An iterator of (seconds, frame), and where it notes the last time seen."""
   last = [0.0]
 
@@ -85,7 +87,7 @@ def _cut_frames(track: reader.Track, start_secs: float, stop_secs: float | None)
   return frames(), last
 
 
-def _write(path: str, frames, track: reader.Track, short_side: int | None) -> int:
+def _write(path: str, frames, track: Track, short_side: int | None) -> int:
   count, graph = 0, None
   base = track.stream.time_base or Fraction(1, 90_000)
   with av.open(path, 'w', format='mp4', options={'movflags': '+faststart'}) as output:
@@ -99,7 +101,7 @@ def _write(path: str, frames, track: reader.Track, short_side: int | None) -> in
         graph.vpush(frame)
         picture = graph.vpull()
       except av.error.FFmpegError as error:
-        track.fail(f'cannot be scaled: {reader.say_error(error)}')
+        track.fail(f'cannot be scaled: {say_error(error)}')
       picture.pts, picture.time_base = round((at_secs - origin_secs) / base), base
       picture.pict_type = 0  # else the encoder repeats the source's key frames
       output.mux(stream.encode(picture))
@@ -109,7 +111,7 @@ def _write(path: str, frames, track: reader.Track, short_side: int | None) -> in
   return count
 
 
-def _add_stream(output, track: reader.Track, base: Fraction, width: int, height: int):
+def _add_stream(output, track: Track, base: Fraction, width: int, height: int):
   options = {'crf': '20', 'preset': 'fast', 'g': str(GOP_FRAMES), 'threads': '1'}
   rate = track.stream.average_rate or track.stream.guessed_rate or 25
   stream = output.add_stream('libx264', rate=rate, options=options)
@@ -120,7 +122,7 @@ def _add_stream(output, track: reader.Track, base: Fraction, width: int, height:
 
 def _even_size(frame: av.VideoFrame, short_side: int | None) -> tuple[int, int]:
   """(width, height), both even as 4:2:0 wants them."""
-  width, height = reader.turn_size(frame.rotation, frame.width, frame.height)
+  width, height = filters.turn_size(frame.rotation, frame.width, frame.height)
   scale = min(1.0, (short_side or min(width, height)) / min(width, height))
   return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
@@ -128,5 +130,5 @@ def _even_size(frame: av.VideoFrame, short_side: int | None) -> tuple[int, int]:
 def _make_graph(frame: av.VideoFrame, width: int, height: int):
   # Written without tags, so in the matrix that an untagged file of this height means.
   scale = {'w': str(width), 'h': str(height), 'flags': 'bicubic+accurate_rnd'}
-  scale |= {'out_color_matrix': reader.usual_matrix(height), 'out_range': 'tv'}
-  return reader.make_graph(frame, ('scale', scale), ('format', 'yuv420p'))
+  scale |= {'out_color_matrix': filters.usual_matrix(height), 'out_range': 'tv'}
+  return filters.make_graph(frame, ('scale', scale), ('format', 'yuv420p'))

@@ -20,14 +20,13 @@ from movinet_jax.layers.pool import (
   TemporalSoftmaxPool,
 )
 from movinet_jax.layers.residual import ReZero, StochasticDepth
-from movinet_jax.layers.squeeze_excite import SE_KINDS, SqueezeExcite
+from movinet_jax.layers.squeeze_excite import SqueezeExcite
 from movinet_jax.layers.stream import Thread, check_video, init_state, rematerialise
 from movinet_jax.layers.time import OverTime
 from movinet_jax.layers.weights import normal, variance_scaling
 from movinet_jax.layers.width import round_to_8
 
 __all__ = [
-  'SE_KINDS',
   'AveragePool',
   'BatchNorm',
   'ContextGate',

@@ -26,14 +26,10 @@ class PointwiseConv(nn.Module):
   @nn.compact
   def __call__(self, x, state=None, *, train=False):
     kernel = self.param('kernel', self.kernel_init, (x.shape[-1], self.features))
-    # As one matrix: the kernel's gradient is then a product of two matrices as they lie,
-    # where XLA would transpose the gradient of a 5D y first.
-    rows = x.astype(self.dtype).reshape(-1, x.shape[-1])
-    y = (rows @ kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
+    bias = None
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros, (self.features,))
-      y = y + bias.astype(self.dtype)
-    return y, {}
+    return ops.pointwise_conv(x, kernel.astype(self.dtype), bias), {}
 
 
 class SpatialConv(nn.Module):

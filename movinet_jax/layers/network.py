@@ -6,10 +6,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from movinet_jax import schema
 from movinet_jax.layers.stream import Thread, check_video, init_state, rematerialise
 from movinet_jax.names import check_name
 from movinet_jax.ops.depthwise import FORMS
-from movinet_jax.spec import check_at_least_1, check_rates
+from movinet_jax.schema import Count, Rate
 
 
 class Network(nn.Module):
@@ -26,9 +27,9 @@ class Network(nn.Module):
   """
 
   spec: Any
-  num_classes: int = 600
-  dropout: float = 0.0
-  norm_group: int | None = None
+  num_classes: Count
+  dropout: Rate = 0.0
+  norm_group: Count | None = None
   remat: bool = False
   form: str = 'auto'
   dtype: jnp.dtype = jnp.float32
@@ -37,9 +38,7 @@ class Network(nn.Module):
 
   def __post_init__(self):
     check_name(self.form, FORMS, 'form')
-    check_rates(dropout=self.dropout)
-    if self.norm_group is not None:
-      check_at_least_1(norm_group=self.norm_group)
+    schema.verify(self)
     super().__post_init__()
 
   @nn.compact

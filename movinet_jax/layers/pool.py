@@ -41,11 +41,7 @@ class GlobalPool(nn.Module):
 
   @nn.compact
   def __call__(self, x, state=None, *, train=False):
-    means = ops.spatial_mean(x)
-    if not self.causal:
-      return means.mean(1, keepdims=True).astype(x.dtype), {}
-    mean, after = ops.total_mean(means, state)
-    return mean.astype(x.dtype), after
+    return ops.global_mean(x, state, causal=self.causal)
 
 
 class SlidingPool(nn.Module):

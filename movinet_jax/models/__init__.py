@@ -1,4 +1,18 @@
-"""Networks by name. The folder is the registry: a file with VARIANTS is a family."""
+"""Networks by name. The folder is the registry: each file is a family.
+
+A family's file defines
+
+* `Spec`: a frozen dataclass, the architecture, with the native `frames`, `resolution` and
+  `frame_stride`, and `causal`, whether it is a stream.
+* `VARIANTS`: its named architectures.
+* `Model(spec, num_classes, …)`: the Flax module, whose last layer is named `classifier`.
+* `NATIVE_FPS`: frames per second of the video that `frame_stride` counts frames of.
+* `NUM_CLASSES`: classes of the data set that its published networks are of.
+* `SMALL`: the smallest architectures that use every option, by name, for contract tests.
+
+Its published weights, where there are any, are read by the file of the same name in
+`convert/families`.
+"""
 
 import dataclasses
 import importlib
@@ -14,7 +28,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from movinet_jax import schema
 from movinet_jax.names import check_name, find, suggest
+from movinet_jax.schema import Count
 from movinet_jax.spec import build, from_json, to_json
 
 
@@ -29,12 +45,21 @@ def variants() -> list[str]:
   return [f'{f}/{v}' for f, module in families().items() for v in module.VARIANTS]
 
 
-def create(name: str, num_classes: int = 600, *, spec=None, **options) -> nn.Module:
+def find_family(name: str) -> types.ModuleType:
+  """The file of a family.
+
+  Raises:
+    ValueError: no such family; the message names the nearest.
+  """
+  return find(families(), name, 'family')
+
+
+def create(name: str, num_classes: Count | None = None, *, spec=None, **options) -> nn.Module:
   """Makes a network.
 
   Args:
     name: 'family/variant' such as 'movinet/a2-stream', or just the family with a `spec`.
-    num_classes: N.
+    num_classes: N; by default the family's NUM_CLASSES.
     spec: an architecture of that family: its Spec, that as a mapping, or a file
       made by `save_spec`.
     **options: fields of the spec to change (`causal=True`), or of the model
@@ -44,14 +69,15 @@ def create(name: str, num_classes: int = 600, *, spec=None, **options) -> nn.Mod
     ValueError: no such family, variant or option; the message names the nearest.
   """
   family, _, variant = name.partition('/')
-  module = find(families(), family, 'family')
+  module = find_family(family)
+  if num_classes is None:
+    num_classes = module.NUM_CLASSES
+  schema.build(Count, num_classes, 'num_classes')
   if variant and spec is not None:
     raise ValueError(
       f'{name!r} names a variant and spec gives another architecture: say create('
       f'{family!r}, spec=…) for the latter'
     )
-  if num_classes < 1:
-    raise ValueError(f'a network has at least 1 class, got num_classes={num_classes}')
   if spec is None and not variant:
     known = ', '.join(module.VARIANTS)
     raise ValueError(f'{name!r} needs a spec, or a variant: {family}/ {known}')
@@ -59,8 +85,10 @@ def create(name: str, num_classes: int = 600, *, spec=None, **options) -> nn.Mod
     spec = find(module.VARIANTS, variant, f'variant of {family}')
   elif isinstance(spec, Mapping):
     spec = from_json(module.Spec, spec)
-  elif not isinstance(spec, module.Spec):
+  elif isinstance(spec, (str, pathlib.PurePath)):
     spec = load_spec(spec, family)
+  elif not isinstance(spec, module.Spec):
+    raise ValueError(f'spec is {spec!r}, wanted a {family} architecture or a file of one')
   spec, options = _apply_options(module, spec, options)
   return module.Model(spec=spec, num_classes=num_classes, **options)
 
@@ -73,7 +101,7 @@ def _apply_options(module, spec, options):
       raise ValueError(f'no option {key!r}{suggest(key, of_spec | of_model)}')
   changed = {k: v for k, v in options.items() if k in of_spec}
   values = {name: getattr(spec, name) for name in of_spec}
-  kinds = typing.get_type_hints(module.Model)
+  kinds = typing.get_type_hints(module.Model, include_extras=True)
   rest = {
     key: find_dtype(value) if key == 'dtype' else build(kinds[key], value, key)
     for key, value in options.items()
@@ -85,7 +113,11 @@ def _apply_options(module, spec, options):
 def find_dtype(name) -> jnp.dtype:
   """The type to compute in, of its name."""
   known = ('float32', 'bfloat16', 'float16')
-  name = name if isinstance(name, str) else jnp.dtype(name).name
+  if not isinstance(name, str):
+    try:
+      name = jnp.dtype(name).name
+    except TypeError:
+      name = repr(name)
   check_name(name, known, 'dtype')
   return jnp.dtype(name)
 
@@ -148,4 +180,4 @@ def _parse_spec(text):
       wanted = 'a name' if kind is str else 'a table'
       raise ValueError(f'its {key!r} is {reprlib.repr(data[key])}, wanted {wanted}')
   family = data['family']
-  return family, from_json(find(families(), family, 'family').Spec, data['spec'])
+  return family, from_json(find_family(family).Spec, data['spec'])

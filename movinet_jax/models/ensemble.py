@@ -12,8 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from movinet_jax import layers
+from movinet_jax import layers, schema
 from movinet_jax.models import movinet
+from movinet_jax.schema import Count, Natural
+
+NATIVE_FPS = movinet.NATIVE_FPS
+NUM_CLASSES = movinet.NUM_CLASSES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,34 +29,29 @@ class Member:
   """
 
   spec: movinet.Spec
-  stride: int = 1
-  offset: int = 0
-  resolution: int | None = None
+  stride: Count = 1
+  offset: Natural = 0
+  resolution: Count | None = None
 
   def __post_init__(self):
-    if self.stride < 1 or self.offset < 0:
-      raise ValueError(
-        'a member needs stride >= 1 and offset >= 0, '
-        f'got stride={self.stride} and offset={self.offset}'
-      )
-    if self.resolution is not None and self.resolution < 1:
-      raise ValueError(f'a resolution is at least 1, got {self.resolution}')
+    schema.verify(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
   """Members, and the video made for all of them.
 
-  `frames`, `resolution` and `frame_stride` (of 25 fps video) are the native input; any
+  `frames`, `resolution` and `frame_stride` (of video at NATIVE_FPS) are the native input; any
   other works.
   """
 
   members: tuple[Member, ...]
-  frames: int = 120
-  resolution: int = 320
-  frame_stride: int = 2
+  frames: Count = 120
+  resolution: Count = 320
+  frame_stride: Count = 2
 
   def __post_init__(self):
+    schema.verify(self)
     if all(member.offset for member in self.members):
       raise ValueError(
         'an ensemble needs members, one of them with offset 0 to answer at the first '
@@ -96,6 +95,17 @@ VARIANTS: dict[str, Spec] = {
   'a7-stream': _a7(),
 }
 
+_TINY = movinet.SMALL['base']
+_TINIEST = dataclasses.replace(
+  _TINY,
+  causal=True,
+  blocks=(movinet.Block(4, 2, (movinet.Layer((3, 1, 1), 4, se=False),)),),
+)
+SMALL: dict[str, Spec] = {
+  'base': Spec((Member(_TINY), Member(_TINY, 2, 1))),
+  'stream': Spec((Member(_TINIEST, resolution=10), Member(_TINIEST, stride=2, offset=1))),
+}
+
 
 class Model(nn.Module):
   """An ensemble of any spec; member i's variables are under `member{i}`.
@@ -108,7 +118,7 @@ class Model(nn.Module):
   """
 
   spec: Spec
-  num_classes: int = 600
+  num_classes: int
   form: str = 'auto'
   dtype: jnp.dtype = jnp.float32
 

@@ -8,39 +8,49 @@ frames of each temporal convolution and running sums of each pooling.
 
 import dataclasses
 import functools
+import math
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from movinet_jax import layers, ops
-from movinet_jax.names import check_name
-from movinet_jax.spec import check_at_least_1, check_rates
+from movinet_jax import layers, ops, schema
+from movinet_jax.schema import Count, Limit, Range, Rate
 
-CONVS = ('3d', '2plus1d', '3d_2plus1d')
+NATIVE_FPS = 25
+NUM_CLASSES = 600  # Kinetics-600, of the released checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
   """One bottleneck: `kernel` (KT, KH, KW), `expand` channels inside, squeeze-excite or not."""
 
-  kernel: tuple[int, int, int]
-  expand: int
+  kernel: tuple[Count, Count, Count]
+  expand: Count
   se: bool = True
 
   def __post_init__(self):
-    check_at_least_1(kernel=min(self.kernel), expand=self.expand)
+    schema.verify(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
   """Bottlenecks of `features` channels; the first has the spatial `stride`."""
 
-  features: int
-  stride: int
+  features: Count
+  stride: Count
   layers: tuple[Layer, ...]
 
   def __post_init__(self):
-    check_at_least_1(features=self.features, stride=self.stride)
+    schema.verify(self)
+
+
+_WITH_LAYERS = Limit(
+  lambda blocks: len(blocks) > 0 and all(block.layers for block in blocks),
+  'one block or more, each with a layer',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,39 +61,36 @@ class Spec:
   with its own norm and activation. `3d_2plus1d` is the reference's name for the latter
   written with 3D kernels: the same network here, with the same parameters.
 
-  `frames`, `resolution` and `frame_stride` (of 25 fps video) are the native input; any
+  `frames`, `resolution` and `frame_stride` (of video at NATIVE_FPS) are the native input; any
   other works.
+
+  A stride that is not whole is a frame rate: clips are then taken by time.
   """
 
-  stem: int
-  blocks: tuple[Block, ...]
-  project: int
-  head: int = 2048
-  conv: str = '3d'
-  se: str = '3d'
+  stem: Count
+  blocks: Annotated[tuple[Block, ...], _WITH_LAYERS]
+  project: Count
+  head: Count = 2048
+  conv: Literal['3d', '2plus1d', '3d_2plus1d'] = '3d'
+  se: Literal[ops.SE_KINDS] = '3d'
   causal: bool = False
   positions: bool = False
-  activation: str = 'swish'
-  gate: str = 'sigmoid'
-  head_activation: str = 'swish'
+  activation: ops.Activation = 'swish'
+  gate: ops.Activation = 'sigmoid'
+  head_activation: ops.Activation = 'swish'
   temporal_softmax: bool = False
-  frames: int = 50
-  resolution: int = 224
-  frame_stride: int = 5
+  frames: Count = 50
+  resolution: Count = 224
+  frame_stride: Annotated[float, Range(1)] = 5
 
   def __post_init__(self):
-    check_name(self.conv, CONVS, 'conv')
-    check_name(self.se, layers.SE_KINDS, 'squeeze-excite')
-    for name in (self.activation, self.gate, self.head_activation):
-      ops.get_activation(name)
-    sizes = ('stem', 'project', 'head', 'frames', 'resolution', 'frame_stride')
-    check_at_least_1(**{name: getattr(self, name) for name in sizes})
+    schema.verify(self)
+    if self.frame_stride == int(self.frame_stride):  # a file has 5 as it has always had
+      object.__setattr__(self, 'frame_stride', int(self.frame_stride))
     if self.positions and (not self.causal or self.se == '2d'):
       raise ValueError(
         "positions are of a stream's past: they need causal=True, and se '3d' or '2plus3d'"
       )
-    if not self.blocks or not all(block.layers for block in self.blocks):
-      raise ValueError('a MoViNet needs at least one block, each with a layer')
 
 
 def _blocks(*rows: tuple[int, str]) -> tuple[Block, ...]:
@@ -241,8 +248,14 @@ def _edit(spec: Spec, block: int, change) -> Spec:
   return dataclasses.replace(spec, blocks=tuple(blocks))
 
 
+# The supplement, B.1, adopts hard swish; the released base networks have swish. It says
+# nothing of the gates of squeeze-excitation, which stay those of the paper that it cites.
+_PAPER = {'activation': 'hard_swish', 'head_activation': 'hard_swish'}
+
+
 def _printed(name: str, *edits) -> Spec:
-  return functools.reduce(lambda spec, e: _edit(spec, *e), edits, _RELEASED[name])
+  spec = functools.reduce(lambda spec, e: _edit(spec, *e), edits, _RELEASED[name])
+  return dataclasses.replace(spec, **_PAPER)
 
 
 # Where the supplement's tables 11, 14, 15 and 16 print something else and are legible.
@@ -271,6 +284,8 @@ _PRINTED = {
 
 def _stream(name: str, spec: Spec) -> Spec:
   """The streaming form as released: (2+1)D, both squeezes, hard activations."""
+  # As each network's published training config has it; others leave the default.
+  hard_head = name in ('a1', 'a4', 't0') or name.endswith('-printed')
   return dataclasses.replace(
     spec,
     conv='2plus1d',
@@ -279,13 +294,32 @@ def _stream(name: str, spec: Spec) -> Spec:
     positions=name[:2] in ('a3', 'a4', 'a5'),
     activation='hard_swish',
     gate='hard_sigmoid',
-    # As each network's published training config has it; others leave the default.
-    head_activation='hard_swish' if name[:2] in ('a1', 'a4', 't0') else 'swish',
+    head_activation='hard_swish' if hard_head else 'swish',
   )
 
 
 VARIANTS: dict[str, Spec] = {**_RELEASED, **_PRINTED}
 VARIANTS |= {f'{name}-stream': _stream(name, spec) for name, spec in VARIANTS.items()}
+
+_TINY = Spec(
+  stem=4,
+  blocks=(
+    Block(4, 2, (Layer((3, 3, 3), 8),)),
+    Block(6, 1, (Layer((5, 3, 3), 8),)),
+  ),
+  project=8,
+  head=8,
+)
+_TINY_STREAM = dataclasses.replace(_TINY, causal=True, conv='2plus1d', se='2plus3d', positions=True)
+SMALL: dict[str, Spec] = {
+  'base': _TINY,
+  'base-softmax': dataclasses.replace(_TINY, temporal_softmax=True),
+  'stream-2plus1d': _TINY_STREAM,
+  'stream-3d': dataclasses.replace(_TINY, causal=True),
+  'stream-softmax': dataclasses.replace(
+    _TINY_STREAM, blocks=_TINY.blocks[:1], temporal_softmax=True
+  ),
+}
 
 
 class Bottleneck(nn.Module):
@@ -326,7 +360,6 @@ class Bottleneck(nn.Module):
 
   def _depthwise(self):
     """The depthwise convolutions by name: one, or a spatial and a temporal one."""
-    (time, *space), stride = self.layer.kernel, (self.stride, self.stride)
     conv = functools.partial(
       layers.DepthwiseConv,
       causal=self.spec.causal,
@@ -334,12 +367,10 @@ class Bottleneck(nn.Module):
       dtype=self.dtype,
       parent=None,
     )
-    if self.spec.conv == '3d':
-      return [('depthwise', conv(self.layer.kernel, stride))]
-    parts = [('depthwise', conv((1, *space), stride))]
-    if time > 1:
-      parts.append(('temporal', conv((time, 1, 1))))
-    return parts
+    kernels = list_kernels(self.spec.conv, self.layer.kernel)
+    strides = (self.stride, self.stride), (1, 1)
+    named = zip(('depthwise', 'temporal'), kernels, strides, strict=False)
+    return [(name, conv(kernel, stride)) for name, kernel, stride in named]
 
   def _squeeze_excite(self):
     return layers.SqueezeExcite(
@@ -354,6 +385,73 @@ class Bottleneck(nn.Module):
     )
 
 
+class Costs(typing.NamedTuple):
+  """What a part of a network costs, as movinet_jax.cost.count traces it.
+
+  Attributes:
+    macs: multiply-adds of a clip.
+    params: parameters.
+    state_bytes: what a stream keeps between calls, in float32.
+  """
+
+  macs: int
+  params: int
+  state_bytes: int
+
+
+def count_bottleneck(
+  spec: Spec,
+  layer: Layer,
+  before: int,
+  features: int,
+  stride: int,
+  frames: int,
+  size: Sequence[int],
+) -> Costs:
+  """What a Bottleneck costs, without tracing it.
+
+  Args:
+    before: channels that come in.
+    features, stride: of the bottleneck.
+    frames: T.
+    size: (H, W) that come in.
+  """
+  (time, *_), expand = layer.kernel, layer.expand
+  small = [-(-n // stride) for n in size]
+  inside, outside = frames * math.prod(size), frames * math.prod(small)
+  # The temporal kernel of a (2+1)D layer reads what its spatial one has made smaller.
+  read = size if spec.conv == '3d' else small
+  buffer = 4 * (time - 1) * math.prod(read) * expand if spec.causal else 0
+  counted = [
+    _count_conv_norm(inside, before * expand, expand),
+    *(
+      _count_conv_norm(outside, math.prod(kernel) * expand, expand)
+      for kernel in list_kernels(spec.conv, layer.kernel)
+    ),
+    _count_conv_norm(outside, expand * features, features),
+    Costs(0, 1, buffer),  # ReZero's scale
+  ]
+  if layer.se:
+    counted.append(_count_squeeze_excite(spec, expand, frames))
+  if stride > 1 or before != features:
+    counted.append(_count_conv_norm(outside, before * features, features))
+  return Costs(*map(sum, zip(*counted, strict=True)))
+
+
+def _count_conv_norm(places: int, weights: int, features: int) -> Costs:
+  """A kernel of so many weights, each used at every place of the output, and its norm."""
+  return Costs(places * weights, weights + 2 * features, 0)
+
+
+def _count_squeeze_excite(spec: Spec, expand: int, frames: int) -> Costs:
+  inputs, hidden = expand * (2 if spec.se == '2plus3d' else 1), count_hidden(spec.se, expand)
+  # A clip is squeezed once, a stream's past and single frames with every frame.
+  times = 1 if spec.se == '3d' and not spec.causal else frames
+  weights = hidden * (inputs + expand)
+  sums = 4 * (expand + 1) if spec.causal and spec.se != '2d' else 0
+  return Costs(times * weights, weights + hidden + expand + spec.positions, sums)
+
+
 class Model(layers.Network):
   """A MoViNet of any spec.
 
@@ -361,13 +459,9 @@ class Model(layers.Network):
     stochastic_depth: rate of the last bottleneck; the others' grow up to it linearly.
   """
 
-  stochastic_depth: float = 0.0
+  stochastic_depth: Rate = 0.0
 
   recomputed = Bottleneck
-
-  def __post_init__(self):
-    check_rates(stochastic_depth=self.stochastic_depth)
-    super().__post_init__()
 
   def _parts(self):
     yield self._stem()
@@ -437,3 +531,31 @@ class Hidden(nn.Module):
 def count_hidden(se: str, expand: int) -> int:
   """Channels inside a squeeze-excitation of so many; twice as many where it sees both."""
   return layers.round_to_8((0.5 if se == '2plus3d' else 0.25) * expand)
+
+
+def list_kernels(conv: str, kernel: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+  """The depthwise kernels that a layer's kernel stands for: one, or space and then time."""
+  time, height, width = kernel
+  if conv == '3d':
+    return [kernel]
+  return [(1, height, width), *([(time, 1, 1)] if time > 1 else [])]
+
+
+def count_stem(width: int, frames: int, size: Sequence[int]) -> Costs:
+  """What the stem costs, without tracing it; `size` is the (H, W) that come out."""
+  return _count_conv_norm(frames * math.prod(size), 27 * width, width)
+
+
+def count_head(
+  spec: Spec, before: int, project: int, num_classes: int, frames: int, size: Sequence[int]
+) -> Costs:
+  """What follows the last bottleneck, without tracing it; `size` is the (H, W) that come in."""
+  convolution = _count_conv_norm(frames * math.prod(size), before * project, project)
+  dense = spec.head * (project + num_classes)
+  rows = frames if spec.temporal_softmax else 1
+  kept = 3 * num_classes + 1 if spec.temporal_softmax else project + 1
+  return Costs(
+    convolution.macs + rows * dense,
+    convolution.params + dense + spec.head + num_classes,
+    4 * kept if spec.causal else 0,
+  )

@@ -9,16 +9,22 @@ with strides in time, and gates that see all of a clip, do not stream.
 import dataclasses
 import functools
 import math
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from movinet_jax import layers, ops
+from movinet_jax import layers, ops, schema
 from movinet_jax.names import check_name
-from movinet_jax.spec import check_at_least_1
+from movinet_jax.schema import SOME, Count, Limit, Natural, Positive, Share
 
+NATIVE_FPS = 25
+NUM_CLASSES = 339  # Moments in Time, where the paper compares all its networks
 SPATIAL = ('conv', 'depthwise', 'average', 'max')
 TEMPORAL = ('conv', 'average', 'max')
+
+
+_KERNEL = Limit(lambda size: size >= 2, '2 or more: for no operation say None')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,17 +38,12 @@ class Op:
   """
 
   kind: str
-  kernel: int
-  stride: int = 1
-  activation: str = 'relu'
+  kernel: Annotated[int, _KERNEL]
+  stride: Count = 1
+  activation: ops.Activation = 'relu'
 
   def __post_init__(self):
-    ops.get_activation(self.activation)
-    check_at_least_1(stride=self.stride)
-    if self.kernel < 2:
-      raise ValueError(
-        f'the kernel of an operation is at least 2, got {self.kernel}: for no operation say None'
-      )
+    schema.verify(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,30 +62,24 @@ class Block:
     activation: of a layer's sum.
   """
 
-  features: int
-  expand: int = 1
-  repeats: int = 1
+  features: Count
+  expand: Count = 1
+  repeats: Count = 1
   spatial: Op | None = None
   temporal: Op | None = None
-  squeeze: float = 0.0
-  non_local: int = 0
+  squeeze: Share = 0.0
+  non_local: Natural = 0
   gate: bool = False
   residual: bool = False
   inverted: bool = False
-  activation: str = 'relu'
+  activation: ops.Activation = 'relu'
 
   def __post_init__(self):
-    sizes = ('features', 'expand', 'repeats')
-    check_at_least_1(**{name: getattr(self, name) for name in sizes})
-    ops.get_activation(self.activation)
+    schema.verify(self)
     if self.spatial:
       check_name(self.spatial.kind, SPATIAL, 'image operation')
     if self.temporal:
       check_name(self.temporal.kind, TEMPORAL, 'time operation')
-    if not 0 <= self.squeeze <= 1:
-      raise ValueError(f'squeeze is a share of channels, 0 to 1, got {self.squeeze}')
-    if self.non_local < 0:
-      raise ValueError(f'non_local is 0 (none) or channels, got {self.non_local}')
 
   @property
   def inner(self) -> int:
@@ -96,24 +91,21 @@ class Block:
 class Spec:
   """An architecture.
 
-  `frames`, `resolution` and `frame_stride` (of 25 fps video) are the native input. Which
+  `frames`, `resolution` and `frame_stride` (of video at NATIVE_FPS) are the native input. Which
   layers have a time operation depends on `frames`: with a single frame left none has.
   Clips of another length run in the same layers.
   """
 
-  blocks: tuple[Block, ...]
+  blocks: Annotated[tuple[Block, ...], SOME]
   temporal_softmax: bool = False
-  frames: int = 2
-  resolution: int = 224
-  frame_stride: int = 4
+  frames: Count = 2
+  resolution: Count = 224
+  frame_stride: Count = 4
 
   causal = False
 
   def __post_init__(self):
-    sizes = ('frames', 'resolution', 'frame_stride')
-    check_at_least_1(**{name: getattr(self, name) for name in sizes})
-    if not self.blocks:
-      raise ValueError('a Tiny Video Network needs at least one block')
+    schema.verify(self)
 
 
 def list_layers(spec: Spec) -> list[tuple[str, Block]]:
@@ -276,19 +268,98 @@ class Model(layers.Network):
     return functools.reduce(lambda n, layer: _count_frames(layer, n), found, self.spec.frames)
 
 
+def count_costs(spec: Spec, num_classes: int) -> dict[str, int]:
+  """What a native clip costs, without tracing it: `params` and `macs` of movinet_jax.cost.count.
+
+  Most random networks are far too large, and tracing one takes a second or more. These
+  numbers rule them out at once.
+  """
+  tally = _Tally(spec.frames, spec.resolution)
+  for _, layer in list_layers(spec):
+    tally.add_layer(layer)
+  places = tally.frames if spec.temporal_softmax else 1
+  tally.add_dense(tally.width, num_classes, places)
+  return {'params': tally.params, 'macs': tally.macs}
+
+
+@dataclasses.dataclass
+class _Tally:
+  """The size of a video on its way through a network, and the cost of the way so far."""
+
+  frames: int
+  side: int
+  width: int = 3
+  params: int = 0
+  macs: int = 0
+
+  @property
+  def places(self) -> int:
+    return self.frames * self.side**2
+
+  def add_layer(self, layer: Block):
+    before, inner = self.width, layer.inner
+    if layer.inverted:
+      self.add_conv(inner)
+    width = inner if layer.inverted else layer.features
+    if layer.spatial:
+      self._add_spatial(layer.spatial, width)
+    if layer.temporal:
+      self.frames = -(-self.frames // layer.temporal.stride)
+      if layer.temporal.kind == 'conv':
+        self.add_conv(width, layer.temporal.kernel)
+    if not layer.inverted:
+      self.add_conv(inner)
+    self._add_gates(layer)
+    if layer.inverted:
+      self.add_conv(layer.features)
+    if layer.residual:
+      after, self.width = self.width, before
+      self.add_conv(after)
+
+  def _add_spatial(self, op: Op, width: int):
+    if op.kind in CONVOLUTIONS:
+      self.add_conv(width)
+    self.side = -(-self.side // op.stride)
+    if op.kind == 'conv':
+      self.add_conv(width, op.kernel**2)
+    elif op.kind == 'depthwise':
+      self.params += width * (op.kernel**2 + 2)
+      self.macs += self.places * width * op.kernel**2
+
+  def _add_gates(self, layer: Block):
+    inner = self.width
+    if layer.squeeze:
+      hidden = count_hidden(layer)
+      self.add_dense(inner, hidden)
+      self.add_dense(hidden, inner)
+    if layer.non_local:
+      for _ in ('query', 'key', 'value'):
+        self.add_dense(inner, layer.non_local, self.places)
+      self.macs += 2 * self.places**2 * layer.non_local
+      self.width = layer.non_local
+      self.add_conv(inner)
+    if layer.gate:
+      self.add_dense(inner, inner)
+
+  def add_conv(self, features: int, taps: int = 1):
+    """With a norm's two parameters a channel."""
+    self.params += (taps * self.width + 2) * features
+    self.macs += self.places * taps * self.width * features
+    self.width = features
+
+  def add_dense(self, inputs: int, features: int, places: int = 1):
+    self.params += (inputs + 1) * features
+    self.macs += places * inputs * features
+
+
 def scale(spec: Spec, *, resolution: float = 1, width: float = 1, depth: float = 1) -> Spec:
   """A network with its input, channels and repeats multiplied (appendix A.4.2).
 
   Products that are whole numbers stay as they are. Others are rounded as EfficientNet
   rounds: channels and the input's side to a multiple of 8, not below 90 %, and repeats up.
   """
-  for name, factor in {
-    'resolution': resolution,
-    'width': width,
-    'depth': depth,
-  }.items():
-    if not 0 < factor < math.inf:
-      raise ValueError(f'{name} is multiplied by a number above 0, got {factor}')
+  for name, factor in {'resolution': resolution, 'width': width, 'depth': depth}.items():
+    schema.build(Positive, factor, name)
   blocks = tuple(
     dataclasses.replace(
       block,
@@ -450,4 +521,14 @@ VARIANTS: dict[str, Spec] = {
   **{f'1-{n}x-res': scale(_1, resolution=n) for n in (2, 4)},
   **{f'1-{n}x-wide': scale(_1, width=n) for n in (2, 4)},
   **{f'1-{n}x-deep': scale(_1, depth=n) for n in (2, 4)},
+}
+
+SMALL: dict[str, Spec] = {
+  'base': Spec(
+    (
+      Block(4, 2, 2, Op('conv', 3, 2), Op('conv', 3, 2), squeeze=0.5),
+      Block(4, 1, 1, Op('depthwise', 2), non_local=4, gate=True),
+    ),
+    frames=6,
+  )
 }

@@ -9,35 +9,36 @@ extension: causal convolutions, and means over all frames so far.
 import dataclasses
 import functools
 import math
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from movinet_jax import layers, ops
-from movinet_jax.names import check_name
-from movinet_jax.spec import check_at_least_1, check_rates
+from movinet_jax import layers, ops, schema
+from movinet_jax.schema import SOME, Count, Positive, Rate
 
-AVERAGES = ('logits', 'probabilities')
+NATIVE_FPS = 30
+NUM_CLASSES = 400  # Kinetics-400, of the published weights and counts
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
   """`depth` bottlenecks of `features` channels, `inner` inside; the first halves the size."""
 
-  features: int
-  inner: int
-  depth: int
+  features: Count
+  inner: Count
+  depth: Count
 
   def __post_init__(self):
-    check_at_least_1(features=self.features, inner=self.inner, depth=self.depth)
+    schema.verify(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
   """An architecture.
 
-  `frames`, `resolution` and `frame_stride` (of 30 fps video) are the native input. Larger
+  `frames`, `resolution` and `frame_stride` (of video at NATIVE_FPS) are the native input. Larger
   clips are classified at every place that the native one fits in (the paper's "fully
   convolutional" test), and `average` says what is averaged over places: `logits`
   (PyTorchVideo) or `probabilities` (SlowFast, whose logarithms are then the logits).
@@ -46,27 +47,20 @@ class Spec:
   published weights.
   """
 
-  stem: int
-  stages: tuple[Stage, ...]
-  hidden: int = 2048
+  stem: Count
+  stages: Annotated[tuple[Stage, ...], SOME]
+  hidden: Count = 2048
   shortcut_norm: bool = False
-  average: str = 'logits'
+  average: Literal['logits', 'probabilities'] = 'logits'
   causal: bool = False
   mean: float = 0.0
-  deviation: float = 1.0
-  frames: int = 16
-  resolution: int = 224
-  frame_stride: float = 5
+  deviation: Positive = 1.0
+  frames: Count = 16
+  resolution: Count = 224
+  frame_stride: Positive = 5
 
   def __post_init__(self):
-    check_name(self.average, AVERAGES, 'average')
-    sizes = ('stem', 'hidden', 'frames', 'resolution')
-    check_at_least_1(**{name: getattr(self, name) for name in sizes})
-    for name in ('deviation', 'frame_stride'):
-      if not getattr(self, name) > 0:
-        raise ValueError(f'{name} is {getattr(self, name)}, wanted more than 0')
-    if not self.stages:
-      raise ValueError('an X3D needs at least one stage')
+    schema.verify(self)
 
 
 def make_spec(
@@ -123,6 +117,13 @@ _PUBLISHED: dict[str, Spec] = {
 VARIANTS: dict[str, Spec] = {
   **_PUBLISHED,
   **{f'{name}-stream': dataclasses.replace(spec, causal=True) for name, spec in _PUBLISHED.items()},
+}
+
+_TINY = Spec(stem=4, stages=(Stage(4, 6, 2), Stage(5, 6, 1)), hidden=8, frames=4, resolution=8)
+SMALL: dict[str, Spec] = {
+  'base': _TINY,
+  'base-probabilities': dataclasses.replace(_TINY, average='probabilities', shortcut_norm=True),
+  'stream': dataclasses.replace(_TINY, causal=True, frames=16),
 }
 
 # PyTorch's kaiming_normal_(mode='fan_out'), which takes no notice of groups.
@@ -197,14 +198,9 @@ class Model(layers.Network):
       0.6, 0.8 and 1 R, as the published code does.
   """
 
-  num_classes: int = 400
-  stochastic_depth: float = 0.0
+  stochastic_depth: Rate = 0.0
 
   recomputed = Bottleneck
-
-  def __post_init__(self):
-    check_rates(stochastic_depth=self.stochastic_depth)
-    super().__post_init__()
 
   def _parts(self):
     yield Centre(self.spec.mean, self.spec.deviation, name='centre')
@@ -299,3 +295,29 @@ class Average(nn.Module):
     places = math.prod(x.shape[1:4])
     total = jax.nn.logsumexp(jax.nn.log_softmax(x), (1, 2, 3), keepdims=True)
     return total - math.log(places), {}
+
+
+def count_macs(spec: Spec, num_classes: int = 400) -> int:
+  """Multiply-adds of a native clip, without tracing it: those of movinet_jax.cost.count."""
+  frames, size = spec.frames, _halve(spec.resolution)
+  # A clip is squeezed once, a stream with every frame.
+  times = frames if spec.causal else 1
+  total = frames * size**2 * spec.stem * (27 + 5)
+  before = spec.stem
+  for stage in spec.stages:
+    inner, features, rest = stage.inner, stage.features, stage.depth - 1
+    wide, size = frames * size**2, _halve(size)
+    narrow = frames * size**2
+    total += wide * before * inner + narrow * (before * features)
+    total += narrow * rest * features * inner
+    total += narrow * stage.depth * inner * (27 + features)
+    hidden = round_width(inner, 1 / 16)
+    total += times * math.ceil(stage.depth / 2) * 2 * inner * hidden
+    before = features
+  inner = spec.stages[-1].inner
+  total += frames * size**2 * before * inner
+  return total + spec.hidden * (inner + num_classes)
+
+
+def _halve(size: int) -> int:
+  return -(-size // 2)

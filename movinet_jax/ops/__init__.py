@@ -1,9 +1,9 @@
 """Pure array functions on video, [B, T, H, W, C]."""
 
-from movinet_jax.ops.activation import get_activation
+from movinet_jax.ops.activation import Activation, get_activation
 from movinet_jax.ops.attention import attend
 from movinet_jax.ops.buffer import prepend
-from movinet_jax.ops.conv import spatial_conv
+from movinet_jax.ops.conv import pointwise_conv, spatial_conv
 from movinet_jax.ops.depthwise import depthwise_conv3d
 from movinet_jax.ops.padding import (
   centred_padding,
@@ -14,26 +14,34 @@ from movinet_jax.ops.padding import (
 from movinet_jax.ops.pool import (
   average_pool,
   cumulative_mean,
+  global_mean,
   max_pool,
   sliding_mean,
   spatial_mean,
   total_mean,
 )
+from movinet_jax.ops.squeeze import SE_KINDS, sine_positions, squeeze_means
 
 __all__ = [
+  'SE_KINDS',
+  'Activation',
   'attend',
   'average_pool',
   'centred_padding',
   'cumulative_mean',
   'depthwise_conv3d',
   'get_activation',
+  'global_mean',
   'max_pool',
+  'pointwise_conv',
   'prepend',
   'same_padding',
+  'sine_positions',
   'sliding_mean',
   'space_padding',
   'spatial_conv',
   'spatial_mean',
+  'squeeze_means',
   'time_padding',
   'total_mean',
 ]

@@ -1,6 +1,7 @@
 """Activations by name."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,7 @@ ACTIVATIONS = {
   'sigmoid': jax.nn.sigmoid,
   'swish': jax.nn.silu,
 }
+Activation = Literal[tuple(ACTIVATIONS)]
 
 
 def get_activation(name: str) -> Callable[[jax.Array], jax.Array]:

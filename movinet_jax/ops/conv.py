@@ -1,4 +1,4 @@
-"""Dense spatial convolution of frames."""
+"""Dense convolutions: of frames in space, and of single positions."""
 
 import functools
 
@@ -11,6 +11,24 @@ from movinet_jax.ops.padding import space_padding
 
 FORMS = ('auto', 'patches', 'patches_5d', 'native')
 FEW = 4  # channels; from 8 on XLA's convolution was the faster one
+
+
+def pointwise_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
+  """1x1x1 convolution: the same matrix at every position, in the dtype of the kernel.
+
+  Args:
+    x: [..., C].
+    kernel: [C, F].
+    bias: [F], of any float type.
+
+  Returns:
+    [..., F].
+  """
+  # As one matrix: the kernel's gradient is then a product of two matrices as they lie,
+  # where XLA would transpose the gradient of a 5D y first.
+  rows = x.astype(kernel.dtype).reshape(-1, x.shape[-1])
+  y = (rows @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+  return y if bias is None else y + bias.astype(kernel.dtype)
 
 
 @functools.partial(jax.jit, static_argnames=('stride', 'padding', 'form'))

@@ -100,6 +100,18 @@ def cumulative_mean(
   return totals / counts[:, :, None, None, None], totals[:, -1:], counts[:, -1]
 
 
+def global_mean(x: jax.Array, state, *, causal: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Mean over space and all frames so far, [B, T, H, W, C] -> [B, 1, 1, 1, C], and the state.
+
+  With `causal` False a clip is all there is, and the state is {}.
+  """
+  means = spatial_mean(x)
+  if not causal:
+    return means.mean(1, keepdims=True).astype(x.dtype), {}
+  mean, after = total_mean(means, state)
+  return mean.astype(x.dtype), after
+
+
 def total_mean(frames: jax.Array, state) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Mean over all frames so far, [B, T, 1, 1, C] -> [B, 1, 1, 1, C], and the new state.
 

@@ -4,6 +4,7 @@ Supervised training and every search hand it their own step.
 """
 
 import contextlib
+import dataclasses
 import signal
 import sys
 import time
@@ -16,7 +17,19 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from movinet_jax import signals
-from movinet_jax.train.checkpoint import is_of_a_lost_process
+from movinet_jax.schema import Count, Natural, checked
+from movinet_jax.train.failures import is_of_a_lost_process
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopOptions:
+  """How long a run is and what is due when, in steps; see `run`."""
+
+  total_steps: Count
+  log_every: Natural = 100
+  eval_every: Natural = 0
+  save_every: Natural = 1000
+  progress: bool | None = None
 
 
 class NonFiniteLoss(RuntimeError):
@@ -55,6 +68,7 @@ class Preempted(RuntimeError):
     )
 
 
+@checked
 def run(
   step: Callable,
   state,
@@ -64,9 +78,9 @@ def run(
   checkpointer,
   writer,
   evaluate: Callable | None = None,
-  log_every: int = 100,
-  eval_every: int = 0,
-  save_every: int = 1000,
+  log_every: Natural = 100,
+  eval_every: Natural = 0,
+  save_every: Natural = 1000,
   meta: Mapping | None = None,
   position: Callable[[int], Mapping] | None = None,
   on_step: Callable[[int, Any], None] | None = None,
@@ -120,7 +134,6 @@ def run(
   first = int(state.step)
   if first > total_steps:
     raise ValueError(f'The state has made {first} steps, but total_steps is {total_steps}.')
-  _check_intervals(log_every=log_every, eval_every=eval_every, save_every=save_every)
   position = position or (lambda number: {'batches': number})
   on_step = on_step or (lambda number, aux: None)
   on_save = on_save or (lambda number: None)
@@ -190,12 +203,6 @@ def _finishing(checkpointer, writer):
     checkpointer.wait()
   finally:
     writer.flush()
-
-
-def _check_intervals(**intervals):
-  for name, steps in intervals.items():
-    if steps < 0:
-      raise ValueError(f'{name} is {steps}; wanted a number of steps, or 0 for never.')
 
 
 def _split_aux(metrics):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from movinet_jax.names import find
+from movinet_jax.schema import Rate, checked
 
 
 def softmax_cross_entropy(logits, label, mask, *, label_smoothing: float = 0.0):
@@ -60,13 +61,12 @@ LOSSES: dict[str, Callable] = {
 }
 
 
-def make_loss(name: str = 'softmax', *, label_smoothing: float = 0.0):
+@checked
+def make_loss(name: str = 'softmax', *, label_smoothing: Rate = 0.0):
   """The loss of that name, with its smoothing fixed.
 
   Raises:
     ValueError: for an unknown name, or smoothing outside [0, 1).
   """
   loss = find(LOSSES, name, 'loss')
-  if not 0 <= label_smoothing < 1:
-    raise ValueError(f'label_smoothing is {label_smoothing}, wanted 0 <= it < 1.')
   return functools.partial(loss, label_smoothing=label_smoothing)

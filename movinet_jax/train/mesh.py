@@ -9,16 +9,28 @@ cuts. Both axes lie within a process, so that each still reads whole clips.
 """
 
 import collections
+import dataclasses
 
 import jax
 import numpy as np
 from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from movinet_jax.schema import Count, checked
+
 AXES = ('data', 'time', 'space')
 
 
-def make_mesh(devices=None, *, time: int = 1, space: int = 1) -> Mesh:
+@dataclasses.dataclass(frozen=True)
+class MeshOptions:
+  """Parts that frames (`time`) and rows (`space`) of a clip are cut into; see `make_mesh`."""
+
+  time: Count = 1
+  space: Count = 1
+
+
+@checked
+def make_mesh(devices=None, *, time: Count = 1, space: Count = 1) -> Mesh:
   """A mesh over all devices of all processes, or over those given.
 
   Args:
@@ -33,9 +45,6 @@ def make_mesh(devices=None, *, time: int = 1, space: int = 1) -> Mesh:
   order = sorted(
     jax.devices() if devices is None else devices, key=lambda d: (d.process_index, d.id)
   )
-  for name, parts in (('time', time), ('space', space)):
-    if type(parts) is not int or parts < 1:
-      raise ValueError(f'mesh.{name} is {parts!r}; wanted a whole number, 1 or more')
   counts = collections.Counter(d.process_index for d in order)
   for process, count in counts.items():
     if count % (time * space):

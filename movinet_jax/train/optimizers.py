@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from movinet_jax.names import check_name, find
+from movinet_jax.schema import Count, Natural, NotNegative, Positive, checked
 
 # The batch at which learning rates are stated (MoViNet supplement, B.1).
 REFERENCE_BATCH = 1024
@@ -21,15 +22,16 @@ class Optimizer(NamedTuple):
   schedule: optax.Schedule
 
 
+@checked
 def make_optimizer(
   name: str = 'rmsprop',
   *,
-  batch_size: int,
-  total_steps: int,
-  learning_rate: float = 1.8,
-  warmup_steps: int = 0,
-  clip_norm: float | None = 1.0,
-  weight_decay: float = 3e-5,
+  batch_size: Count,
+  total_steps: Count,
+  learning_rate: Positive = 1.8,
+  warmup_steps: Natural = 0,
+  clip_norm: Positive | None = 1.0,
+  weight_decay: NotNegative = 3e-5,
   **options,
 ) -> Optimizer:
   """Makes the optimizer of a run; the defaults are MoViNet's (supplement, B.1).
@@ -53,11 +55,8 @@ def make_optimizer(
     ValueError: for an unknown name or option (the nearest is named), or steps that
       do not fit.
   """
-  for key, value in {'learning_rate': learning_rate, 'clip_norm': clip_norm}.items():
-    if value is not None and not value > 0:
-      raise ValueError(f'{key} is {value}, wanted more than 0.')
-  if not weight_decay >= 0:
-    raise ValueError(f'weight_decay is {weight_decay}, wanted 0 or more.')
+  if 'schedule' in options:
+    raise ValueError('schedule is no option: learning_rate, warmup_steps and total_steps make it')
   schedule = make_schedule(learning_rate * batch_size / REFERENCE_BATCH, total_steps, warmup_steps)
   return make_chain(schedule, name, clip_norm=clip_norm, weight_decay=weight_decay, **options)
 
@@ -66,7 +65,7 @@ def make_chain(
   schedule: optax.Schedule,
   name: str = 'rmsprop',
   *,
-  clip_norm: float | None = 1.0,
+  clip_norm: Positive | None = 1.0,
   weight_decay: float = 3e-5,
   **options,
 ) -> Optimizer:
@@ -85,17 +84,15 @@ def make_chain(
   return Optimizer(chain.init, chain.update, schedule)
 
 
-def make_schedule(peak: float, total_steps: int, warmup_steps: int = 0):
+@checked
+def make_schedule(peak: float, total_steps: Count, warmup_steps: Natural = 0):
   """Cosine from `peak` to 0 over total_steps, times a linear warm-up from 0.
 
   The warm-up meets the cosine where it stands at warmup_steps rather than shifting
   it, as in the TensorFlow Model Garden's runs (85,785 steps in all, 2,145 warm-up).
   """
-  if total_steps < 1 or not 0 <= warmup_steps < total_steps:
-    raise ValueError(
-      f'warmup_steps={warmup_steps} and total_steps={total_steps}; wanted '
-      '0 <= warmup_steps < total_steps.'
-    )
+  if warmup_steps >= total_steps:
+    raise ValueError(f'warmup_steps={warmup_steps} and total_steps={total_steps}: wanted fewer')
   cosine = optax.cosine_decay_schedule(peak, total_steps)
   if not warmup_steps:
     return cosine

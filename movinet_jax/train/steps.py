@@ -23,6 +23,7 @@ learns through its own part of the running mean.
 
 import functools
 from collections.abc import Mapping
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,21 +31,26 @@ import optax
 from flax import linen as nn
 from flax.errors import ModifyScopeVariableError
 
-from movinet_jax.names import check_name
+from movinet_jax.schema import Count, Rate, checked
 from movinet_jax.train.metrics import count_correct
 
+Boundary = Literal['exact', 'truncated']  # see the top of this file
+Mode = Literal['clip', 'stream', 'multiclip']
 
+
+@checked
 def make_train_step(
   model,
   tx,
   loss,
   *,
   seed: int,
-  ema_decay: float = 0.99,
-  accumulate: int = 1,
-  subclips: int = 1,
-  boundary: str = 'exact',
-  freeze: str = 'none',
+  ema_decay: Rate = 0.99,
+  ema_warmup: bool | None = True,
+  accumulate: Count = 1,
+  subclips: Count = 1,
+  boundary: Boundary = 'exact',
+  freeze: Literal['none', 'batch_norm', 'backbone'] = 'none',
 ):
   """Makes the supervised step.
 
@@ -55,6 +61,10 @@ def make_train_step(
     loss: (logits, label, mask [B]) -> masked mean, see losses.py.
     seed: of dropout and stochastic depth; the key of a step is fold_in(seed, step).
     ema_decay: of the averaged weights and statistics (supplement, B.1); 0 copies.
+    ema_warmup: whether the decay of update n, counted from 1, is at most (1 + n) / (10 + n),
+      as in TensorFlow's averages with `num_updates`, so that a short run forgets its
+      initial weights; 0.99 is reached at update 890. False, or None as in the config of a
+      run that began before there was this setting, uses ema_decay from the first update.
     accumulate: micro-batches per update, each of every `accumulate`-th clip, so that a
       sharded batch needs no communication to be divided. Their masked means combine
       exactly; batch statistics pass from one to the next.
@@ -71,10 +81,6 @@ def make_train_step(
     ValueError: here for arguments out of range; when tracing, for a batch or clip that
       does not divide, or a model that carries no stream.
   """
-  check_name(freeze, ('none', 'batch_norm', 'backbone'), 'freeze')
-  _check_counts(accumulate=accumulate)
-  if not 0 <= ema_decay < 1:
-    raise ValueError(f'ema_decay is {ema_decay}, wanted 0 <= it < 1.')
   forward = functools.partial(_forward, model, freeze)
   gradients = make_gradients(forward, loss, subclips=subclips, boundary=boundary)
 
@@ -82,12 +88,14 @@ def make_train_step(
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     grads, stats, sums = _accumulate(gradients, state, batch, key, accumulate)
     metrics = _read_metrics(sums, grads, state.step, getattr(tx, 'schedule', None))
-    return _update(state, tx, grads, stats, freeze, ema_decay), metrics
+    fresh = _count_fresh(state.step + 1, ema_decay, ema_warmup)
+    return _update(state, tx, grads, stats, freeze, fresh), metrics
 
   return step
 
 
-def make_eval_step(model, *, mode: str = 'clip', chunk_frames: int = 1):
+@checked
+def make_eval_step(model, *, mode: Mode = 'clip', chunk_frames: Count = 1):
   """Makes (variables, video [B, T, H, W, C]) -> logits [B, N], float32.
 
   Args:
@@ -99,8 +107,6 @@ def make_eval_step(model, *, mode: str = 'clip', chunk_frames: int = 1):
     ValueError: here for arguments out of range; when tracing, in 'stream', for a model
       that carries none.
   """
-  check_name(mode, ('clip', 'stream', 'multiclip'), 'mode')
-  _check_counts(chunk_frames=chunk_frames)
 
   def whole(variables, video):
     return model.apply(variables, to_float(video))[0].astype(jnp.float32)
@@ -181,7 +187,8 @@ def _take(video, index, frames):
   return jax.lax.dynamic_slice_in_dim(video, index * frames, frames, axis=1)
 
 
-def make_run(forward, *, subclips: int = 1):
+@checked
+def make_run(forward, *, subclips: Count = 1):
   """Makes (params, batch_stats, video, key) -> (logits, batch_stats) of whole clips.
 
   Args:
@@ -189,30 +196,21 @@ def make_run(forward, *, subclips: int = 1):
       key) -> (logits, stream, batch_stats); stream None begins a clip.
     subclips: consecutive parts a clip is run in.
   """
-  _check_counts(subclips=subclips)
   run = _run_whole if subclips == 1 else functools.partial(_run_subclips, subclips)
   return functools.partial(run, forward)
 
 
-def make_gradients(forward, loss, *, subclips: int = 1, boundary: str = 'exact'):
+@checked
+def make_gradients(forward, loss, *, subclips: Count = 1, boundary: Boundary = 'exact'):
   """Makes (params, batch_stats, batch, key) -> (gradients, batch_stats, loss, logits).
 
   Args are those of `make_run` and of `make_train_step`. What it makes takes a `weight`,
   too, which gradients and loss are multiplied by.
   """
-  check_subclips(subclips, boundary)
   run = make_run(forward, subclips=subclips)
   if subclips > 1 and boundary == 'truncated':
     return functools.partial(_truncated_gradients, forward, loss, subclips)
   return functools.partial(_clip_gradients, loss, run)
-
-
-def check_subclips(subclips: int, boundary: str, frames: int | None = None):
-  """Raises a ValueError for sub-clips that cannot be, also of clips of so many frames."""
-  _check_counts(subclips=subclips)
-  check_name(boundary, ('exact', 'truncated'), 'boundary')
-  if frames is not None:
-    _count_frames(frames, subclips)
 
 
 # Gradients are summed over a loop as they come, unscaled, because XLA then adds up those of
@@ -236,7 +234,7 @@ def _run_whole(forward, params, stats, video, key):
 
 
 def _run_subclips(subclips, forward, params, stats, video, key):
-  frames = _count_frames(video.shape[1], subclips)
+  frames = count_frames(video.shape[1], subclips)
   carry = _start(forward, params, stats, video[:, :frames], key)
 
   @functools.partial(jax.checkpoint, prevent_cse=False)
@@ -250,7 +248,7 @@ def _run_subclips(subclips, forward, params, stats, video, key):
 
 def _truncated_gradients(forward, loss, subclips, params, stats, batch, key, weight=1.0):
   video, weight = batch['video'], weight / subclips
-  frames = _count_frames(video.shape[1], subclips)
+  frames = count_frames(video.shape[1], subclips)
   start = _start(forward, params, stats, video[:, :frames], key)
 
   def body(carry, index):
@@ -269,12 +267,12 @@ def _truncated_gradients(forward, loss, subclips, params, stats, batch, key, wei
   return total, stats, value, logits
 
 
-def _count_frames(whole: int, subclips: int) -> int:
+def count_frames(whole: int, subclips: int) -> int:
+  """The frames of a sub-clip. Raises a ValueError for a clip that they do not divide."""
   frames, left = divmod(whole, subclips)
   if left or not frames:
     raise ValueError(
-      f'A clip of {whole} frames cannot be run as {subclips} sub-clips of '
-      'equal length; choose a number of sub-clips that divides it.'
+      f'a clip of {whole} frames cannot be run as {subclips} sub-clips of equal length'
     )
   return frames
 
@@ -349,7 +347,14 @@ def _read_metrics(sums, grads, step, schedule):
   return metrics
 
 
-def _update(state, tx, grads, stats, freeze, ema_decay):
+def _count_fresh(update, decay, warmup):
+  """Share of the new weights in their average after an update, counted from 1."""
+  # 9 / (10 + n) is 1 - (1 + n) / (10 + n). Where the decay is reached, rounding is that of
+  # an average with a fixed one.
+  return jnp.maximum(1 - decay, 9 / (10 + update)) if warmup else 1 - decay
+
+
+def _update(state, tx, grads, stats, freeze, fresh):
   trained = jax.tree_util.tree_map_with_path(
     lambda path, _: freeze != 'backbone' or _in_classifier(path), state.params
   )
@@ -364,7 +369,7 @@ def _update(state, tx, grads, stats, freeze, ema_decay):
   updates, opt_state = tx.update(grads, state.opt_state, only(state.params))
   params = optax.apply_updates(state.params, only(updates))
   new = {'params': params, 'batch_stats': stats}
-  ema = optax.incremental_update(new, state.ema, 1 - ema_decay)
+  ema = optax.incremental_update(new, state.ema, fresh)
   return state.replace(step=state.step + 1, ema=ema, opt_state=opt_state, **new)
 
 
@@ -374,9 +379,3 @@ def _in_classifier(path):
 
 def _stop_outside_classifier(path, x):
   return x if _in_classifier(path) else jax.lax.stop_gradient(x)
-
-
-def _check_counts(**counts):
-  for name, value in counts.items():
-    if value < 1:
-      raise ValueError(f'{name} is {value}, wanted at least 1.')

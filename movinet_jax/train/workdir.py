@@ -9,8 +9,15 @@ import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import jax
+import numpy as np
 from flax import traverse_util
+from jax.experimental import multihost_utils
 
+from movinet_jax.train.saved_steps import count_steps
+
+CHECKPOINTS = 'checkpoints'  # folder of a workdir
+METRICS = 'metrics.jsonl'
 # What a file system says that knows no hard links.
 _NO_LINKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK)
 
@@ -32,8 +39,7 @@ def claim_workdir(
 ) -> bool:
   """Makes the workdir and writes config.json there, or checks the one it finds.
 
-  Of several processes that share the folder, one should call this before the others
-  go on.
+  Several processes that share the folder call `claim_together` instead.
 
   Args:
     workdir: folder of the run.
@@ -68,6 +74,55 @@ def claim_workdir(
     replace_file(path, text + '\n')
     print(f'config of {folder} changed:', *differences, sep='\n  ', file=sys.stderr)
   return not fixed
+
+
+def claim_together(workdir, config: Mapping, free: Collection[str] = ()) -> bool:
+  """Claims a workdir for all processes of a run, which call this together.
+
+  The first process claims it. The others look at what it left, so that all of them fail
+  where one does. There is a result to protect once the workdir holds a checkpoint or a line
+  of metrics.
+
+  Args:
+    workdir: folder of the run, which all processes share.
+    config, free: see claim_workdir.
+
+  Returns:
+    Whether a run resumes.
+
+  Raises:
+    ConfigMismatch, ValueError: see claim_workdir; a ValueError also if a process does not
+      see what the first one wrote.
+  """
+  folder, resumes = Path(workdir), None
+  if jax.process_index() == 0:
+    try:
+      resumes = _claim_run(folder, config, free)
+    finally:
+      _tell(resumes)  # of an error too, or the others would wait for ever
+    return resumes
+  resumes = _tell(resumes)
+  if not (folder / 'config.json').exists():
+    raise ValueError(
+      f'{folder} on {socket.gethostname()} is not the folder that the first process of '
+      'this run has claimed: the workdir must be on a file system that all hosts share'
+    )
+  # After an error of the first process this raises the same one.
+  return _claim_run(folder, config, free) if resumes is None else resumes
+
+
+def _claim_run(folder, config, free) -> bool:
+  logged = folder / METRICS
+  begun = bool(count_steps(folder / CHECKPOINTS))
+  begun = begun or (logged.exists() and logged.stat().st_size > 0)
+  return claim_workdir(folder, config, begun=begun, free=free)
+
+
+def _tell(resumes: bool | None) -> bool | None:
+  """Gives the first process's answer to all; None stands for an error."""
+  told = np.int32(-1 if resumes is None else resumes)
+  told = int(multihost_utils.broadcast_one_to_all(told))
+  return None if told < 0 else bool(told)
 
 
 def read_config(workdir) -> dict:

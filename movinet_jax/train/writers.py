@@ -13,6 +13,7 @@ import jax
 from tqdm import tqdm
 
 from movinet_jax import signals
+from movinet_jax.train.workdir import METRICS
 
 
 class Writer:
@@ -34,7 +35,7 @@ class Writer:
     if self._first:
       folder = Path(workdir)
       folder.mkdir(parents=True, exist_ok=True)
-      self._file = _open_lines(folder / 'metrics.jsonl')
+      self._file = _open_lines(folder / METRICS)
       if tensorboard:
         self._summary = _make_summary(folder / 'tensorboard')
 
@@ -100,7 +101,8 @@ def _open_lines(path):
 def _lock(file, path):
   """Two runs in one workdir would write over each other's checkpoints."""
   try:
-    # Until the file is closed, or this process is gone.
+    # The lock is on the lines' own file and lasts as long as that is open: no lock file is
+    # left in the workdir, and runs of older versions see it.
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError as error:
     file.close()
@@ -123,7 +125,7 @@ def read_rows(workdir) -> list[dict]:
   Lines that a kill has torn are passed over.
   """
   rows = []
-  for line in (Path(workdir) / 'metrics.jsonl').read_text().splitlines():
+  for line in (Path(workdir) / METRICS).read_text().splitlines():
     with contextlib.suppress(json.JSONDecodeError):
       rows.append(json.loads(line))
   return [row for row in rows if isinstance(row, dict) and 'step' in row]

@@ -10,19 +10,26 @@ import dataclasses
 import functools
 import heapq
 from collections.abc import Callable, Hashable, Sequence
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from nas.algorithms.uniform import (
-  BEST,
-  check_space,
-  check_whole,
+from movinet_jax import schema
+from movinet_jax.schema import Count, Natural
+from nas.algorithms.arguments import FromSpace, check_space
+from nas.algorithms.moves import draw, draw_new, hold_tournament, mutate
+from nas.history import (
+  Conclusion,
+  Proposal,
+  Signal,
+  State,
+  Trial,
   count_states,
-  draw,
-  draw_new,
+  find_settled,
   find_signal,
+  list_best,
+  rank,
 )
-from nas.history import Conclusion, Proposal, Signal, State, Trial, find_settled, rank
 from nas.space import Space
 
 HOPEFUL = (State.DONE, State.RUNNING)  # that are members, or may become such
@@ -49,20 +56,20 @@ class Evolve:
     ValueError: a setting out of its range, or a space with nothing to search.
   """
 
-  space: Space
+  sections: ClassVar[tuple[str, ...]] = ('course', 'lineage')  # of nas.report
+
+  space: Annotated[Space, FromSpace('space')]
   _: dataclasses.KW_ONLY
-  budget: int
-  population: int = 200
-  tournament: int = 50
-  lag: int = 16
-  fits: Callable[[np.ndarray], bool] | None = None
-  identify: Callable[[np.ndarray], Hashable] | None = None
+  budget: Count
+  population: Count = 200
+  tournament: Count = 50
+  lag: Natural = 16
+  fits: Annotated[Callable[[np.ndarray], bool] | None, FromSpace('fits')] = None
+  identify: Annotated[Callable[[np.ndarray], Hashable] | None, FromSpace('identify')] = None
 
   def __post_init__(self):
+    schema.verify(self)
     check_space(self.space)
-    for name in ('budget', 'population', 'tournament'):
-      check_whole(name, getattr(self, name), 1)
-    check_whole('lag', self.lag, 0)
     if self.population < self.tournament:
       raise ValueError(
         f'population ({self.population}) must be no less than tournament ({self.tournament})'
@@ -109,24 +116,14 @@ class Evolve:
     return rank(settled)[: self.population]
 
   def select(self, members: Sequence[Trial], rng: np.random.Generator) -> Trial:
-    """The parent: the best of a tournament's members, drawn without replacement."""
-    drawn = rng.choice(len(members), self.tournament, replace=False)
-    return rank([members[i] for i in drawn])[0]
+    """The parent: the winner of a tournament among the members."""
+    return hold_tournament(members, self.tournament, rng)
 
   def mutate(self, parent: Trial, rng: np.random.Generator) -> Proposal:
-    """A child that differs in one decision, and in what that opens or closes.
-
-    The decision is one of the open ones that have an alternative, its choice another one;
-    what it opens is drawn uniformly.
-    """
-    space, choices = self.space, parent.choices
-    is_open = space.is_open(choices)
-    mutated = rng.choice(np.flatnonzero(is_open & (space.sizes > 1)))
-    child = np.where(is_open, choices, space.sample(rng))
-    other = rng.integers(space.sizes[mutated] - 1)
-    child[mutated] = other + (other >= choices[mutated])
-    note = {'parent': parent.number, 'mutated': space.decisions[mutated].path}
-    return Proposal(space.canonical(child), note)
+    """A child that differs in one decision, and in what that opens or closes."""
+    child, number = mutate(self.space, parent.choices, rng)
+    note = {'parent': parent.number, 'mutated': self.space.decisions[number].path}
+    return Proposal(child, note)
 
   def conclude(self, history: Sequence[Trial]) -> Conclusion:
     """The best networks, and how the first of them came to be: its ancestors and it.
@@ -134,12 +131,12 @@ class Evolve:
     The facts: how many trials there are of each state, children among those trained, and
     the share of these that became members.
     """
-    best = [trial.number for trial in rank(history)[:BEST]]
+    best = list_best(history)
     path = find_lineage(history, best[0]) if best else ()
     children, accepted = self._count_children(history)
     facts = {**count_states(history), 'children': children, 'accepted': accepted}
     facts['acceptance'] = accepted / children if children else None
-    return Conclusion(tuple(best), path, facts)
+    return Conclusion(best, path, facts)
 
   def _count_children(self, history) -> tuple[int, int]:
     """How many were trained, and how many of them became members."""

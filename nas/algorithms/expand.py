@@ -9,13 +9,17 @@ from the network that was not contracted.
 
 import dataclasses
 import functools
+import itertools
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 
+from movinet_jax import schema
+from movinet_jax.schema import SOME, Count, Limit, Positive, Range, Rate
+from nas.algorithms.arguments import FromSpace
 from nas.history import Conclusion, Proposal, Signal, State, Trial
 from nas.space import Space
 
@@ -23,6 +27,11 @@ TIME = ('frames', 'frame_stride')
 # The axes that frames and their stride make together: by how much a clip gets longer
 # when its frames double. Fast halves the stride, temporal takes three quarters of it.
 DURATIONS = {'fast': 1.0, 'temporal': 1.5}
+
+_IN_ORDER = Limit(
+  lambda pairs: all(a[0] <= b[0] for a, b in itertools.pairwise(pairs)),
+  'pairs (first step, changes to the training config) whose steps ascend',
+)
 
 
 class Network(NamedTuple):
@@ -98,31 +107,25 @@ class Expand:
     ValueError: an argument does not fit, or a target is below what the start costs.
   """
 
-  space: Space
-  cost: Callable[[np.ndarray], float]
+  sections: ClassVar[tuple[str, ...]] = ('expansion',)  # of nas.report
+
+  space: Annotated[Space, FromSpace('space')]
+  cost: Annotated[Callable[[np.ndarray], float], FromSpace('macs')]
   _: dataclasses.KW_ONLY
-  targets: Mapping[str, float]
+  targets: Annotated[Mapping[str, Positive], SOME]
   start: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  growth: float = 2.0
-  tolerance: float = 0.15
-  repeats: int = 1
-  schedule: Sequence[tuple[int, Mapping]] = ()
+  growth: Annotated[float, Range(above=1)] = 2.0
+  tolerance: Rate = 0.15
+  repeats: Count = 1
+  schedule: Annotated[tuple[tuple[int, Mapping], ...], _IN_ORDER] = ()
 
   def __post_init__(self):
     _check_axes(self.space)
-    for name, (fits, wanted) in RANGES.items():
-      value = getattr(self, name)
-      if not isinstance(value, numbers.Real) or not fits(value):
-        raise ValueError(f'{name} is {value!r}, wanted {wanted}')
-    _check_schedule(self.schedule)
-    if not isinstance(self.targets, Mapping) or not self.targets:
-      raise ValueError(f'targets is {self.targets!r}, wanted costs by name such as {{"s": 2e9}}')
+    schema.verify(self)
     first = self._begin()
     if not first.cost > 0:
       raise ValueError(f'the start costs {first.cost}, wanted more than 0: what is doubled?')
     for name, target in self.targets.items():
-      if not isinstance(target, numbers.Real) or not 0 < target < math.inf:
-        raise ValueError(f'the target {name!r} is {target!r}, wanted more than 0')
       if first.cost > target * (1 + self.tolerance):
         raise ValueError(
           f'the target {name!r} is {target:,g}, but the network that the expansion '
@@ -411,19 +414,6 @@ def _check_axes(space: Space):
       )
 
 
-def _check_schedule(schedule):
-  steps = []
-  for entry in schedule:
-    pair = isinstance(entry, (list, tuple)) and len(entry) == 2
-    if not pair or type(entry[0]) is not int or not isinstance(entry[1], Mapping):
-      raise ValueError(
-        f'schedule has {entry!r}, wanted (first step, {{key of the training config: value}})'
-      )
-    steps.append(entry[0])
-  if steps != sorted(steps):
-    raise ValueError(f'schedule has the steps {steps}, wanted them to ascend')
-
-
 def _shorten(values) -> str:
   if len(values) <= 6:
     return ', '.join(map(str, values))
@@ -433,11 +423,3 @@ def _shorten(values) -> str:
 def _find_value(values: Sequence[float], wanted: float) -> int:
   """The number of the nearest value; of two equally near the larger."""
   return min(range(len(values)), key=lambda i: (abs(values[i] - wanted), -values[i]))
-
-
-# What a setting may be, and how that is said.
-RANGES = {
-  'growth': (lambda value: 1 < value < math.inf, 'more than 1'),
-  'tolerance': (lambda value: 0 <= value < 1, 'at least 0 and less than 1'),
-  'repeats': (lambda value: value >= 1 and value % 1 == 0, 'a whole number from 1'),
-}

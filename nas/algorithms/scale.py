@@ -11,13 +11,16 @@ import collections
 import dataclasses
 import functools
 import itertools
-import math
-import numbers
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 
+from movinet_jax import schema
+from movinet_jax.schema import Count, Natural
+from nas.algorithms.arguments import FromSpace
+from nas.algorithms.statistics import average, compare, find_noise, measure_agreement
+from nas.candidate import Candidate
 from nas.history import (
   Conclusion,
   Proposal,
@@ -29,22 +32,6 @@ from nas.history import (
 from nas.space import Space
 
 SAMPLE, PHI = 'sample', 'phi'
-LEVEL = 0.95  # of confidence
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-  """Coefficients that could be tried.
-
-  Attributes:
-    coefficients: by the decision of the space that they are a choice of.
-    ratio: measured cost of the scaled space's networks, in multiples of the base.
-    rounded: equal for candidates that scale to the same space, once sizes are rounded.
-  """
-
-  coefficients: Mapping[str, float]
-  ratio: float
-  rounded: str
 
 
 class _Job(NamedTuple):
@@ -89,21 +76,22 @@ class Scale:
     ValueError: an argument does not fit, or there are not as many candidates.
   """
 
-  space: Space
-  candidates: Sequence[Candidate]
-  baselines: Mapping[str, Candidate] = dataclasses.field(default_factory=dict)
+  sections: ClassVar[tuple[str, ...]] = ('scaling',)  # of nas.report
+
+  space: Annotated[Space, FromSpace('space')]
+  candidates: Annotated[Sequence[Candidate], FromSpace('candidates')]
+  baselines: Annotated[Mapping[str, Candidate], FromSpace('baselines')] = dataclasses.field(
+    default_factory=dict
+  )
   _: dataclasses.KW_ONLY
-  draws: int
-  repeats: int = 1
-  top: int = 5
-  recheck: int = 0
-  seed: int = 0
+  draws: Natural
+  repeats: Count = 1
+  top: Count = 5
+  recheck: Natural = 0
+  seed: Natural = 0
 
   def __post_init__(self):
-    for name, least in LEAST.items():
-      value = getattr(self, name)
-      if not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f'{name} is {value!r}, wanted a whole number from {least}')
+    schema.verify(self)
     for path in (SAMPLE, PHI):
       self.space.number(path)
     different = len({candidate.rounded for candidate in self.candidates})
@@ -264,21 +252,21 @@ class Scale:
     repeats = [
       [values.get((sample, repeat)) for repeat in range(self.repeats)] for sample in self._samples
     ]
-    samples = [_average(given) for given in repeats]
+    samples = [average(given) for given in repeats]
     means = [mean for mean in samples if mean is not None]
     return {
       'name': name,
       'coefficients': dict(candidate.coefficients),
       'ratio': candidate.ratio,
       'alike': self._alike[candidate.rounded],
-      'mean': _average(samples),
+      'mean': average(samples),
       'sd': float(np.std(means, ddof=1)) if len(means) > 1 else None,
       'n': len(means),
       # By number of network, and of these by seed: None where there is no value.
       'samples': samples,
       'repeats': repeats,
       **{
-        cost: _average(trial.metrics.get(cost) for _, trial in scored)
+        cost: average(trial.metrics.get(cost) for _, trial in scored)
         for cost in ('macs', 'latency_ns')
       },
       'trials': [trial.number for _, trial in scored if trial.state is State.DONE],
@@ -324,101 +312,6 @@ class Scale:
     }
 
 
-class Noise(NamedTuple):
-  """How far means of equal candidates lie apart by chance.
-
-  Attributes:
-    over: 'samples' or 'repeats', whose spread it is; None: there is only one of each,
-      so nothing is known.
-    sd: standard deviation of one of them, beside what its candidate and its number or
-      seed account for. That of a difference of two is √2 times as large.
-    freedom: degrees of freedom of sd.
-    quantile: of the studentized range of all means, at LEVEL.
-    repeats_sd: standard deviation of repeats of the same network, beside what their seed
-      does to all networks; None without repeats.
-  """
-
-  over: str | None
-  sd: float | None
-  freedom: int
-  quantile: float | None
-  repeats_sd: float | None
-
-
-def find_noise(rows: Sequence[Mapping]) -> Noise:
-  """Of a table's rows; see Scale."""
-  repeats_sd, repeats_freedom = _pool([values for row in rows for values in row['repeats']])
-  over, (sd, freedom) = 'samples', _pool([row['samples'] for row in rows])
-  if not freedom:
-    over, sd, freedom = 'repeats', repeats_sd, repeats_freedom
-  if not freedom:
-    return Noise(None, None, 0, None, None)
-  return Noise(over, sd, freedom, find_quantile(len(rows), freedom), repeats_sd)
-
-
-def _pool(rows: Sequence[Sequence[float | None]]) -> tuple[float | None, int]:
-  """What rows and columns do not account for: standard deviation, degrees of freedom.
-
-  By least squares, a number for each row and each column: those of a table in which some
-  values are missing are no means.
-  """
-  table = np.array(rows, float, ndmin=2)
-  row, column = known = np.nonzero(~np.isnan(table))
-  count, width = table.shape
-  effects = np.concatenate([np.eye(count)[row], np.eye(width)[column]], axis=1)
-  fit, _, rank, _ = np.linalg.lstsq(effects, table[known])
-  rest, freedom = table[known] - effects @ fit, len(row) - int(rank)
-  return (math.sqrt(rest @ rest / freedom), freedom) if freedom else (None, 0)
-
-
-@functools.cache
-def find_quantile(groups: int, freedom: int) -> float:
-  """Of the studentized range of `groups` means, at LEVEL: simulated, within 1 %."""
-  rng = np.random.default_rng(0)
-  ranges = [np.ptp(rng.normal(size=(1000, groups)), axis=1) for _ in range(100)]
-  scales = np.sqrt(rng.chisquare(freedom, 100_000) / freedom)
-  return float(np.quantile(np.concatenate(ranges) / scales, LEVEL))
-
-
-def compare(best: Mapping, other: Mapping, noise: Noise) -> dict:
-  """What the best gains on another, and whether that is noise (Tukey's, of pairs).
-
-  The gain is that of the networks and seeds that both have a value of, so where one of
-  them lost a trial it is not the difference of their means; None: they share none.
-  """
-  ours, theirs = (np.array(row['repeats'], float) for row in (best, other))
-  known = [seeds[~np.isnan(seeds)] for seeds in np.atleast_2d(ours - theirs)]
-  if noise.over == 'repeats':
-    gains = np.concatenate(known)
-  else:
-    gains = [np.mean(seeds) for seeds in known if len(seeds)]
-  gain = float(np.mean(gains)) if len(gains) else None
-  margin = None
-  if noise.over and len(gains):
-    margin = noise.quantile * noise.sd / math.sqrt(len(gains))
-  undecided = margin is None or abs(gain) <= margin
-  return {
-    'with': other['name'],
-    'gain': gain,
-    'margin': margin,
-    'undecided': undecided,
-  }
-
-
-def measure_agreement(before: Sequence[str], after: Sequence[str]) -> float | None:
-  """Kendall's tau of two orders of the same names; None of fewer than two."""
-  pairs = list(itertools.combinations(before, 2))
-  places = {name: place for place, name in enumerate(after)}
-  kept = sum(places[a] < places[b] for a, b in pairs)
-  return 2 * kept / len(pairs) - 1 if pairs else None
-
-
-def _average(values: Iterable[float | None]) -> float | None:
-  """Of those that are known; None of none."""
-  known = [value for value in values if value is not None]
-  return float(np.mean(known)) if known else None
-
-
 def _rank(rows: Sequence[Mapping]) -> list:
   """Rows that have a mean, best first; of equals the earlier."""
   return sorted((row for row in rows if row['mean'] is not None), key=_negate_mean)
@@ -426,6 +319,3 @@ def _rank(rows: Sequence[Mapping]) -> list:
 
 def _negate_mean(row) -> float:
   return -row['mean']
-
-
-LEAST = {'draws': 0, 'repeats': 1, 'top': 1, 'recheck': 0, 'seed': 0}

@@ -1,78 +1,51 @@
 """What a search left, as plain data."""
 
 import dataclasses
-import math
+import functools
 from collections.abc import Mapping, Sequence
-from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 
 from nas.cost import TITLES
-from nas.samples import Samples
+from nas.history import Conclusion, Trial
+from nas.oneshot.samples import Samples
+from nas.report.amounts import is_finite
 from nas.space import Space
+
+COSTS = ('macs', 'latency_ns', 'params')  # that trials are drawn against
+METRICS = {'top1': 'top-1', 'top5': 'top-5', **{cost: TITLES[cost] for cost in COSTS}}
+SECTIONS = ('course',)  # of a sweep whose algorithm names none
 
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """What a search left. All but the first three may be missing.
+  """What a one-shot search left. All but the first three may be missing."""
 
-  Attributes:
-    title: of the page.
-    command: the exact command that trains the result.
-    space: what was searched.
-    rows: a mapping for each log step: step, and any of reward, baseline, accuracy,
-      loss, cost_ratio, entropy.
-    samples: what was run.
-    probabilities: ([S] steps, [S, D, most choices]) of the policy, padded with 0.
-    found: family, spec, choices {path: value}, cost {'macs': …, 'params': …, …}, and
-      accuracy and reward if they were measured.
-    neighbours: of the found network, best reward first: changed {path: value} (empty
-      for the found network itself), accuracy, reward, cost.
-    control: random networks of the found one's cost band: accuracy, reward, cost.
-    cost: which cost was searched for, a name of nas.cost.TITLES: that of samples and rows.
-    target: what was aimed at.
-    beta: of the reward.
-    reward: its form, see nas.objective.REWARDS.
-    slope: accuracy gained per unit of cost / target near the target: `estimate_slope`.
-    policy_start: the step after which the policy's rate is above 0.
-  """
+  FIRST: ClassVar = ('summary', 'search', 'tradeoff', 'control')  # sections
+  LAST: ClassVar = ()
 
   title: str
-  command: str
+  command: str  # that trains the result, exactly
   space: Space
+  # Of each log step: step, and any of reward, baseline, accuracy, loss, cost_ratio and entropy.
   rows: Sequence[Mapping] = ()
-  samples: Samples | None = None
+  samples: Samples | None = None  # what was run
+  # Of the policy: [S] steps, [S, D, most choices], padded with 0.
   probabilities: tuple[np.ndarray, np.ndarray] | None = None
+  # family, spec, choices {path: value}, cost {'macs': …, …}; accuracy and reward if measured.
   found: Mapping | None = None
+  # Of the found network, best reward first: changed {path: value} (empty for the found network
+  # itself), accuracy, reward, cost.
   neighbours: Sequence[Mapping] = ()
-  control: Sequence[Mapping] = ()
-  cost: str = 'macs'
-  target: float | None = None
-  beta: float | None = None
-  reward: str = 'absolute'
-  slope: float | None = None
-  policy_start: int | None = None
-
-  def __post_init__(self):
-    decisions = len(self.space)
-    if self.samples is not None and len(self.samples):
-      shape = np.shape(self.samples.choices)
-      if len(shape) != 2 or shape[1] != decisions:
-        raise ValueError(f'samples of this space have choices [n, {decisions}], got {list(shape)}')
-    if self.probabilities is not None:
-      steps, table = map(np.asarray, self.probabilities)
-      wanted = (len(steps), decisions, max(self.space.sizes, default=0))
-      if table.shape != wanted:
-        raise ValueError(
-          f'probabilities of this space over {len(steps)} steps are {list(wanted)}, '
-          f'got {list(table.shape)}'
-        )
-
-  @property
-  def target_is_missed(self) -> bool:
-    """Whether the reward is greatest above the target: its cost term is too weak."""
-    known = self.slope is not None and self.beta is not None
-    return known and self.reward == 'absolute' and abs(self.beta) < self.slope
+  control: Sequence[Mapping] = ()  # random networks in its cost band: accuracy, reward, cost
+  cost: str = 'macs'  # in samples and rows, a name of nas.cost.TITLES
+  target: float | None = None  # the cost that was aimed at
+  beta: float | None = None  # of the reward
+  reward: str = 'absolute'  # its form, see nas.objective.REWARDS
+  slope: float | None = None  # accuracy gained per unit of cost / target: `estimate_slope`
+  policy_start: int | None = None  # the step after which the policy's rate is above 0
+  sections: Sequence[str] = ('decisions',)  # of the algorithm: files of nas.report.sections
 
   @property
   def found_cost(self) -> int | None:
@@ -83,62 +56,54 @@ class Findings:
     return TITLES[self.cost]
 
   def found_value(self, key: str) -> float | None:
-    """The found network's accuracy or reward, or its own among its neighbours."""
-    own = [row for row in self.neighbours if not row.get('changed')]
-    values = [row.get(key) for row in [self.found or {}, *own]]
-    return next((value for value in values if is_finite(value)), None)
+    """Returns the found network's accuracy or reward, if it was measured."""
+    value = (self.found or {}).get(key)
+    return value if is_finite(value) else None
 
 
-def is_finite(value) -> bool:
-  return isinstance(value, Real) and math.isfinite(value)
+@dataclasses.dataclass(frozen=True)
+class SweepFindings:
+  """What a search that trains networks one by one has left so far."""
+
+  FIRST: ClassVar = ('progress', 'costs')  # sections
+  LAST: ClassVar = ('failures',)
+
+  title: str
+  space: Space
+  # 0 to n - 1, in order. The report reads top1, top5, macs, params, latency_ns, latency_noise
+  # ((most - least) / median of its measurements) and secs of their metrics.
+  trials: Sequence[Trial]
+  conclusion: Conclusion = dataclasses.field(default_factory=Conclusion)
+  sections: Sequence[str] = SECTIONS  # of the algorithm: files of nas.report.sections
+  budget: int | None = None  # how many trials may be trained
+  over: bool = True  # whether nothing is left to try, so that the conclusion is the last
+  measure: str = 'top1'  # the metric that a value is, or several whose sum it is: 'top1 + top5'
+  # Cost -> the most that a network may have; a network above it is discarded.
+  limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  # Standard deviation of the value between trainings that differ only in their seed.
+  seed_noise: float | None = None
+  # Number of a trial -> family, spec and `train`, the exact command that trains it.
+  networks: Mapping[int, Mapping] = dataclasses.field(default_factory=dict)
+  dashboard: str = ''  # the command that opens the study's own page
+
+  @property
+  def best(self) -> Trial | None:
+    """The network recommended first."""
+    return self.trials[self.conclusion.best[0]] if self.conclusion.best else None
+
+  @functools.cached_property
+  def valued(self) -> list[Trial]:
+    """Trials with a value, including what a pruned one had reached."""
+    return [trial for trial in self.trials if is_finite(trial.value)]
+
+  @property
+  def value_title(self) -> str:
+    """What a trial's value is, as people say it."""
+    said = ' + '.join(METRICS.get(name, name) for name in self.measure.split(' + '))
+    said = f'{said[:1].upper()}{said[1:]}'
+    return f'{said} accuracy' if self.measure in METRICS else said
 
 
 def list_values(rows: Sequence[Mapping], key: str) -> np.ndarray:
-  """Values of the rows that have a finite one."""
+  """Returns the values of the rows that have a finite one."""
   return np.array([row[key] for row in rows if is_finite(row.get(key))], float)
-
-
-def list_series(rows: Sequence[Mapping], key: str) -> tuple[np.ndarray, np.ndarray]:
-  """Steps and values of the rows that have a finite one."""
-  finite = [row for row in rows if is_finite(row.get(key))]
-  return np.array([row['step'] for row in finite], float), list_values(finite, key)
-
-
-def estimate_slope(samples: Samples | None, target: float) -> float | None:
-  """Accuracy per unit of cost / target near the target, by least squares.
-
-  Of the search's second half, as the weights of the first half are still poor. Weights
-  improve further while the cost drifts, which is no effect of cost: accuracy and cost
-  are compared between samples of about the same step only. The nearest of three
-  neighbourhoods of the target counts that has enough samples to tell.
-
-  Returns:
-    None where they do not tell: fewer than 50 samples, or a standard error of more than
-    0.05 and of more than a quarter of the slope.
-  """
-  if samples is None or not len(samples):
-    return None
-  steps, ratio = np.asarray(samples.steps), np.asarray(samples.cost, float) / target
-  accuracy = np.asarray(samples.accuracy, float)
-  late = (steps >= (steps.min() + steps.max()) / 2) & np.isfinite(accuracy)
-  for distance in (0.1, 0.25, 0.5):
-    near = np.flatnonzero(late & (np.abs(ratio - 1) <= distance))
-    fit = _fit_slope(steps[near], ratio[near], accuracy[near])
-    if fit and fit[1] <= max(0.05, abs(fit[0]) / 4):
-      return fit[0]
-  return None
-
-
-def _fit_slope(steps, x, y) -> tuple[float, float] | None:
-  """The slope of y over x and its standard error, with an intercept for each era."""
-  if len(x) < 50:
-    return None
-  eras = np.array_split(np.argsort(steps, kind='stable'), min(20, len(x) // 10))
-  x = np.concatenate([x[era] - x[era].mean() for era in eras])
-  y = np.concatenate([y[era] - y[era].mean() for era in eras])
-  spread = float(x @ x)
-  if spread < 1e-9 * len(x):
-    return None
-  slope = float(x @ y) / spread
-  rest = y - slope * x
-  return slope, math.sqrt(float(rest @ rest) / (len(x) - len(eras) - 1) / spread)

@@ -11,28 +11,30 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import json
 import math
-import numbers
 import typing
 from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 
+from movinet_jax import schema
 from movinet_jax.models import movinet
-from movinet_jax.names import check_name
-from movinet_jax.spec import to_json
-from nas.algorithms.scale import Candidate
+from movinet_jax.schema import ASCENDING, Natural, Range, Share
+from movinet_jax.spec import Size
+from nas.candidate import Candidate
 from nas.space import OneOf, Space
-from nas.spaces.movinet import arguments
+from nas.spaces.movinet.arguments import Coefficient, Phi
 from nas.spaces.movinet.cost import make_cost_table
-from nas.spaces.movinet.space import PUBLISHED, Coefficients, MovinetSpace
+from nas.spaces.movinet.space import PUBLISHED, Coefficients, MovinetSpace, read_coefficients
 from nas.spaces.movinet.space import make_space as make_movinet_space
 
 AXES = Coefficients._fields
 GRID = tuple(round(1.05 + 0.05 * i, 2) for i in range(8))
 # Factors of one axis alone, of which the one that costs nearest to the target is taken.
 ALONE = tuple(round(1.05 + 0.05 * i, 2) for i in range(160))
+_Values = Annotated[tuple[Coefficient, ...], ASCENDING]
+_Phis = Annotated[tuple[Annotated[Phi, Range(above=0)], ...], ASCENDING]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,9 @@ class ScalingSpace:
   baselines: Mapping[str, Candidate]
 
   family: typing.ClassVar[str] = 'movinet'
+  supernet: typing.ClassVar[None] = None
+
+  describe_network = staticmethod(MovinetSpace.describe_network)
 
   @functools.cached_property
   def space(self) -> Space:
@@ -90,36 +95,11 @@ class ScalingSpace:
   def scale(self, coefficients: Mapping[str, float], phi: float) -> MovinetSpace:
     return scale(self.base, coefficients, phi)
 
-  def describe_scaled(self, coefficients: Mapping[str, float], phi: float) -> str:
-    """The space that coefficients scale, and networks of it, to be printed.
-
-    Each network is a line, which `movinet train --spec` takes as a file.
-
-    Raises:
-      ValueError: coefficients or φ do not fit.
-    """
-    sizes = dict.fromkeys((0.0, float(arguments.check_phi(phi))))
-    rows = list_scaled(coefficients, tuple(sizes), self.base, self.num_classes)
-    found = rows[-1]
-    growth = found.stretch_macs / rows[0].stretch_macs
-    named = ', '.join(f'{axis} {coefficients[axis]:g}' for axis in AXES)
-    lines = [
-      f'φ = {phi:g}, of {named}:',
-      f'  clip      {found.frames} frames of {found.resolution} x {found.resolution}, one in '
-      f'{found.frame_stride} of the video',
-      f'  layers    up to {found.depth} in each block',
-      f'  stem      {_join(found.stems)}',
-      *(f'  block {i}   {_join(widths)}' for i, widths in enumerate(found.widths)),
-      f'  project   {_join(found.projects)}',
-      f'  cost      {found.mean_macs / 1e9:,.3f} billion multiply-adds on average, '
-      f'{found.frame_macs / 1e6:,.1f} million a frame;',
-      f'            a second of video costs {growth:.2f} times as much as at φ = 0',
-      'Networks of it:',
-    ]
-    for number in range(self.samples):
-      spec = to_json(self.sample(coefficients, phi, number))
-      lines.append(json.dumps({'family': self.family, 'spec': spec}))
-    return '\n'.join(lines)
+  def list_scaled(
+    self, coefficients: Mapping[str, float], phis: Sequence[float]
+  ) -> 'tuple[Scaled, ...]':
+    """What the spaces are that coefficients scale the base to; see `list_scaled`."""
+    return list_scaled(coefficients, phis, self.base, self.num_classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +109,7 @@ class Scaled:
   Attributes:
     phi: φ.
     frames, resolution, frame_stride: of the native clip.
-    depth: most layers of a block.
+    least, depth: fewest and most layers of a block.
     stems, widths, projects: that may be chosen; widths by block.
     mean_macs: of a native clip, over all networks, each decision uniform.
     frame_macs: mean_macs by frame.
@@ -140,7 +120,8 @@ class Scaled:
   phi: float
   frames: int
   resolution: int
-  frame_stride: int
+  frame_stride: float
+  least: int
   depth: int
   stems: tuple[int, ...]
   widths: tuple[tuple[int, ...], ...]
@@ -164,9 +145,9 @@ def list_scaled(
   Raises:
     ValueError: an argument does not fit.
   """
-  rows = []
+  rows, base = [], _read_base(base)
   for phi in phis:
-    scaled = scale(_check_base(base), coefficients, phi)
+    scaled = scale(base, coefficients, schema.build(Phi, phi, 'phi'))
     clip = scaled.base
     macs = count_mean_macs(scaled, num_classes)
     rows.append(
@@ -175,6 +156,7 @@ def list_scaled(
         frames=clip.frames,
         resolution=clip.resolution,
         frame_stride=clip.frame_stride,
+        least=scaled.blocks[0].least,
         depth=scaled.blocks[0].depth,
         stems=scaled.stems,
         widths=tuple(block.widths for block in scaled.blocks),
@@ -196,18 +178,28 @@ def count_mean_macs(scaled: MovinetSpace, num_classes: int = 600) -> float:
   """Mean multiply-adds of a native clip over a space's networks, each decision uniform.
 
   Exact: a network's are a sum over layers, each of which depends on decisions that are
-  drawn independently; and all but the first layer of a block have equal means.
+  drawn independently; all but the first layer of a block have equal means, half that if
+  they may be left out; and all is linear in the number of frames.
   """
-  blocks = [dataclasses.replace(block, depth=min(2, block.depth)) for block in scaled.blocks]
-  shallow = dataclasses.replace(scaled, blocks=tuple(blocks))
-  once, further = _count_shallow(shallow, num_classes)
-  layers = zip(scaled.blocks, further, strict=True)
-  return once + sum((block.depth - 1) * macs for block, macs in layers)
+  blocks = [
+    dataclasses.replace(block, depth=min(2, block.depth), least=1) for block in scaled.blocks
+  ]
+
+  def count(frames: int) -> float:
+    # Many strides and depths share a table: a grid of coefficients takes a few hundred.
+    clip = dataclasses.replace(scaled.base, frames=frames, frame_stride=1)
+    shallow = dataclasses.replace(scaled, blocks=tuple(blocks), base=clip)
+    once, further = _count_shallow(shallow, num_classes)
+    layers = zip(scaled.blocks, further, strict=True)
+    return once + sum((b.depth + b.least - 2) * macs for b, macs in layers)
+
+  one, two = count(1), count(2)
+  return one + (scaled.base.frames - 1) * (two - one)
 
 
 @functools.lru_cache(maxsize=1024)
 def _count_shallow(shallow: MovinetSpace, num_classes: int):
-  """Means of what a network has once, and of a further layer of each block."""
+  """Means of what a network has once, and of a layer that may be left out of each block."""
   _, *terms, _ = table = make_cost_table(shallow, num_classes=num_classes).terms
   further = [0.0] * len(shallow.blocks)
   for place, term in zip(shallow.places, terms, strict=True):
@@ -220,15 +212,15 @@ def make_space(
   *,
   base: Mapping | None = None,
   grid=GRID,
-  target: float = 4.0,
-  tolerance: float = 0.1,
-  frame_macs: float | None = None,
-  baselines: Sequence[str] = AXES,
-  include: Mapping[str, Mapping[str, float]] | None = None,
-  phis: Sequence[float] = (1.0,),
-  samples: int = 3,
-  seed: int = 0,
-  num_classes: int = 600,
+  target: Annotated[float, Range(above=0, most=100)] = 4.0,
+  tolerance: Share = 0.1,
+  frame_macs: Annotated[float, Range(1)] | None = None,
+  baselines: tuple[Literal[AXES], ...] = AXES,
+  include: Mapping[str, Mapping] | None = None,
+  phis: _Phis = (1.0,),
+  samples: Size = 3,
+  seed: Natural = 0,
+  num_classes: Size = 600,
 ) -> ScalingSpace:
   """Finds all coefficients of a grid that meet the constraint.
 
@@ -253,15 +245,12 @@ def make_space(
     ValueError: an argument does not fit, nothing meets the constraint (names what comes
       nearest), or an axis alone cannot.
   """
-  base, phis = _check_base(base), _check_phis(phis)
-  for name, value, most in (('target', target, 100), ('tolerance', tolerance, 1)):
-    if not arguments.is_between(value, 0, most):
-      raise ValueError(f'{name} is {value!r}; wanted a number from 0 to {most}')
-  if not isinstance(seed, numbers.Integral) or seed < 0:
-    raise ValueError(f'seed is {seed!r}; wanted a whole number from 0')
-  arguments.check_whole('samples', samples)
-  arguments.check_whole('num_classes', num_classes)
-  grid, given = _check_grid(grid), _check_given(baselines, include or {})
+  base, grid = _read_base(base), grid if isinstance(grid, Mapping) else dict.fromkeys(AXES, grid)
+  grid = schema.call(_Grid, grid, 'grid')._asdict()
+  for name in include or {}:
+    if name in baselines:
+      raise ValueError(f'include has {name!r}, which is a baseline already')
+  given = {name: read_coefficients(c, f'include.{name}') for name, c in (include or {}).items()}
   meter = _Meter(base, phis[0], num_classes, _find_unit(base, frame_macs, num_classes))
   wanted = target ** phis[0]
   candidates = _find_candidates(meter, grid, wanted, tolerance)
@@ -272,8 +261,7 @@ def make_space(
     axis: tuple(sorted({*grid[axis], *(o.coefficients[axis] for o in others.values())}))
     for axis in AXES
   }
-  sizes = int(samples), int(seed), int(num_classes)
-  return ScalingSpace(base, values, phis, *sizes, candidates, others)
+  return ScalingSpace(base, values, phis, samples, seed, num_classes, candidates, others)
 
 
 def _find_unit(base: Mapping, frame_macs: float | None, num_classes: int) -> float:
@@ -281,9 +269,7 @@ def _find_unit(base: Mapping, frame_macs: float | None, num_classes: int) -> flo
   unscaled = scale(base, PUBLISHED, 0.0)
   if frame_macs is None:
     return _count_stretch(unscaled, num_classes)
-  if arguments.is_between(frame_macs, 1, math.inf):
-    return frame_macs / unscaled.base.frame_stride
-  raise ValueError(f'frame_macs is {frame_macs!r}; wanted multiply-adds such as 300e6, or None')
+  return frame_macs / unscaled.base.frame_stride
 
 
 def _count_stretch(scaled: MovinetSpace, num_classes: int) -> float:
@@ -346,37 +332,20 @@ def _scale_alone(meter, axis: str, target: float) -> Candidate:
   return best
 
 
-def _join(widths: Sequence[int]) -> str:
-  return ', '.join(map(str, widths))
+class _Grid(typing.NamedTuple):
+  """Values of each coefficient."""
+
+  depth: _Values
+  width: _Values
+  resolution: _Values
+  rate: _Values
 
 
-def _check_base(base) -> dict:
-  base = {} if base is None else base
-  if not isinstance(base, Mapping):
-    raise ValueError(f'base is {base!r}; wanted the arguments of a MoViNet space')
-  for name in ('phi', 'coefficients', 'clip'):
-    if name in base:
-      raise ValueError(f'base has {name}, which the search decides; leave it out')
-  return dict(base)
-
-
-def _check_phis(phis) -> tuple[float, ...]:
-  if not isinstance(phis, (list, tuple)) or not phis:
-    raise ValueError(f'phis is {phis!r}; wanted a list such as (1.0, 2.0)')
-  found = tuple(map(arguments.check_phi, phis))
-  if list(found) != sorted(set(found)) or found[0] <= 0:
-    raise ValueError(f'phis is {phis!r}; wanted numbers above 0 that ascend')
-  return found
-
-
-def _check_given(baselines, include) -> dict[str, tuple[float, ...]]:
-  """The coefficients that are included, by name."""
-  for axis in baselines:
-    check_name(axis, AXES, 'coefficient')
-  for name in include:
-    if name in baselines:
-      raise ValueError(f'include has {name!r}, which is a baseline already')
-  return {name: arguments.check_coefficients(given, AXES) for name, given in include.items()}
+def _read_base(base: Mapping | None) -> dict:
+  """Arguments of the base's space, checked; those that the search decides are none of them."""
+  decided = {'phi': 0.0, 'coefficients': PUBLISHED, 'clip': None}
+  bound = schema.bind(make_movinet_space, base or {}, 'base', **decided)
+  return {name: value for name, value in bound.keywords.items() if name not in decided}
 
 
 def _check_scales(base, others: Mapping[str, Candidate], phis):
@@ -386,14 +355,3 @@ def _check_scales(base, others: Mapping[str, Candidate], phis):
       scale(base, other.coefficients, phi)
     except ValueError as error:
       raise ValueError(f'{name} cannot be scaled to φ = {phi:g}: {error}') from error
-
-
-def _check_grid(grid) -> dict[str, tuple[float, ...]]:
-  grid = grid if isinstance(grid, Mapping) else dict.fromkeys(AXES, grid)
-  if set(grid) != set(AXES):
-    raise ValueError(f'grid is of {", ".join(grid)}; wanted {", ".join(AXES)}')
-  checked = {}
-  for axis in AXES:
-    checked[axis] = arguments.check_multipliers(f'grid of {axis}', grid[axis])
-    arguments.check_coefficients(dict.fromkeys(AXES, checked[axis][0]), AXES)
-  return checked

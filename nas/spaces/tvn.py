@@ -9,12 +9,14 @@ import functools
 import itertools
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 
+from movinet_jax import ops
 from movinet_jax.models import tvn
-from movinet_jax.names import check_name
-from movinet_jax.spec import build, check_at_least_1
+from movinet_jax.schema import DISTINCT, Range, Share
+from movinet_jax.spec import MOST, Size, read_fields
 from nas.space import OneOf, Space
 
 # What a block decides: the values of each, cheapest first, as far as one can tell.
@@ -60,6 +62,7 @@ class TvnSpace:
   fields: Mapping = dataclasses.field(default_factory=dict)
 
   family: typing.ClassVar[str] = 'tvn'
+  supernet: typing.ClassVar[None] = None
 
   @functools.cached_property
   def space(self) -> 'BlockSpace':
@@ -79,9 +82,21 @@ class TvnSpace:
   def _numbers(self) -> tuple[int, ...]:
     return tuple(range(1, self.most_blocks + 1))
 
+  @staticmethod
+  def describe_network(spec: tvn.Spec) -> list[str]:
+    """Lines that show a network: its clip, and what each block consists of."""
+    lines = [
+      f'clip      {spec.frames} frames of {spec.resolution} x {spec.resolution}, one in '
+      f'{spec.frame_stride} of the video'
+    ]
+    for i, block in enumerate(spec.blocks):
+      layer = ', '.join(_list_operations(block))
+      lines.append(f'block {i}   {block.features:4}  {block.repeats} x ({layer})')
+    return lines
+
   def count_costs(self, choices, num_classes: int) -> dict[str, int]:
-    """What a network of the space costs, without tracing it: see count_costs."""
-    return count_costs(self.decode(choices), num_classes)
+    """What a network of the space costs, without tracing it: see tvn.count_costs."""
+    return tvn.count_costs(self.decode(choices), num_classes)
 
   def smallest(self, cost: str, num_classes: int) -> np.ndarray:
     """The choices of a network with the least of a cost, 'macs' or 'params'.
@@ -108,7 +123,7 @@ class TvnSpace:
       )
     ]
     # As it is: without its idle operation it may lie outside the space.
-    return self._encode(min(specs, key=lambda spec: count_costs(spec, num_classes)[cost]))
+    return self._encode(min(specs, key=lambda spec: tvn.count_costs(spec, num_classes)[cost]))
 
   def _list_smallest_ops(self) -> Iterator[list]:
     """Operations on images, and those on time: one of each kind."""
@@ -237,26 +252,30 @@ class BlockSpace(Space):
         yield choices
 
 
+_Sizes = Annotated[tuple[Size, ...], DISTINCT]
+_Flags = Annotated[tuple[bool, ...], DISTINCT]
+
+
 def make_space(
   *,
-  resolution=CLIP['resolution'],
-  frames=CLIP['frames'],
-  frame_stride=CLIP['frame_stride'],
-  longest_frames: int = 256,
-  most_blocks: int = 8,
-  features=BLOCK['features'],
-  expand=BLOCK['expand'],
-  repeats=BLOCK['repeats'],
-  inverted=BLOCK['inverted'],
-  spatial=BLOCK['spatial'],
-  temporal=BLOCK['temporal'],
-  kernels=BLOCK['kernels'],
-  strides=BLOCK['strides'],
-  squeeze=BLOCK['squeeze'],
-  non_local=BLOCK['non_local'],
-  gate=BLOCK['gate'],
-  residual=BLOCK['residual'],
-  activations=BLOCK['activations'],
+  resolution: _Sizes = CLIP['resolution'],
+  frames: _Sizes = CLIP['frames'],
+  frame_stride: _Sizes = CLIP['frame_stride'],
+  longest_frames: Size = 256,
+  most_blocks: Size = 8,
+  features: _Sizes = BLOCK['features'],
+  expand: _Sizes = BLOCK['expand'],
+  repeats: _Sizes = BLOCK['repeats'],
+  inverted: _Flags = BLOCK['inverted'],
+  spatial: Annotated[tuple[Literal[tvn.SPATIAL] | None, ...], DISTINCT] = BLOCK['spatial'],
+  temporal: Annotated[tuple[Literal[tvn.TEMPORAL] | None, ...], DISTINCT] = BLOCK['temporal'],
+  kernels: Annotated[tuple[Annotated[int, Range(2, MOST)], ...], DISTINCT] = BLOCK['kernels'],
+  strides: _Sizes = BLOCK['strides'],
+  squeeze: Annotated[tuple[Share, ...], DISTINCT] = BLOCK['squeeze'],
+  non_local: Annotated[tuple[Annotated[int, Range(0, MOST)], ...], DISTINCT] = BLOCK['non_local'],
+  gate: _Flags = BLOCK['gate'],
+  residual: _Flags = BLOCK['residual'],
+  activations: Annotated[tuple[ops.Activation, ...], DISTINCT] = BLOCK['activations'],
   **fields,
 ) -> TvnSpace:
   """The space of Tiny Video Networks with these values, each a list, the cheapest first.
@@ -278,13 +297,9 @@ def make_space(
     ValueError: an argument does not fit.
   """
   given = locals()
-  values = {name: _check_values(name, given[name]) for name in (*CLIP, *BLOCK)}
-  for name in ('longest_frames', 'most_blocks'):
-    check_at_least_1(**{name: build(int, given[name], name)})
-  types = typing.get_type_hints(tvn.Spec)
-  for name in fields:
-    check_name(name, (*given.keys() - {'fields'}, 'temporal_softmax'), 'argument')
-  fields = {name: build(types[name], value, name) for name, value in fields.items()}
+  values = {name: given[name] for name in (*CLIP, *BLOCK)}
+  decided = {'blocks', *CLIP}
+  fields = read_fields(tvn.Spec, fields, decided, given.keys() - {'fields'})
   if max(values['frames']) * min(values['frame_stride']) > longest_frames:
     raise ValueError(
       f'{max(values["frames"])} frames, every {min(values["frame_stride"])}, span more '
@@ -293,119 +308,6 @@ def make_space(
   made = TvnSpace(values, most_blocks, longest_frames, fields)
   made.decode(np.zeros(len(made.space), np.int32))  # the cheapest is a network
   return made
-
-
-def _check_values(name: str, values) -> tuple:
-  """A list of values that networks accept, in their own types.
-
-  Raises:
-    ValueError: it is none, it is empty, or has a value twice or of no network.
-  """
-  if not isinstance(values, (list, tuple)) or not values:
-    raise ValueError(f'{name} is {values!r}; wanted a list of values')
-  found = tuple(_check_value(name, value) for value in values)
-  if len(set(found)) < len(found):
-    raise ValueError(f'{name} is {values!r}; wanted no value twice')
-  return found
-
-
-def _check_value(name, value):
-  value = value.item() if isinstance(value, np.generic) else value
-  block, op = tvn.Block(8), tvn.Op('conv', 2)
-  if name in ('spatial', 'temporal'):
-    if value is not None:
-      dataclasses.replace(block, **{name: tvn.Op(build(str, value, name), 2)})
-    return value
-  singular = {'kernels': 'kernel', 'strides': 'stride', 'activations': 'activation'}
-  whole = op if name in singular else tvn.Spec((block,)) if name in CLIP else block
-  field = singular.get(name, name)
-  value = build(typing.get_type_hints(type(whole))[field], value, name)
-  dataclasses.replace(whole, **{field: value})
-  return value
-
-
-def count_costs(spec: tvn.Spec, num_classes: int) -> dict[str, int]:
-  """What a native clip costs: `params` and `macs` of movinet_jax.cost.count, untraced.
-
-  Random networks are mostly far too large, and tracing one takes a second or more: with
-  these numbers such ones are passed over at once.
-  """
-  tally = _Tally(spec.frames, spec.resolution)
-  for _, layer in tvn.list_layers(spec):
-    tally.add_layer(layer)
-  places = tally.frames if spec.temporal_softmax else 1
-  tally.add_dense(tally.width, num_classes, places)
-  return {'params': tally.params, 'macs': tally.macs}
-
-
-@dataclasses.dataclass
-class _Tally:
-  """A video's size on its way through a network, and what the way has cost so far."""
-
-  frames: int
-  side: int
-  width: int = 3
-  params: int = 0
-  macs: int = 0
-
-  @property
-  def places(self) -> int:
-    return self.frames * self.side**2
-
-  def add_layer(self, layer: tvn.Block):
-    before, inner = self.width, layer.inner
-    if layer.inverted:
-      self.add_conv(inner)
-    width = inner if layer.inverted else layer.features
-    if layer.spatial:
-      self._add_spatial(layer.spatial, width)
-    if layer.temporal:
-      self.frames = -(-self.frames // layer.temporal.stride)
-      if layer.temporal.kind == 'conv':
-        self.add_conv(width, layer.temporal.kernel)
-    if not layer.inverted:
-      self.add_conv(inner)
-    self._add_gates(layer)
-    if layer.inverted:
-      self.add_conv(layer.features)
-    if layer.residual:
-      after, self.width = self.width, before
-      self.add_conv(after)
-
-  def _add_spatial(self, op: tvn.Op, width: int):
-    if op.kind in tvn.CONVOLUTIONS:
-      self.add_conv(width)
-    self.side = -(-self.side // op.stride)
-    if op.kind == 'conv':
-      self.add_conv(width, op.kernel**2)
-    elif op.kind == 'depthwise':
-      self.params += width * (op.kernel**2 + 2)
-      self.macs += self.places * width * op.kernel**2
-
-  def _add_gates(self, layer: tvn.Block):
-    inner = self.width
-    if layer.squeeze:
-      hidden = tvn.count_hidden(layer)
-      self.add_dense(inner, hidden)
-      self.add_dense(hidden, inner)
-    if layer.non_local:
-      for _ in ('query', 'key', 'value'):
-        self.add_dense(inner, layer.non_local, self.places)
-      self.macs += 2 * self.places**2 * layer.non_local
-      self.width = layer.non_local
-      self.add_conv(inner)
-    if layer.gate:
-      self.add_dense(inner, inner)
-
-  def add_conv(self, features: int, taps: int = 1):
-    """With a norm's two parameters a channel."""
-    self.params += (taps * self.width + 2) * features
-    self.macs += self.places * taps * self.width * features
-    self.width = features
-
-  def add_dense(self, inputs: int, features: int, places: int = 1):
-    self.params += (inputs + 1) * features
-    self.macs += places * inputs * features
 
 
 class _Finder:
@@ -432,6 +334,19 @@ def _make_optional(values: Sequence):
   """The first value, or a choice among the others: so that each is as likely."""
   none, *some = values
   return OneOf((none, OneOf(tuple(some)))) if some else none
+
+
+def _list_operations(block: tvn.Block) -> Iterator[str]:
+  """What a layer of a block consists of, in words."""
+  for name in ('spatial', 'temporal'):
+    if op := getattr(block, name):
+      yield f'{name} {op.kind} {op.kernel}/{op.stride}'
+  yield f'{"inverted, " if block.inverted else ""}expand {block.expand}'
+  if block.squeeze:
+    yield f'squeeze {block.squeeze:g}'
+  if block.non_local:
+    yield f'non-local {block.non_local}'
+  yield from (name for name in ('gate', 'residual') if getattr(block, name))
 
 
 def _make_block(chosen: Mapping) -> tvn.Block:

@@ -6,16 +6,16 @@ Feichtenhofer, "X3D: Expanding Architectures for Efficient Video Recognition", C
 
 import dataclasses
 import functools
-import math
-import numbers
 import typing
 from collections.abc import Mapping
+from typing import Annotated
 
 import numpy as np
 
 from movinet_jax.models import x3d
 from movinet_jax.names import check_name
-from movinet_jax.spec import build, check_at_least_1
+from movinet_jax.schema import ASCENDING, Range
+from movinet_jax.spec import MOST, Size, read_fields
 from nas.space import OneOf, Space
 
 
@@ -31,7 +31,6 @@ DEPTHS = _list_steps(1, 12, 0.1)
 # Of the published code, whose 2 is the paper's 1. Channels are multiples of 8 anyway.
 WIDTHS = _list_steps(2, 6, 0.1)
 BOTTLENECKS = _list_steps(1, 6, 0.05)
-WHOLE = ('frames', 'resolution')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +48,7 @@ class X3dSpace:
   fields: Mapping
 
   family: typing.ClassVar[str] = 'x3d'
+  supernet: typing.ClassVar[None] = None
 
   @functools.cached_property
   def space(self) -> Space:
@@ -77,50 +77,43 @@ class X3dSpace:
       chosen[name] = values.index(value)
     return self.space.encode(chosen)
 
+  @staticmethod
+  def describe_network(spec: x3d.Spec) -> list[str]:
+    """Lines that show a network: its clip, and width and depth of each stage."""
+    return [
+      f'clip      {spec.frames} frames of {spec.resolution} x {spec.resolution}, one in '
+      f'{spec.frame_stride:g} of the video',
+      f'stem      {spec.stem:4}',
+      *(
+        f'stage {i}   {stage.features:4}  {stage.depth} bottlenecks of {stage.inner}'
+        for i, stage in enumerate(spec.stages)
+      ),
+      f'hidden    {spec.hidden:4}',
+    ]
+
   def smallest(self, cost: str, num_classes: int) -> np.ndarray:
     """The choices of the network with the least of any cost: values ascend."""
     return np.zeros(len(self.space), np.int32)
 
   def macs(self, choices) -> int:
     """Multiply-adds of a native clip, exactly."""
-    return count_macs(self.decode(choices), self.num_classes)
+    return x3d.count_macs(self.decode(choices), self.num_classes)
 
 
-def count_macs(spec: x3d.Spec, num_classes: int = 400) -> int:
-  """Multiply-adds of a native clip, as movinet_jax.cost.count traces them."""
-  frames, size = spec.frames, _halve(spec.resolution)
-  # A clip is squeezed once, a stream with every frame.
-  times = frames if spec.causal else 1
-  total = frames * size**2 * spec.stem * (27 + 5)
-  before = spec.stem
-  for stage in spec.stages:
-    inner, features, rest = stage.inner, stage.features, stage.depth - 1
-    wide, size = frames * size**2, _halve(size)
-    narrow = frames * size**2
-    total += wide * before * inner + narrow * (before * features)
-    total += narrow * rest * features * inner
-    total += narrow * stage.depth * inner * (27 + features)
-    hidden = x3d.round_width(inner, 1 / 16)
-    total += times * math.ceil(stage.depth / 2) * 2 * inner * hidden
-    before = features
-  inner = spec.stages[-1].inner
-  total += frames * size**2 * before * inner
-  return total + spec.hidden * (inner + num_classes)
-
-
-def _halve(size: int) -> int:
-  return -(-size // 2)
+_Wholes = Annotated[tuple[Size, ...], ASCENDING]
+# Whole numbers stay whole, so that files of networks have them as they are given.
+_Numbers = Annotated[tuple[Annotated[int | float, Range(above=0, most=MOST)], ...], ASCENDING]
 
 
 def make_space(
   *,
-  frames=FRAMES,
-  frame_stride=FRAME_STRIDES,
-  resolution=RESOLUTIONS,
-  depth=DEPTHS,
-  width=WIDTHS,
-  bottleneck=BOTTLENECKS,
-  num_classes: int = 400,
+  frames: _Wholes = FRAMES,
+  frame_stride: _Numbers = FRAME_STRIDES,
+  resolution: _Wholes = RESOLUTIONS,
+  depth: _Numbers = DEPTHS,
+  width: _Numbers = WIDTHS,
+  bottleneck: _Numbers = BOTTLENECKS,
+  num_classes: Size = 400,
   **fields,
 ) -> X3dSpace:
   """The space of X3Ds with these values of the six factors, each a list that ascends.
@@ -142,31 +135,8 @@ def make_space(
     'width': width,
     'bottleneck': bottleneck,
   }
-  values = {name: _check_values(name, found) for name, found in values.items()}
-  check_at_least_1(num_classes=build(int, num_classes, 'num_classes'))
-  types = typing.get_type_hints(x3d.Spec)
   own = {'stem', 'stages', *values}
-  for name in fields:
-    check_name(name, {*values, 'num_classes', *(types.keys() - own)}, 'argument of a space')
-  fields = {name: build(types[name], value, name) for name, value in fields.items()}
+  fields = read_fields(x3d.Spec, fields, own, {*values, 'num_classes'})
   made = X3dSpace(values, num_classes, fields)
   made.decode(np.zeros(len(values), np.int32))  # the smallest is a network
   return made
-
-
-def _check_values(name: str, values) -> tuple:
-  """As a tuple of numbers.
-
-  Raises:
-    ValueError: they are none, or do not ascend.
-  """
-  if not isinstance(values, (list, tuple)) or not values:
-    raise ValueError(f'{name} is {values!r}; wanted a list of values such as (1, 2, 4)')
-  kind = numbers.Integral if name in WHOLE else numbers.Real
-  for value in values:
-    if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < 1e6:
-      wanted = 'whole numbers' if name in WHOLE else 'numbers'
-      raise ValueError(f'{name} has {value!r}; wanted {wanted} above 0, up to a million')
-  if list(values) != sorted(set(values)):
-    raise ValueError(f'{name} is {values!r}; wanted numbers that ascend, none twice')
-  return tuple(v.item() if isinstance(v, np.generic) else v for v in values)

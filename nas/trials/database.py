@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import sys
@@ -11,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
 import optuna
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
@@ -330,17 +330,18 @@ def _explaining(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own(path: Path) -> Iterator[None]:
-  """Holds a lock beside a file. The system lets go of it however this process ends."""
+  """Holds a lock beside a file. The system releases it however this process ends."""
   if not path.parent.is_dir():
     raise FileNotFoundError(f'there is no folder {path.parent} for the database {path}')
   if path.is_dir():
     raise IsADirectoryError(f'the database {path} is a folder, wanted a file')
-  with path.with_name(f'{path.name}.lock').open('w') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise ValueError(
-        f'another sweep is running on {path}; a database for several machines, or '
-        'several sweeps at once, is PostgreSQL'
-      ) from None
+  try:
+    # Not by thread: a sweep may be closed by another thread than opened it.
+    lock = filelock.FileLock(f'{path}.lock', thread_local=False).acquire(blocking=False)
+  except filelock.Timeout:
+    raise ValueError(
+      f'another sweep is running on {path}; a database for several machines, or '
+      'several sweeps at once, is PostgreSQL'
+    ) from None
+  with lock:
     yield

@@ -39,7 +39,8 @@ def is_gone(name: str) -> bool:
   """Whether a process is known to have been killed; False where that cannot be seen."""
   unseen = FileNotFoundError, PermissionError, BlockingIOError
   with contextlib.suppress(*unseen), _find_lock(name).open() as file:
-    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared by all who ask
+    # Shared, so that several may ask at once; filelock has exclusive locks only.
+    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     return True
   return False
 

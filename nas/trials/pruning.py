@@ -6,8 +6,12 @@ that who is pruned does not depend on who runs beside whom, or how fast.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
+
+from movinet_jax import schema
+from movinet_jax.schema import ASCENDING, Count, Natural, Range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,22 +32,13 @@ class Pruning:
     ValueError: a setting out of its range.
   """
 
-  steps: tuple[int, ...]
-  quantile: float = 0.5
-  least: int = 5
-  lag: int = 16
+  steps: Annotated[tuple[Count, ...], ASCENDING]
+  quantile: Annotated[float, Range(above=0, below=1)] = 0.5
+  least: Count = 5
+  lag: Natural = 16
 
   def __post_init__(self):
-    object.__setattr__(self, 'steps', tuple(self.steps))
-    if not self.steps or list(self.steps) != sorted(set(self.steps)):
-      raise ValueError(f'pruning needs ascending steps, got {list(self.steps)}')
-    if not 0 < self.quantile < 1:
-      raise ValueError(f'the quantile of pruning is in (0, 1), got {self.quantile}')
-    if self.least < 1 or self.lag < 0:
-      raise ValueError(
-        'pruning looks at no fewer than 1 trial, with a lag of 0 or more; got '
-        f'least={self.least}, lag={self.lag}'
-      )
+    schema.verify(self)
 
   def find_thresholds(self, curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
     """The least value to go on at each step that enough trials have come to.

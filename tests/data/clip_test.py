@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from movinet_jax.data.clip import EvalClip, TrainClip
-from movinet_jax.data.reader import VideoInfo, fit_frame, read_clip
+from movinet_jax.data.filters import fit_frame
+from movinet_jax.data.reader import read_clip
+from movinet_jax.data.video import VideoInfo
 
 
 def video(frames=250, fps=25.0, width=340, height=256):
@@ -233,8 +235,8 @@ def test_boxes_and_flips_vary_and_repeat():
   [
     (TrainClip, {}, 'exactly one of stride and fps'),
     (EvalClip, {'stride': 1, 'fps': 5}, 'exactly one of stride and fps'),
-    (TrainClip, {'stride': 0}, 'stride must be positive'),
-    (TrainClip, {'frames': 0, 'stride': 1}, 'frames must be positive'),
+    (TrainClip, {'stride': 0}, 'stride is 0'),
+    (TrainClip, {'frames': 0, 'stride': 1}, 'frames is 0'),
     (TrainClip, {'fps': 5, 'stride_jitter': 1}, 'needs stride'),
     (TrainClip, {'stride': 1, 'area': (0.5, 0.1)}, 'area'),
     (TrainClip, {'stride': 1, 'area': (0.5, 1.5)}, 'area'),
@@ -242,16 +244,28 @@ def test_boxes_and_flips_vary_and_repeat():
     (TrainClip, {'stride': 1, 'colour': 2}, 'colour'),
     (EvalClip, {'stride': 1, 'short_side': 32}, 'short_side=32'),
     (EvalClip, {'stride': 1, 'clips': 0}, 'clips'),
-    (EvalClip, {'stride': 1, 'crops': 2}, 'crops must be 1 .* or 3 .*, got 2'),
+    (EvalClip, {'stride': 1, 'crops': 2}, 'crops is 2 .*1, 3'),
     (EvalClip, {'stride': 1, 'crops': 0}, 'crops'),
-    (EvalClip, {'stride': 1, 'crops': 3.0}, r'crops must be .*, got 3\.0'),
-    (EvalClip, {'stride': 1, 'crops': [3]}, r'crops must be .*, got \[3\]'),
-    (EvalClip, {'stride': 1, 'short_side': (182, 228)}, 'short_side is .* one size'),
-    (TrainClip, {'stride': 1, 'short_side': (63, 80)}, r'size=64, got \(63, 80\)'),
-    (TrainClip, {'stride': 1, 'short_side': (80, 70)}, 'short_side'),
+    (EvalClip, {'stride': 1, 'crops': 3.0}, r'crops is 3\.0 .*1, 3'),
+    (EvalClip, {'stride': 1, 'crops': [3]}, r'crops is \[3\] .*1, 3'),
+    (
+      EvalClip,
+      {'stride': 1, 'short_side': (182, 228)},
+      r'short_side should be int, got \(182, 228\)',
+    ),
+    (
+      TrainClip,
+      {'stride': 1, 'short_side': (63, 80)},
+      r'short_side is \(63, 80\); wanted at least size=64',
+    ),
+    (TrainClip, {'stride': 1, 'short_side': (80, 70)}, r'short_side is \(80, 70\); wanted .*least'),
     (TrainClip, {'stride': 1, 'short_side': (70, 80, 90)}, 'short_side'),
-    (TrainClip, {'stride': 1, 'short_side': (70.5, 80)}, 'whole pixels'),
-    (TrainClip, {'stride': 1, 'short_side': 70}, r'\(least, greatest\)'),
+    (
+      TrainClip,
+      {'stride': 1, 'short_side': (70.5, 80)},
+      r'short_side\[0\] should be int, got 70\.5',
+    ),
+    (TrainClip, {'stride': 1, 'short_side': 70}, 'short_side should be a list, got 70'),
     (
       TrainClip,
       {'stride': 1, 'short_side': (70, 80), 'area': (0.08, 1)},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from movinet_jax import data
-from movinet_jax.data import EvalClip, SourceError, kinetics
+from movinet_jax.data import EvalClip, SourceError, kinetics, pictures
 
 TRAIN = """\
 label,youtube_id,time_start,time_end,split,is_cc
@@ -171,6 +171,25 @@ def test_building_again(built, prepared, official, tmp_path):
     kinetics.build(str(tmp_path), data_dir, '600')
   with pytest.raises(SourceError, match="no version '60' of Kinetics; did you mean '600'"):
     kinetics.build(prepared[0], data_dir, '60')
+
+
+def test_a_built_set_says_how_large_its_pictures_are(official, built, tmp_path):
+  """And one that was built of originals, or before this was written down, does not."""
+  assert data.open_source('tfds', directory=built).short_side is None
+  kinetics.prepare(*official, str(tmp_path / 'prepared'), short_side=64, progress=False)
+  small = kinetics.build(str(tmp_path / 'prepared'), str(tmp_path), '600')
+  source = data.open_source('tfds', directory=small)
+  assert source.short_side == 64
+  part, _ = data.split_source(source, 0.4)
+  assert part.short_side == 64
+  info = tmp_path / 'kinetics/600/1.0.0/metadata.json'
+  old = json.loads(info.read_text())
+  del old['short_side']
+  info.write_text(json.dumps(old))
+  source = data.open_source('tfds', directory=small)
+  assert source.short_side is None
+  assert pictures.find_short_side(source) == 64
+  assert kinetics.build(str(tmp_path / 'prepared'), str(tmp_path), '600') == small
 
 
 def test_identity_of_a_built_set(built):

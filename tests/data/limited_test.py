@@ -1,13 +1,16 @@
 """Work that hangs, crashes or fails, and what is said of it."""
 
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 from movinet_jax.data.limited import run_limited
-from movinet_jax.data.reader import DecodeError
+from movinet_jax.data.video import DecodeError
 
 
 def work(job):
@@ -22,6 +25,10 @@ def work(job):
       raise DecodeError('x.mp4', 'is bad')
     case 'unreadable':
       raise PermissionError(13, 'Permission denied')
+    case 'group signals':  # they come from another process than the parent
+      for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+      time.sleep(0.2)
     case 'bug':
       raise KeyError('oops')
 
@@ -42,6 +49,42 @@ def test_every_job_ends_and_the_rest_goes_on():
 def test_a_bug_is_not_a_bad_file():
   with pytest.raises(RuntimeError, match=r"KeyError at 'bug': 'oops'"):
     list(run_limited(work, ['good', 'bug'], workers=1))
+
+
+@pytest.mark.parametrize('job', ['crash', 'hang in C'])
+def test_the_last_job_ends_quietly_and_at_once(job, capfd):
+  """Nothing is printed, and no process is left, though one replaces the one that was killed."""
+  start = time.monotonic()
+  ((_, reason),) = run_limited(work, [job], limit_secs=0.2)
+  assert reason
+  assert time.monotonic() - start < 15
+  assert multiprocessing.active_children() == []
+  assert capfd.readouterr().err == ''
+
+
+def test_a_run_that_is_left_early_leaves_no_process():
+  ended = run_limited(work, ['good', 'hang', 'hang'], workers=2)
+  assert next(ended) == ('good', '')
+  assert len(multiprocessing.active_children()) == 2
+  ended.close()
+  assert multiprocessing.active_children() == []
+
+
+def test_signals_to_the_whole_group_do_not_end_a_job():
+  assert list(run_limited(work, ['group signals'])) == [('group signals', '')]
+
+
+def test_a_script_without_a_guard_is_told_of_it(tmp_path):
+  script = tmp_path / 'script.py'
+  script.write_text(
+    'from movinet_jax.data.limited import run_limited\n'
+    'from tests.data.limited_test import work\n'
+    "list(run_limited(work, ['good']))\n"
+  )
+  command, env = [sys.executable, script], {**os.environ, 'PYTHONPATH': os.getcwd()}
+  ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+  assert ended.returncode == 1
+  assert "if __name__ == '__main__':" in ended.stderr.splitlines()[-1]
 
 
 def test_nothing_to_do():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from movinet_jax.data import reader
-from movinet_jax.data.reader import Cut, DecodeError
+from movinet_jax.data.filters import fit_frame
+from movinet_jax.data.video import Cut, DecodeError
 
 # width, height, fps, frames, codec: facts of the files, see fixtures/videos/README.md
 FILES = {
@@ -315,7 +316,7 @@ def test_fit_frame_agrees_with_reading(videos):
   cut = Cut((0.0,), (42, 0, 256, 256), (96, 96))
   direct, _ = reader.read_clip(path, lambda i: cut)
   whole, _ = reader.read_clip(path, take([0]))
-  difference = np.abs(reader.fit_frame(whole[0], cut).astype(int) - direct[0])
+  difference = np.abs(fit_frame(whole[0], cut).astype(int) - direct[0])
   assert difference.mean() < 1.5
 
 

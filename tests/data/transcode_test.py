@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from movinet_jax.data import reader, transcode
-from movinet_jax.data.reader import Cut, DecodeError
+from movinet_jax.data.track import open_track
+from movinet_jax.data.video import Cut, DecodeError
 
 
 def whole(info):
@@ -42,7 +43,7 @@ def test_cut_is_the_frames_of_its_time(encode, numbered_frames, tmp_path):
 def test_key_frames_are_close_together(videos, tmp_path):
   path = str(tmp_path / 'out.mp4')
   transcode.write_cut(str(videos / 'arm_wrestling_h264.mp4'), path, short_side=64)
-  with reader.open_track(path) as track:
+  with open_track(path) as track:
     track.scan()
     keys = [i for i, packet in enumerate(track.packets) if packet.is_keyframe]
   assert max(np.diff(keys)) <= transcode.GOP_FRAMES

@@ -13,10 +13,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from launch import cluster, parts
+from launch import cluster
 from launch.pods.job import Job
 from launch.pods.targets import slurm
 from movinet_jax.train import checkpoint
+from movinet_jax.train.workdir import CHECKPOINTS
 from tests.launch.pods import fake_srun
 
 # One layer a block: each process of each run compiles its own program.
@@ -126,7 +127,7 @@ def trained(tmp_path_factory, make_command):
 
 def read_state(workdir, step):
   """All arrays of a checkpoint by path, on whatever devices they were."""
-  path = workdir / parts.CHECKPOINTS / str(step) / 'state'
+  path = workdir / CHECKPOINTS / str(step) / 'state'
   here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   with ocp.StandardCheckpointer() as reader:
     shapes = ocp.StandardCheckpointHandler().metadata(path).tree
@@ -208,9 +209,9 @@ def test_a_run_goes_on_with_other_processes_and_devices(trained, make_command, t
   shutil.copytree(trained / '4', tmp_path, dirs_exist_ok=True)
   command = make_command('train', tmp_path)
   for kept, processes, devices in ((2, 2, 1), (4, 1, 8)):
-    for step in checkpoint.count_steps(tmp_path / parts.CHECKPOINTS):
+    for step in checkpoint.count_steps(tmp_path / CHECKPOINTS):
       if step > kept:
-        shutil.rmtree(tmp_path / parts.CHECKPOINTS / str(step))
+        shutil.rmtree(tmp_path / CHECKPOINTS / str(step))
     assert f'Restored step {kept}' in run(command, processes, devices)[0]
   undisturbed = read_state(trained / '1', 6)
   assert_close(read_state(tmp_path, 6), undisturbed, atol=2e-5, rtol=1e-4)

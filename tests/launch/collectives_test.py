@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from launch import config, program
+from launch import config
+from launch.pods.preflight import program
+from launch.pods.preflight.machine import find_devices
 from launch.pods.topology import find_topology
-from launch.verbs import search, train
+from launch.runs import search, training
 from movinet_jax import cost
 from movinet_jax.train import mesh
 
@@ -30,7 +32,7 @@ CLIP_BYTES = 8 * 32 * 32 * 3
 def make_training(devices: int, time: int = 1, space: int = 1, **options) -> dict:
   """A network whose kernels, 70 KB, are far more than its batch statistics."""
   layer = {'kernel': (3, 3, 3), 'expand': 16}
-  cfg = config.load('configs/movinet/quickstart.py').to_dict()
+  cfg = config.load_config('configs/movinet/quickstart.py').to_dict()
   spec = {'stem': 8, 'project': 32, 'head': 512, 'frames': CLIP[0]}
   spec['blocks'] = ({'features': 8, 'stride': 2, 'layers': (layer,)},)
   cfg['model']['spec'] |= spec
@@ -38,11 +40,11 @@ def make_training(devices: int, time: int = 1, space: int = 1, **options) -> dic
   cfg['train'] |= options
   cfg['mesh'] = {'time': time, 'space': space}
   clips = PER_CHIP * devices // (time * space)
-  return {**train.DEFAULTS, **cfg, 'batch_size': clips}
+  return {**cfg, 'batch_size': clips}
 
 
 def make_search(devices: int) -> dict:
-  cfg = config.load('configs/search/quickstart.py').to_dict()
+  cfg = config.load_config('configs/search/quickstart.py').to_dict()
   cfg['space'] |= {'stem': 8, 'widths': (8,), 'strides': (2,), 'depth': 1}
   cfg['space'] |= {'kernels': ((1, 3, 3), (3, 1, 1)), 'expansions': (1.0, 2.0)}
   cfg['space'] |= {'project': 16, 'head': 512, 'multipliers': (1.0,)}
@@ -50,15 +52,17 @@ def make_search(devices: int) -> dict:
   cfg['clip'] |= {'frames': CLIP[0], 'size': CLIP[1]}
   cfg['search']['target'] = 1.2e6
   sizes = {'batch_size': PER_CHIP * devices, 'policy_batch_size': devices}
-  return {**search.DEFAULTS, **cfg, 'candidates': devices, **sizes}
+  return {**cfg, 'candidates': devices, **sizes}
 
 
 @functools.cache
 def compile_step(verb: str, topology: str, **options):
   """(program, its memory, what its devices exchange)."""
-  devices = program.find_devices(find_topology(topology))
+  devices = find_devices(find_topology(topology))
   make = {'train': make_training, 'search': make_search}[verb]
-  whole = program.make_program(verb, make(len(devices), **options), 4, devices)
+  resolve = {'train': training.resolve, 'search': search.resolve}[verb]
+  run = resolve(make(len(devices), **options), num_classes=4, devices=devices)
+  whole = program.make_program(run)
   compiled = whole.compile()
   found = cost.find_collectives(compiled.as_text())
   return whole, cost.count_memory(compiled), found
@@ -130,7 +134,7 @@ def test_a_search_reduces_gradients_once_a_step():
 
 
 def place_toy():
-  place = mesh.make_mesh(program.find_devices(find_topology(SMALL)))
+  place = mesh.make_mesh(find_devices(find_topology(SMALL)))
   split = NamedSharding(place, PartitionSpec(None, 'data'))
   w = jax.ShapeDtypeStruct((64, 64), np.float32, sharding=mesh.replicated(place))
   x = jax.ShapeDtypeStruct((5, 128, 64), np.float32, sharding=split)

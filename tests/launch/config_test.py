@@ -1,7 +1,6 @@
 """Every shipped config loads and builds; overrides are checked."""
 
 import dataclasses
-import inspect
 import pathlib
 
 import jax.numpy as jnp
@@ -10,12 +9,13 @@ import pytest
 from configs.movinet import kinetics600
 from configs.search import movinet as search_movinet
 from configs.x3d import kinetics400
-from launch import config, parts, plan, precise_norm
+from launch import config
 from launch.arguments import make_parser
+from launch.runs import search, training
 from launch.verbs import train
-from movinet_jax import data, models
+from movinet_jax import data, models, schema
 from movinet_jax.models.movinet import VARIANTS as VARIANTS_OF
-from movinet_jax.train import checkpoint, loop, losses, optimizers, steps
+from movinet_jax.train import steps
 from nas.spaces.movinet import make_space
 
 SHIPPED = sorted(str(p) for p in pathlib.Path('configs').rglob('*.py'))
@@ -29,22 +29,10 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize('file', TRAINING + VARIANTS)
-def test_every_section_is_the_arguments_of_its_callable(file):
-  cfg = config.load(file).to_dict()
-  parts.call(data.TrainClip, cfg['clip']['train'])
-  parts.call(data.EvalClip, cfg['clip']['eval'])
-  parts.call(losses.make_loss, cfg['loss'])
-  optimizers.make_optimizer(**cfg['optimizer'], batch_size=8, total_steps=10_000)
-  model = models.create(**{'num_classes': 4, **cfg['model']})
-  assert model.num_classes in (4, 400, 600)
-  for section, function in {
-    'train': steps.make_train_step,
-    'loader': data.make_batches,
-    'loop': loop.run,
-    'checkpoints': checkpoint.Checkpointer,
-  }.items():
-    known = set(inspect.signature(function).parameters)
-    assert set(cfg[section]) | set(train.LATE.get(section, ())) <= known
+def test_every_training_config_resolves(file):
+  cfg = config.load_config(file).to_dict()
+  resolved = training.resolve(cfg, num_classes=cfg['model'].get('num_classes', 4))
+  assert resolved.num_classes in (4, 339, 400, 600)
 
 
 SEARCHES = [
@@ -55,23 +43,16 @@ SEARCHES = [
 
 
 @pytest.mark.parametrize('file', SEARCHES)
-def test_every_section_of_a_search_is_the_arguments_of_its_callable(file):
-  cfg = config.load(file).to_dict()
-  parts.check_config({**plan.DEFAULTS, **cfg}, plan.NEEDED, plan.LATE, plan.SIZES)
-  plan.make_plan({**plan.DEFAULTS, **cfg}, 600)
-  trained = config.load(cfg['train_with']).to_dict()
-  assert trained['model']['name'].partition('/')[0] == 'movinet'
-  for section, function in {
-    'loader': data.make_batches,
-    'loop': loop.run,
-    'checkpoints': checkpoint.Checkpointer,
-  }.items():
-    assert set(plan.LATE[section]) <= set(inspect.signature(function).parameters)
+def test_every_search_config_resolves(file):
+  cfg = config.load_config(file).to_dict()
+  resolved = search.resolve(cfg, num_classes=600)
+  trained = config.load_config(resolved.config.train_with).to_dict()
+  assert trained['model']['name'].partition('/')[0] == resolved.networks.family
 
 
 @pytest.mark.parametrize('name', search_movinet.TABLE)
 def test_a_search_of_streams_has_the_released_streams_form(name):
-  cfg = config.load(f'configs/search/movinet.py:{name}-stream').to_dict()
+  cfg = config.load_config(f'configs/search/movinet.py:{name}-stream').to_dict()
   space, released = make_space(**cfg['space']), VARIANTS_OF[f'{name}-stream']
   own = ('stem', 'blocks', 'project')
   for field in dataclasses.fields(released):
@@ -80,10 +61,10 @@ def test_a_search_of_streams_has_the_released_streams_form(name):
 
 
 def test_a_study_has_every_run():
-  runs = [config.load(f'configs/search/study.py:{n}') for n in (0, 1, 17)]
+  runs = [config.load_config(f'configs/search/study.py:{n}') for n in (0, 1, 17)]
   assert len({(r.seed, r.search.beta, r.search.target) for r in runs}) == 3
   with pytest.raises(ValueError, match='there are 0 to 17'):
-    config.load('configs/search/study.py:18')
+    config.load_config('configs/search/study.py:18')
 
 
 def test_every_released_variant_has_a_kinetics_config():
@@ -100,7 +81,7 @@ def test_headers_say_what_is_run_and_what_it_reaches():
 
 def test_overrides():
   file = 'configs/movinet/folder.py'
-  cfg = config.load(file, ['--config.train.subclips=4', '--config.seed=7'])
+  cfg = config.load_config(file, ['--config.train.subclips=4', '--config.seed=7'])
   assert (cfg.train.subclips, cfg.seed) == (4, 7)
 
 
@@ -115,19 +96,19 @@ def test_overrides():
 )
 def test_wrong_overrides_are_errors(overrides, named):
   with pytest.raises(ValueError, match=named):
-    config.load('configs/movinet/folder.py', overrides)
+    config.load_config('configs/movinet/folder.py', overrides)
 
 
 def test_of_a_key_given_twice_the_last_counts():
   given = ['--config.seed=1', '--config.data.train.skip=a', '--config.init=None']
   again = ['--config.data.train.skip=b', '--config.seed=2', '--config.init=a.npz']
-  cfg = config.load('configs/movinet/folder.py', [*given, *again])
+  cfg = config.load_config('configs/movinet/folder.py', [*given, *again])
   assert (cfg.seed, cfg.data.train.skip, cfg.init) == (2, 'b', 'a.npz')
 
 
 def test_a_missing_file_names_those_shipped():
   with pytest.raises(ValueError, match=r'kinetics600\.py'):
-    config.load('configs/nothing.py')
+    config.load_config('configs/nothing.py')
 
 
 @pytest.mark.parametrize(
@@ -139,41 +120,41 @@ def test_a_missing_file_names_those_shipped():
 )
 def test_an_error_of_the_config_itself_is_one_line(file, message):
   with pytest.raises(ValueError, match=message) as raised:
-    config.load(f'configs/movinet/{file}')
+    config.load_config(f'configs/movinet/{file}')
   assert len(str(raised.value).splitlines()) == 1
 
 
 def test_a_wrong_key_of_a_section_names_the_nearest():
   with pytest.raises(ValueError, match="did you mean 'subclips'"):
-    parts.call(steps.make_train_step, {'subclip': 2})
+    schema.call(steps.make_train_step, {'subclip': 2})
 
 
 def test_a_section_takes_any_argument_of_its_function():
   given = ['--config.data.train.skip=bad.csv', '--config.clip.eval.clips=3']
-  cfg = config.load('configs/movinet/folder.py', [*given, '--config.data.train.root=x'])
+  cfg = config.load_config('configs/movinet/folder.py', [*given, '--config.data.train.root=x'])
   assert cfg.data.train.to_dict() == {
     **{'name': 'folder', 'root': 'x', 'split': 'train', 'skip': 'bad.csv'}
   }
-  assert parts.call(data.EvalClip, cfg.clip.eval.to_dict()).clips == 3
-  cfg = config.load('configs/movinet/folder.py', ['--config.clip.eval.clip=3'])
-  with pytest.raises(ValueError, match="takes no 'clip' of a config; did you mean 'clips'"):
-    parts.call(data.EvalClip, cfg.clip.eval.to_dict())
+  assert schema.call(data.EvalClip, cfg.clip.eval.to_dict()).clips == 3
+  cfg = config.load_config('configs/movinet/folder.py', ['--config.clip.eval.clip=3'])
+  with pytest.raises(ValueError, match="has no key 'clip'; did you mean 'clips'"):
+    schema.call(data.EvalClip, cfg.clip.eval.to_dict())
 
 
 def test_values_may_follow_their_keys():
   given = ['--config', 'configs/movinet/folder.py', '--config.seed', '3']
-  assert config.parse(make_parser('train', ''), given)[1].seed == 3
+  assert config.parse_config(make_parser('train', ''), given)[1].seed == 3
   with pytest.raises(SystemExit):
-    config.parse(make_parser('train', ''), [*given, '--config.batch_size'])
+    config.parse_config(make_parser('train', ''), [*given, '--config.batch_size'])
 
 
 def test_none_unsets_and_a_model_of_a_spec_takes_options():
   given = ['--config.clip.train.fps=None', '--config.clip.train.stride=2']
-  cfg = config.load('configs/movinet/folder.py', given)
-  clip = parts.call(data.TrainClip, cfg.clip.train.to_dict())
+  cfg = config.load_config('configs/movinet/folder.py', given)
+  clip = schema.call(data.TrainClip, cfg.clip.train.to_dict())
   assert (clip.fps, clip.stride) == (None, 2)
   given = ['--config.model.dtype=bfloat16']
-  cfg = config.load('configs/movinet/quickstart.py', given)
+  cfg = config.load_config('configs/movinet/quickstart.py', given)
   assert cfg.model.dtype == 'bfloat16'
 
 
@@ -241,8 +222,7 @@ def test_x3d_is_trained_as_its_paper_says():
   assert (cfg['batch_size'], cfg['loop']['total_steps']) == (1024, 60_000)
   assert (cfg['model']['dropout'], cfg['model']['norm_group']) == (0.5, 8)
   assert (cfg['model']['mean'], cfg['model']['deviation']) == (0.45, 0.225)
-  assert parts.call(precise_norm.make_sizes, cfg['precise_norm'])['batches'] == 200
-  precise_norm.check(cfg, evaluates=True)
+  assert training.resolve(cfg, num_classes=400).norm.batches == 200
 
 
 def test_kinetics_is_optimized_as_the_reference_optimizes():
@@ -273,3 +253,38 @@ def test_the_loss_of_a_config_is_the_loss_of_the_step(train_command, monkeypatch
   logits = jnp.asarray([[40.0, 0, 0, 0]])
   found = reached.value.args[0](logits, jnp.zeros(1, int), jnp.ones(1))
   assert float(found) == pytest.approx(0.3 * 40 * 3 / 4)
+
+
+def test_changes_are_merged_into_sections():
+  config_ = {'seed': 0, 'loop': {'total_steps': 9, 'rate': 1.0}, 'data': {'train': {'root': 'a'}}}
+  changes = {
+    'loop': {'total_steps': 3, 'rate': 2, 'log_every': 1},
+    'data': {'train': {'root': 'b'}},
+  }
+  merged = config.merge_config(config_, changes)
+  assert merged['loop'] == {'total_steps': 3, 'rate': 2.0, 'log_every': 1}
+  assert type(merged['loop']['rate']) is float  # as it was
+  assert merged['data']['train']['root'] == 'b'
+  assert config_['loop']['total_steps'] == 9  # what was given stays as it is
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'lop': {'total_steps': 3}}, "config has no section 'lop'; did you mean 'loop'"),
+    ({'sed': 3}, "config has no key 'sed'; did you mean 'seed'"),
+    ({'data': {'evl': {'root': 'a'}}}, "config.data has no section 'evl'"),
+  ],
+)
+def test_changes_of_what_is_not_there_are_errors(changes, message):
+  known = {'seed': 0, 'loop': {'total_steps': 9}, 'data': {'train': {'root': 'a'}, 'eval': {}}}
+  with pytest.raises(ValueError, match=message):
+    config.merge_config(known, changes)
+
+
+def test_what_a_workdir_records_of_a_config():
+  """Defaults that results depend on, and none that stands for a key that is absent."""
+  cfg = config.load_config('configs/movinet/folder.py').to_dict()
+  given = {key: cfg[key] for key in cfg if key not in ('init', 'train', 'checkpoints')}
+  complete = config.complete_config(training.Config, given)
+  assert complete == {'init': '', 'train': {}, 'checkpoints': {}, **given}

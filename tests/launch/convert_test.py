@@ -3,12 +3,16 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
 import movinet_jax as mj
 from launch.verbs import convert
+from movinet_jax import models
 from movinet_jax.convert import ConversionError
+from movinet_jax.models.x3d import make_spec
+from tests.models.x3d_states import to_pytorch, to_pytorchvideo, to_slowfast
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'movinet'
 
@@ -35,6 +39,35 @@ def test_checkpoint_to_npz_to_network(tmp_path, capsys):
     np.testing.assert_allclose(logits, golden['logits'], atol=1e-4)
   with pytest.raises(FileExistsError):
     convert.main(options)
+
+
+@pytest.mark.parametrize('published', [to_pytorchvideo, to_slowfast])
+def test_published_x3ds_keep_their_classifier_and_slowfast_its_norm(published, tmp_path, capsys):
+  """Of the 400 classes that they are published for, without a flag for either."""
+  spec = make_spec(4, 32, 1, width=0.5, depth=1.0, hidden=8)
+  models.save_spec(tmp_path / 'spec.json', 'x3d', spec)
+  norm = published is to_slowfast
+  model = mj.create('x3d', 400, spec=spec, shortcut_norm=norm)
+  variables = mj.init(model, jax.random.key(0), (1, 1, 32, 32, 3))
+  np.savez(tmp_path / 'theirs.npz', **to_pytorch(variables, published))
+  assert (
+    convert.main(
+      [
+        'x3d',
+        *(f'--spec={tmp_path / "spec.json"}', f'--weights={tmp_path / "theirs.npz"}'),
+        f'--out={tmp_path / "ours.npz"}',
+      ]
+    )
+    == 0
+  )
+  printed = capsys.readouterr().out
+  assert 'mismatched: 0' in printed
+  assert 'unexpected: 0' in printed
+  assert ('--config.model.shortcut_norm=True' in printed) == norm
+  loaded = mj.convert.load(tmp_path / 'ours.npz', model)
+  jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+  assert loaded['params']['classifier']['bias'].shape == (400,)
+  assert ('norm' in loaded['params']['stage0_layer0']['shortcut']) == norm
 
 
 def test_a_spec_that_is_no_json_is_named(tmp_path):

@@ -8,16 +8,60 @@ from launch.verbs import cost
 from movinet_jax import models
 
 
-def test_table_and_published_numbers(capsys):
+def test_a_table_that_adds_up(capsys):
   assert cost.main(['movinet/a0-stream', '--clip=50x172']) == 0
   printed = capsys.readouterr().out
-  assert 'published: 2.73' in printed
   assert re.search(r'GMACs a clip +2\.426', printed)
   assert re.search(r'GMACs a frame +0\.051', printed)
-  assert re.search(r'parameters +3,748,031 +published: 3\.1 M', printed)
+  assert re.search(r'parameters +3,748,031', printed)
   rows = re.findall(r'^(\w+) +([\d,.]+) +[\d.]+% +([\d,]+)$', printed, re.MULTILINE)
   assert sum(int(r[2].replace(',', '')) for r in rows) == 3_748_031
   assert sum(float(r[1].replace(',', '')) for r in rows) == pytest.approx(2426, abs=1)
+
+
+def test_networks_have_the_classes_they_are_published_with(capsys):
+  """X3D's multiply-adds and, all arrays counted, parameters are of Kinetics-400."""
+  assert cost.main(['x3d/s']) == 0
+  printed = capsys.readouterr().out
+  assert re.search(r'parameters +3,794,274', printed)
+  assert re.search(r'GMACs a clip +1\.963', printed)
+
+
+def test_published_numbers_are_beside_the_network_that_they_are_of(capsys):
+  """The paper's streams are base networks made causal; the released streams are others."""
+  assert cost.main(['movinet/a0-stream']) == 0
+  assert 'published' not in capsys.readouterr().out
+  assert cost.main(['movinet/a0', '--set', 'causal=True']) == 0
+  printed = capsys.readouterr().out
+  assert printed.startswith('movinet/a0 causal=True ')
+  assert re.search(r'GMACs a clip +2\.647 +published: 2\.73', printed)
+  assert re.search(r'parameters +3,111,799 +published: 3\.1 M', printed)
+  assert cost.main(['movinet/a0']) == 0
+  assert re.search(r'GMACs a clip +2\.631 +published: 2\.71', capsys.readouterr().out)
+
+
+@pytest.mark.parametrize('given', ['--num-classes=400', '--set=head=1024', '--set=conv=2plus1d'])
+def test_other_networks_have_nothing_published(given):
+  arguments = cost.make_arguments().parse_args(['movinet/a0', given])
+  model = models.create('movinet/a0', arguments.num_classes, **dict(arguments.set))
+  assert cost.find_published(model) is None
+
+
+@pytest.mark.parametrize(
+  ('given', 'named'),
+  [('casual=True', "did you mean 'causal'"), ('causal=perhaps', 'causal')],
+)
+def test_fields_that_a_network_does_not_have(given, named):
+  with pytest.raises(ValueError, match=named):
+    cost.main(['movinet/a0', f'--set={given}'])
+
+
+@pytest.mark.parametrize('given', ['causal', 'num_classes=4', 'spec=found.json'])
+def test_settings_that_are_none(given, capsys):
+  with pytest.raises(SystemExit) as stop:
+    cost.main(['movinet/a0', f'--set={given}'])
+  assert stop.value.code == 2
+  assert given.partition('=')[0] in capsys.readouterr().err
 
 
 def test_other_clips_have_nothing_published(capsys):

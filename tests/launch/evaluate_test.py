@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from launch import parts
+from launch.runs.evaluation import make_evaluate
+from launch.runs.trained import load_trained
+from launch.runs.training import open_eval
 from launch.verbs import evaluate
+from movinet_jax.data import LoaderOptions
 from movinet_jax.train import checkpoint
 from movinet_jax.train.evaluation import Evaluation
+from movinet_jax.train.workdir import CHECKPOINTS
 
 
 @pytest.fixture(scope='module')
@@ -37,16 +41,16 @@ def test_every_video_once(summaries):
 @pytest.fixture
 def watched(trained, monkeypatch):
   """A run whose config has training evaluate by six views of a larger picture."""
-  run = parts.load_trained(str(trained))
+  run = load_trained(str(trained))
   clip = dataclasses.replace(run.clip, short_side=20, clips=2, crops=3)
   run = dataclasses.replace(run, clip=clip)
-  monkeypatch.setattr(parts, 'load_trained', lambda *_: run)
+  monkeypatch.setattr(evaluate, 'load_trained', lambda *_: run)
   return run
 
 
 def test_several_views_are_evaluated_by_their_mean(watched):
-  source = parts.open_sources(watched.config['data'], watched.labels)['eval']
-  evaluate_all = parts.make_evaluate(watched.model, source, watched.clip, {}, 8)
+  source = open_eval(watched.config.data.eval, watched.labels)
+  evaluate_all = make_evaluate(watched.model, source, watched.clip, LoaderOptions(), 8)
   result, _ = evaluate_all(watched.variables)
   assert (result.mode, result.evaluated, result.views) == ('multiclip', 8, 8 * 2 * 3)
 
@@ -84,11 +88,11 @@ def test_a_stream_equals_its_clip(summaries):
 
 def test_training_evaluates_the_averaged_weights(trained):
   """Its numbers are those of the average it saved, which the weights are still far from."""
-  averaged, meta = checkpoint.load_variables(trained / parts.CHECKPOINTS)
-  raw, _ = checkpoint.load_variables(trained / parts.CHECKPOINTS, ema=False)
-  run = parts.load_trained(str(trained))
-  source = parts.open_sources(run.config['data'], run.labels)['eval']
-  evaluate_all = parts.make_evaluate(run.model, source, run.clip, {}, 8)
+  averaged, meta = checkpoint.load_variables(trained / CHECKPOINTS)
+  raw, _ = checkpoint.load_variables(trained / CHECKPOINTS, ema=False)
+  run = load_trained(str(trained))
+  source = open_eval(run.config.data.eval, run.labels)
+  evaluate_all = make_evaluate(run.model, source, run.clip, LoaderOptions(), 8)
   losses = [evaluate_all(v)[0].metrics['loss'] for v in (averaged, raw)]
   np.testing.assert_allclose(meta['metrics']['loss'], losses[0], rtol=1e-5)
   assert abs(losses[1] / losses[0] - 1) > 1e-3

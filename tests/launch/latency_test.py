@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from launch import plan
+from launch.config import load_config
+from launch.runs import search
 from launch.verbs import latency
 
 CONFIG = """
@@ -54,15 +55,15 @@ def test_a_kill_loses_one_part_at_most(measured, tmp_path, capsys):
   assert '3 of 6 parts are measured already' in capsys.readouterr().out
 
 
-def make_plan(config, num_classes=4, **given):
-  cfg = latency.configs.load(str(config)).to_dict()
+def make_search(config, num_classes=4, **given):
+  cfg = load_config(str(config)).to_dict()
   # What one of its networks takes, whatever this machine's times are.
   lines = pathlib.Path(given['latency']).read_text().splitlines()[1:]
   times = {row['part'].split()[0]: row['ns'] for row in map(json.loads, lines)}
   first = max(row['ns'] for row in map(json.loads, lines) if ' /2 ' in row['part'])
   middle = times['stem'] + times['head'] + first
   cfg['search'].update(**{'cost': 'latency_ns', 'target': middle, **given})
-  return plan.make_plan({**plan.DEFAULTS, **cfg}, num_classes)
+  return search.resolve(cfg, num_classes=num_classes)
 
 
 def test_a_search_takes_the_times(measured):
@@ -72,24 +73,24 @@ def test_a_search_takes_the_times(measured):
   most = sum(ns for part, ns in times.items() if not part.startswith('layer'))
   most += max(ns for part, ns in times.items() if '/2' in part)
   most += max(0, *(ns for part, ns in times.items() if '/1' in part))
-  found = make_plan(config, latency=str(out), target=most)
+  found = make_search(config, latency=str(out), target=most)
   assert found.objective.cost.bounds[1] == most
-  assert found.aim == 'latency_ns'
+  assert found.aim.cost == 'latency_ns'
 
 
 def test_a_search_knows_its_times_again(measured, tmp_path):
   """Whatever the file is called; but not with a time changed."""
   config, out = measured
-  first = make_plan(config, latency=str(out)).latency
+  first = make_search(config, latency=str(out)).latency
   assert first['about']['frames'] == 1
   other = tmp_path / 'other.jsonl'
   head, *rest = out.read_text().splitlines()
   other.write_text('\n'.join([head, *reversed(rest)]))
-  assert make_plan(config, latency=str(other)).latency == first
+  assert make_search(config, latency=str(other)).latency == first
   row = json.loads(rest[0])
   rest[0] = json.dumps({**row, 'ns': row['ns'] + 1})
   other.write_text('\n'.join([head, *rest]))
-  assert make_plan(config, latency=str(other)).latency['digest'] != first['digest']
+  assert make_search(config, latency=str(other)).latency['digest'] != first['digest']
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_a_search_knows_its_times_again(measured, tmp_path):
 def test_times_that_do_not_fit(given, classes, message, measured):
   config, out = measured
   with pytest.raises(ValueError, match=message):
-    make_plan(config, classes, latency=str(out), **given)
+    make_search(config, classes, latency=str(out), **given)
 
 
 def test_another_device_s_file_is_left_alone(measured, tmp_path):

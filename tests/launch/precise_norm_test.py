@@ -7,10 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from launch import config, parts, precise_norm
-from launch.verbs import evaluate, train
+from launch import config
+from launch.runs import training
+from launch.runs.trained import load_trained
+from launch.verbs import evaluate
 from movinet_jax import data
 from movinet_jax.train import checkpoint
+from movinet_jax.train.workdir import CHECKPOINTS
 
 SIZES = {'batches': 2, 'batch_size': 8}
 
@@ -21,7 +24,7 @@ def make_config(train_command):
 
   def make(**changed):
     _, file, _, *overrides = train_command('unused', **{'loop.eval_every': 2})
-    cfg = config.load(file.partition('=')[2], overrides).to_dict()
+    cfg = config.load_config(file.partition('=')[2], overrides).to_dict()
     return {**cfg, **changed}
 
   return make
@@ -31,12 +34,12 @@ def make_config(train_command):
 def recomputed(make_config, tmp_path_factory):
   """Workdir of a run that recomputes statistics for its evaluations."""
   folder = tmp_path_factory.mktemp('precise')
-  train.train(make_config(precise_norm=SIZES), str(folder))
+  training.run(training.resolve(make_config(precise_norm=SIZES)), str(folder))
   return folder
 
 
 def read(workdir, **options):
-  return checkpoint.load_variables(workdir / parts.CHECKPOINTS, **options)
+  return checkpoint.load_variables(workdir / CHECKPOINTS, **options)
 
 
 def assert_same_bits(left, right):
@@ -59,9 +62,9 @@ def test_resumed_it_ends_with_the_same_bits(recomputed, make_config, tmp_path):
   """Also from a checkpoint that has statistics of its own beside it."""
   folder = tmp_path / 'run'
   shutil.copytree(recomputed, folder)
-  shutil.rmtree(folder / parts.CHECKPOINTS / '6')
-  assert checkpoint.has_statistics(folder / parts.CHECKPOINTS, 4)
-  train.train(make_config(precise_norm=SIZES), str(folder))
+  shutil.rmtree(folder / CHECKPOINTS / '6')
+  assert checkpoint.has_statistics(folder / CHECKPOINTS, 4)
+  training.run(training.resolve(make_config(precise_norm=SIZES)), str(folder))
   assert read(folder)[1]['metrics'] == read(recomputed)[1]['metrics']
   for ema in (True, False):
     assert_same_bits(read(folder, ema=ema)[0], read(recomputed, ema=ema)[0])
@@ -81,9 +84,9 @@ def test_what_is_evaluated_has_the_recomputed_statistics(recomputed, trained, tm
 def test_a_checkpoint_without_them_gets_the_same(recomputed, tmp_path):
   folder = tmp_path / 'run'
   shutil.copytree(recomputed, folder)
-  path = folder / parts.CHECKPOINTS / '6' / 'statistics.npz'
+  path = folder / CHECKPOINTS / '6' / 'statistics.npz'
   path.unlink()
-  again = precise_norm.complete(parts.load_trained(str(folder)), str(folder))
+  again = load_trained(str(folder)).complete()
   assert_same_bits(again['batch_stats'], read(recomputed)[0]['batch_stats'])
   assert not path.exists()  # To evaluate is to read.
 
@@ -91,11 +94,11 @@ def test_a_checkpoint_without_them_gets_the_same(recomputed, tmp_path):
 def test_without_them_and_without_data_nothing_else_is_taken(recomputed, tmp_path):
   folder = tmp_path / 'run'
   shutil.copytree(recomputed, folder)
-  (folder / parts.CHECKPOINTS / '6' / 'statistics.npz').unlink()
-  loaded = parts.load_trained(str(folder))
-  loaded.config['data']['train']['root'] = str(tmp_path / 'nowhere')
+  (folder / CHECKPOINTS / '6' / 'statistics.npz').unlink()
+  loaded = load_trained(str(folder))
+  loaded.config.data.train['root'] = str(tmp_path / 'nowhere')
   with pytest.raises(data.SourceError, match=r'step 6 .* never evaluated.*nowhere'):
-    precise_norm.complete(loaded, str(folder))
+    loaded.complete()
 
 
 @pytest.mark.parametrize(
@@ -103,22 +106,21 @@ def test_without_them_and_without_data_nothing_else_is_taken(recomputed, tmp_pat
   [
     (
       {'precise_norm': {'batch': 2}},
-      "takes no 'batch' .* did you mean .* or 'batches'",
+      "precise_norm has no key 'batch'; did you mean .* or 'batches'",
     ),
     ({'precise_norm': {'batches': 0}}, r'precise_norm\.batches is 0; wanted a whole'),
     ({'train': {'freeze': 'batch_norm'}}, 'freeze=.batch_norm. keeps the batch stat'),
     ({'model': {'name': 'movinet/a0', 'norm_group': 3}}, r'model\.norm_group \(3\)'),
   ],
 )
-def test_what_cannot_work_is_found_early(make_config, tmp_path, changed, message):
+def test_what_cannot_work_is_found_early(make_config, changed, message):
   cfg = make_config(**{'precise_norm': SIZES, **changed})
   with pytest.raises(ValueError, match=message):
-    train.train(cfg, str(tmp_path / 'run'))
-  assert not (tmp_path / 'run').exists()
+    training.resolve(cfg)
 
 
-def test_without_evaluation_there_is_nothing_to_recompute_for(make_config, tmp_path):
+def test_without_evaluation_there_is_nothing_to_recompute_for(make_config):
   cfg = make_config(precise_norm=SIZES)
   del cfg['data']['eval']
   with pytest.raises(ValueError, match=r'there is no data\.eval'):
-    train.train(cfg, str(tmp_path / 'run'))
+    training.resolve(cfg)

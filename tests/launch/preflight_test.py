@@ -6,10 +6,15 @@ import os
 
 import pytest
 
-from launch import program
 from launch.main import main
-from launch.verbs import preflight
-from launch.verbs.preflight import Compiled, Machine, find_largest
+from launch.pods.preflight import checks
+from launch.pods.preflight import machine as machines
+from launch.pods.preflight.capacity import find_largest
+from launch.pods.preflight.findings import Findings
+from launch.pods.preflight.machine import Machine
+from launch.pods.preflight.program import Compiled
+from launch.runs import search as searches
+from launch.runs import training
 from movinet_jax.cost import Memory
 
 # A network that compiles in seconds.
@@ -76,8 +81,8 @@ def test_compiles_are_bounded():
 
 def test_sizes_stay_in_proportion():
   cfg = {'batch_size': 256, 'policy_batch_size': 1024, 'candidates': 16}
-  assert program.resize(cfg, 32) == {**cfg, 'batch_size': 32, 'policy_batch_size': 128}
-  assert program.resize({'batch_size': 8}, 24) == {'batch_size': 24}
+  assert searches.resize(cfg, 32) == {**cfg, 'batch_size': 32, 'policy_batch_size': 128}
+  assert training.resize({'batch_size': 8}, 24) == {'batch_size': 24}
 
 
 def test_a_command_that_cannot_be_checked_is_an_error(capsys):
@@ -103,7 +108,7 @@ def test_without_a_compiler_for_tpus_it_is_said_how_to_get_one(monkeypatch, caps
 
 
 def test_a_workdir_that_cannot_be_written_does_not_pass(tmp_path):
-  report = preflight.Report(quiet=True)
+  report = Findings(quiet=True)
   (tmp_path / 'file').write_text('')
   for workdir, ok in (
     (str(tmp_path / 'a' / 'b'), True),
@@ -111,7 +116,7 @@ def test_a_workdir_that_cannot_be_written_does_not_pass(tmp_path):
     ('gs://bucket/run', None),
     ('', None),
   ):
-    preflight._check_workdir(workdir, report)
+    checks._check_workdir(workdir, report)
     assert report.rows[-1]['ok'] is ok, report.rows[-1]
   assert not report.ok
   assert os.listdir(tmp_path) == ['file']
@@ -145,7 +150,7 @@ def test_a_run_of_this_machine(train_command, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_what_does_not_fit_is_told(train_command, tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(preflight, '_find_memory', lambda device: 1 << 16)
+  monkeypatch.setattr(machines, '_find_memory', lambda device: 1 << 16)
   command = train_command(tmp_path / 'run', **SMALL, **{'data.train.root': str(tmp_path)})
   argv = ['preflight', '--compiles=2', '--classes=4', '--', *command]
   assert main(argv) == 2

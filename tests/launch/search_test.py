@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from launch import parts
 from launch.verbs import search
 from movinet_jax.train import checkpoint
+from movinet_jax.train.workdir import CHECKPOINTS
 from nas.space import Space
 
 CONFIG = """
@@ -59,7 +59,7 @@ def searched(tmp_path_factory, search_command):
 
 def read_state(workdir):
   """All arrays of the last checkpoint, whatever they mean."""
-  saver = checkpoint.Checkpointer(workdir / parts.CHECKPOINTS)
+  saver = checkpoint.Checkpointer(workdir / CHECKPOINTS)
   with saver:
     step = saver.latest_step()
     tree = saver._manager.restore(step)['state']
@@ -178,10 +178,10 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(
       {'search.target': 1e12},
       'search.target is 1e[+]12 macs, but networks of this space',
     ),
-    ({'search.target': None}, 'target is None'),
-    ({'search.beta': 0.1}, 'beta is 0.1, wanted 0 or less'),
-    ({'search.policy_rate': -1.0}, 'policy_rate is -1.0, wanted more than 0'),
-    ({'search.learning_rate': -1.0}, 'learning_rate is -1.0, wanted 0 or more'),
+    ({'search.target': None}, 'target should be float, got None'),
+    ({'search.beta': 0.1}, 'beta is 0.1; wanted a number, 0 or less'),
+    ({'search.policy_rate': -1.0}, 'policy_rate is -1.0; wanted a number, more than 0'),
+    ({'search.learning_rate': -1.0}, 'learning_rate is -1.0; wanted a number, 0 or more'),
     ({'search.seed': 5}, 'search.seed is not a key: seed says it'),
     ({'search.betta': 1}, "did you mean 'beta'"),
     ({'search.reward': 'abs'}, "unknown reward 'abs'"),
@@ -194,28 +194,29 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(
       {'search.subclips': 2, 'space.causal': False, 'space.conv': '3d'},
       'whole clips only',
     ),
-    ({'search.boundary': 'foo'}, "unknown boundary 'foo'"),
+    ({'search.boundary': 'foo'}, "search.boundary is 'foo' .*truncated"),
     ({'search.memory_beta': -0.1}, 'needs search.memory_target, bytes of stream state'),
     (
       {'search.memory_beta': -0.1, 'search.memory_target': 1e12},
       'search.memory_target is 1e[+]12 state_bytes',
     ),
     ({'search.memory_target': 6e4}, 'memory_target does nothing without'),
-    ({'seed': -1}, 'seed is -1, wanted a whole number'),
-    ({'seed': 2**31}, 'seed is 2147483648, wanted a whole number'),
+    ({'seed': -1}, 'seed is -1; wanted a whole number'),
+    ({'seed': 2**31}, 'seed is 2147483648.* wanted a whole number'),
     ({'space.multipliers': '(1.0, 1.2)'}, 'rounds two choices into one'),
     ({'space.width': 3}, "unknown argument of a space 'width'"),
     ({'candidates': 3}, 'batch_size is 4, which 3 candidates cannot share'),
     ({'candidates': 0}, 'candidates is 0; wanted a whole number, 1 or more'),
     ({'policy_share': 1.0}, 'both parts need some'),
-    ({'policy_share': None}, 'the share held out is None'),
-    ({'loader.seed': 1}, "unknown key of loader 'seed'"),
-    ({'checkpoints.best_metric': 'top1'}, "unknown key of checkpoints 'best_metric'"),
+    ({'policy_share': None}, 'policy_share should be float, got None'),
+    ({'loader.seed': 1}, "loader has no field 'seed'"),
+    ({'checkpoints.best_metric': 'top1'}, "best_metric is 'top1', but a search evaluates"),
+    ({'loop.eval_every': 2}, 'eval_every is 2, but a search evaluates'),
     ({'optimizer.name': 'sdg'}, "unknown optimizer 'sdg'"),
-    ({'optimizer.weight_decay': 0.1}, "takes no 'weight_decay' of a config"),
+    ({'optimizer.weight_decay': 0.1}, "optimizer has no key 'weight_decay'"),
     ({'loss.name': 'sigmoid'}, "loss.name is 'softmax'"),
-    ({'finalists.foo': 1}, "Limits takes no 'foo' of a config"),
-    ({'finalists.batches': 0}, 'batches of finalists is 0'),
+    ({'finalists.foo': 1}, "finalists has no field 'foo'"),
+    ({'finalists.batches': 0}, 'finalists.batches is 0; wanted a whole number, 1 or more'),
     ({'train_with': 'configs/no.py'}, "no config file 'configs/no.py'"),
   ],
 )

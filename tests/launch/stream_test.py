@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch import parts
+from launch.runs.trained import load_trained
 from launch.verbs import stream
 from movinet_jax import data, serve
 from movinet_jax.data import motion
@@ -31,13 +31,14 @@ def test_the_last_frame_knows_what_the_clip_knows(trained, motion_videos, capsys
   assert stream.main(options) == 0
   lines = read_json_lines(capsys)
   assert [line['frame'] for line in lines] == list(range(8))
-  run = parts.load_trained(str(trained))
+  run = load_trained(str(trained))
   clip = data.EvalClip(frames=8, size=16, stride=1)
   video, _ = data.read_clip(path, clip.plan)
   logits, _ = jax.jit(run.model.apply)(run.variables, video[None] / np.float32(255))
   wanted = np.sort(np.asarray(jax.nn.softmax(logits[0])))[::-1]
   given = [top['probability'] for top in lines[-1]['top']]
-  np.testing.assert_allclose(given, wanted, atol=2e-4)
+  # Frames of a stream and of a clip are scaled by two filters, whose pixels differ a little.
+  np.testing.assert_allclose(given, wanted, atol=5e-4)
 
 
 def test_chunks_give_the_same_answer(trained, motion_videos, capsys):
@@ -190,11 +191,12 @@ def test_the_summary_ends_the_messages(trained, motion_videos, tmp_path, capsys)
 def test_the_loss_says_whether_videos_have_several_labels(
   trained, motion_videos, monkeypatch, capsys
 ):
-  run = parts.load_trained(str(trained))
+  run = load_trained(str(trained))
   totals = []
   for name in ('softmax', 'sigmoid'):
-    changed = dataclasses.replace(run, config={**run.config, 'loss': {'name': name}})
-    monkeypatch.setattr(parts, 'load_trained', lambda *_, run=changed: run)
+    config = dataclasses.replace(run.config, loss={'name': name})
+    changed = dataclasses.replace(run, config=config)
+    monkeypatch.setattr(stream, 'load_trained', lambda *_, run=changed: run)
     source = f'--source={motion_videos}/val/up/00000.mp4'
     assert stream.main(['--checkpoint=', source, '--json', '--top=4']) == 0
     totals.append(sum(t['probability'] for t in read_json_lines(capsys)[-1]['top']))
@@ -203,7 +205,7 @@ def test_the_loss_says_whether_videos_have_several_labels(
 
 
 def test_several_labels_are_judged_one_by_one(trained):
-  run = parts.load_trained(str(trained))
+  run = load_trained(str(trained))
   frames = np.zeros((1, 16, 16, 3), np.uint8)
   one, several = (
     serve.Live(run.model, run.variables, (16, 16), multi_label=m)(frames).probabilities

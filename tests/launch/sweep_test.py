@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -12,11 +13,10 @@ import numpy as np
 import pytest
 
 from benchmarks.postgres import run_server
-from launch import config, harvest, main, parts, trial
-from launch.verbs import sweep
+from launch import config, main
+from launch.runs import harvest, sweep, training
 from movinet_jax import data, models
 from movinet_jax.train import workdir
-from nas import spaces
 from nas.trials.database import parse_address, show_address
 from nas.trials.study import read_study
 
@@ -65,26 +65,23 @@ def make_command(motion_videos):
 
 @pytest.mark.parametrize('file', SHIPPED)
 def test_every_shipped_sweep_fits_its_space_and_its_recipe(file):
-  cfg = {**sweep.DEFAULTS, **config.load(file).to_dict()}
-  sweep.check(cfg)
-  space = spaces.create(**cfg['space'])
-  algorithm = sweep.make_algorithm(cfg, space, 400)
-  first = algorithm.propose([], np.random.default_rng(0))
-  spec = space.decode(first.choices)
-  recipe = trial.make_recipe(cfg, space.family, spec, first.train)
+  resolved = sweep.resolve(config.load_config(file).to_dict(), num_classes=400)
+  first = resolved.algorithm.propose([], np.random.default_rng(0))
+  spec = resolved.space.decode(first.choices)
+  recipe = resolved.fit_recipe(spec, first.train)
   assert data.TrainClip(**recipe['clip']['train']).size == spec.resolution
   assert data.EvalClip(**recipe['clip']['eval']).frames == spec.frames
   classes = recipe['model'].get('num_classes', 4)
-  assert parts.make_model(recipe['model'], classes).spec == spec
-  check_command(cfg, space.family, spec, recipe)
+  assert training.make_model(recipe['model'], classes).spec == spec
+  check_command(resolved, spec, recipe)
 
 
-def check_command(cfg, family, spec, recipe):
+def check_command(resolved, spec, recipe):
   """What is printed for a network trains it whole, as trials did."""
-  command = harvest.make_command(cfg, family, spec, Path('a.json'), Path('runs/a'))
+  command = harvest.make_command(resolved, spec, Path('a.json'), Path('runs/a'))
   words = shlex.split(command)
   flags = [word for word in words if word.startswith('--config.')]
-  whole = config.load(cfg['train_with'], flags).to_dict()
+  whole = config.load_config(resolved.config.train_with, flags).to_dict()
   assert whole['clip']['train']['frames'] == spec.frames
   kinds = [one['optimizer'].get('name', 'rmsprop') for one in (whole, recipe)]
   assert kinds[0] == kinds[1]
@@ -214,7 +211,7 @@ def wait_for(condition, process, secs=300):
 BAD = {
   'no such algorithm': ({'algorithm.name': 'exapnd'}, "did you mean 'expand'"),
   'no such setting': ({'algorithm.growht': 2}, "did you mean 'growth'"),
-  'no such limit': ({'limits.flops': 1}, "unknown limit 'flops'"),
+  'no such limit': ({'limits.flops': 1}, "limits has no field 'flops'"),
   'limits where they do nothing': ({'limits.macs': 10}, 'for evolve and uniform'),
   'no such metric': ({'fitness': "('top2',)"}, "unknown metric of fitness 'top2'"),
   'nothing held out': ({'held_out': 0}, 'share held out is 0'),
@@ -229,7 +226,24 @@ BAD = {
     {'pruning.steps': '(2,)'},
     'trials are evaluated at their end',
   ),
-  'a limit that is no number': ({'limits.params': '3k'}, "limits.params is '3k'"),
+  'no growth': ({'algorithm.growth': 1.0}, 'algorithm.growth is 1.0; wanted a number, more than 1'),
+  'a tolerance of all': ({'algorithm.tolerance': 1.0}, 'algorithm.tolerance is 1.0'),
+  'nothing trained': ({'algorithm.repeats': 0}, 'algorithm.repeats is 0'),
+  'a target of nothing': ({'algorithm.targets.tiny': 0.0}, 'algorithm.targets.tiny is 0.0'),
+  'a schedule that goes back': (
+    {'algorithm.schedule': '((8,{}),(0,{}))'},
+    'algorithm.schedule is ((8, {}), (0, {})); wanted',
+  ),
+  'no such axis': ({'space.widht': '(1,2)'}, "'widht'; did you mean 'width'"),
+  'an axis that descends': ({'space.width': '(2,1)'}, 'space.width is (2, 1); wanted numbers'),
+  'a clip without frames': ({'space.frames': '(0,8)'}, 'space.frames[0] is 0'),
+  'a field of another type': ({'space.causal': 3}, 'causal should be bool, got 3'),
+  'rungs that descend': ({'pruning.steps': '(4,2)'}, 'pruning.steps is (4, 2); wanted numbers'),
+  'a quantile of all': (
+    {'pruning.steps': '(4,)', 'pruning.quantile': 1.0},
+    'pruning.quantile is 1.0; wanted a number, more than 0 and less than 1',
+  ),
+  'a limit that is no number': ({'limits.params': '3k'}, "limits.params should be float, got '3k'"),
   'no number of workers': ({'workers': -1}, 'workers is -1'),
   'no time for a trial': ({'trial_secs': -1}, 'trial_secs is -1'),
   'a limit without measurements': (
@@ -291,27 +305,30 @@ def test_scaled_spaces_are_printed(tmp_path, capsys):
     ({'recipe.model.dropout': 0.5}, 'training.model.dropout'),
     ({'recipe.clip.train.flip': True}, 'training.clip.train.flip'),
     ({'recipe.optimizer.learning_rate': 1.0}, 'training.optimizer.learning_rate'),
-    ({'held_out': 0.5}, 'held_out'),
+    ({'held_out': 0.5}, 'data held_out'),  # and with it what trials learn from
     ({'trial_secs': 60}, 'trial_secs'),
     ({'max_attempts': 1}, 'max_attempts'),
     ({'workers': 7}, None),
     ({'recipe.loop.log_every': 1}, None),
     ({'recipe.eval_batch_size': 3}, None),
-    ({'data.train.root': 'elsewhere'}, None),
+    ({'data.train.root': 'ELSEWHERE'}, None),
   ],
 )
-def test_a_study_is_its_recipe_and_not_how_it_runs(changed, key, motion_videos):
+def test_a_study_is_its_recipe_and_not_how_it_runs(changed, key, motion_videos, tmp_path):
+  if 'data.train.root' in changed:
+    changed = {'data.train.root': shutil.copytree(motion_videos, tmp_path / 'elsewhere')}
   file = 'configs/sweep/quickstart.py'
-  source = data.open_source('folder', root=motion_videos, split='train')
 
   def describe(changes):
-    own = {k: v for k, v in changes.items() if k in sweep.DEFAULTS}
-    words = [f'--config.{k}={v}' for k, v in changes.items() if k not in own]
-    cfg = config.load(file, words).to_dict()
-    return sweep.make_about({**sweep.DEFAULTS, **cfg, **own}, source)
+    own = {k: v for k, v in changes.items() if '.' not in k}
+    root = {'data.train.root': motion_videos, 'data.train.name': 'folder'}
+    words = [f'--config.{k}={v}' for k, v in {**root, **changes}.items() if k not in own]
+    cfg = config.load_config(file, words).to_dict()
+    return sweep.resolve({**cfg, **own}).describe()
 
   lines = workdir.find_differences(describe({}), describe(changed))
-  assert [line.partition(':')[0].replace("'", '') for line in lines] == [key] * bool(key)
+  found = [line.partition(':')[0].replace("'", '') for line in lines]
+  assert found == (key or '').split()
 
 
 def test_a_password_is_not_shown():

@@ -10,19 +10,21 @@ import jax
 import numpy as np
 import pytest
 
-from launch import parts
+from launch.runs import training
 from launch.verbs import train
 from movinet_jax.train import checkpoint
+from movinet_jax.train.workdir import CHECKPOINTS
 
 LACKING = {
   **{'seed': 0, 'batch_size': 1, 'eval_batch_size': 1, 'model': {'name': 'movinet/a0'}},
-  **{'data': {'train': {}}, 'clip': {'train': {}, 'eval': {}}, 'loader': {}},
+  **{'data': {'train': {}}, 'loader': {}},
+  'clip': {split: {'frames': 1, 'size': 8, 'stride': 1} for split in ('train', 'eval')},
   **{'optimizer': {}, 'loss': {'name': 'softmax'}, 'loop': {'log_every': 2}},
 }
 
 
 def read_run(workdir):
-  return checkpoint.load_variables(workdir / parts.CHECKPOINTS)
+  return checkpoint.load_variables(workdir / CHECKPOINTS)
 
 
 def assert_same_bits(left, right):
@@ -110,6 +112,17 @@ def test_a_finished_run_is_left_as_it_is(trained, train_command, run_movinet):
   assert_same_bits(read_run(trained)[0], before)
 
 
+def test_a_run_from_before_the_warm_up_of_averages_resumes(trained, train_command):
+  """Its config has no such key: as it is, or as null, which keeps the fixed decay."""
+  assert 'ema_warmup' not in read_run(trained)[1]['config']['train']
+  for changed in ({}, {'train.ema_warmup': None}):
+    _, *arguments = train_command(trained, **changed)
+    assert train.main(arguments) == 0
+  _, *arguments = train_command(trained, **{'train.ema_warmup': False})
+  with pytest.raises(ValueError, match=r'train\.ema_warmup: was absent, now false'):
+    train.main(arguments)
+
+
 def test_a_mended_command_begins_where_a_wrong_one_failed(
   train_command, run_movinet, motion_videos, tmp_path
 ):
@@ -130,9 +143,18 @@ def test_a_mended_command_begins_where_a_wrong_one_failed(
   assert 'changed:\n  loader.threads: was 1, now 2' in output
 
 
-def test_a_config_that_lacks_something_says_what(tmp_path):
-  with pytest.raises(ValueError, match=r"the config has no 'loop\.total_steps'"):
-    train.train(LACKING, str(tmp_path / 'run'))
+def test_pictures_smaller_than_the_clips_are_said(train_command, run_movinet, tmp_path):
+  """The videos have 24 pixels; here clips are cut out of 64."""
+  small = {'loop.total_steps': 1, 'optimizer.warmup_steps': 0, 'clip.eval.short_side': 64}
+  code, output = run_movinet(train_command(tmp_path / 'run', **small))
+  assert code == 0, output
+  assert 'the pictures for eval have 24 pixels on their shorter side' in output
+  assert 'for train' not in output
+
+
+def test_a_config_that_lacks_something_says_what():
+  with pytest.raises(ValueError, match=r"loop lacks the field 'total_steps'"):
+    training.resolve(LACKING)
 
 
 @pytest.mark.parametrize(
@@ -140,12 +162,37 @@ def test_a_config_that_lacks_something_says_what(tmp_path):
   [
     ({'checkpoints.best_metric': 'top2'}, "best_metric 'top2'; did you mean 'top1'"),
     ({'loss.name': 'sigmoid'}, "one label, for which loss.name is 'softmax'"),
-    ({'train.subclip': 2}, "takes no 'subclip' of a config; did you mean 'subclips'"),
-    ({'loop.log_evry': 2}, "unknown key of loop 'log_evry'; did you mean 'log_every'"),
-    ({'loader.seed': 2}, "unknown key of loader 'seed'"),
-    ({'optimizer.total_steps': 2}, "make_optimizer takes no 'total_steps'"),
-    ({'eval_batch_size': 0}, 'eval_batch_size is 0'),
-    ({'model.dropout': 1.5}, r'dropout is a rate in \[0, 1\), got 1.5'),
+    ({'train.subclip': 2}, "train has no key 'subclip'; did you mean 'subclips'"),
+    ({'loop.log_evry': 2}, "loop has no field 'log_evry'; did you mean 'log_every'"),
+    ({'loader.seed': 2}, "loader has no field 'seed'"),
+    ({'optimizer.total_steps': 2}, "optimizer has no key 'total_steps'"),
+    ({'eval_batch_size': 0}, 'eval_batch_size is 0; wanted a whole number, 1 or more'),
+    ({'loop.save_every': -1}, r'loop\.save_every is -1; wanted a whole number, 0 or more'),
+    ({'loader.max_failed_share': -1}, r'loader\.max_failed_share is -1.*0 or more'),
+    ({'train.accumulate': 0}, r'train\.accumulate is 0; wanted a whole number, 1 or more'),
+    ({'train.ema_decay': 1.0}, r'train\.ema_decay is 1\.0; wanted .* less than 1'),
+    ({'train.boundary': 'exat'}, r"train\.boundary is 'exat'; did you mean 'exact'"),
+    ({'loss.label_smoothing': 1.0}, r'loss\.label_smoothing is 1\.0'),
+    ({'optimizer.learning_rate': 0.0}, r'optimizer\.learning_rate is 0\.0'),
+    ({'optimizer.clip_norm': 0.0}, r'optimizer\.clip_norm is 0\.0'),
+    ({'optimizer.weight_decay': -1.0}, r'optimizer\.weight_decay is -1\.0'),
+    ({'optimizer.warmup_steps': -1}, r'optimizer\.warmup_steps is -1'),
+    ({'optimizer.warmup_steps': 10**6}, 'warmup_steps=1000000 and total_steps='),
+    ({'checkpoints.keep': 0}, r'checkpoints\.keep is 0'),
+    ({'checkpoints.best_mode': 'mix'}, r"checkpoints\.best_mode is 'mix'"),
+    ({'clip.train.frames': 0}, r'clip\.train\.frames is 0'),
+    ({'clip.train.stride': 0}, r'clip\.train\.stride is 0'),
+    ({'clip.train.area': '(0.5, 1.5)'}, r'clip\.train\.area\[1\] is 1\.5'),
+    ({'clip.train.area': '(0.5, 0.1)'}, r'clip\.train\.area is \(0\.5, 0\.1\)'),
+    ({'clip.train.colour': 2.0}, r'clip\.train\.colour is 2\.0'),
+    ({'clip.train.short_side': '(8, 9)'}, r'short_side'),
+    ({'clip.eval.crops': 2}, r'clip\.eval\.crops is 2 .*1, 3'),
+    ({'clip.eval.clips': 0}, r'clip\.eval\.clips is 0'),
+    ({'model.norm_group': 0}, 'norm_group is 0; wanted a whole number, 1 or more'),
+    ({'model.frames': 0}, 'frames is 0'),
+    ({'model.gate': 'x'}, "gate is 'x'.*sigmoid"),
+    ({'train.freeze': 3}, r'train\.freeze is 3 .*batch_norm'),
+    ({'model.dropout': 1.5}, r'dropout is 1.5; wanted a number, 0 or more and less than 1'),
     ({'model.dtype': 'bf16'}, "dtype 'bf16'; did you mean 'bfloat16'"),
   ],
 )

@@ -1,13 +1,14 @@
 """What a worker does with one network: limits, recipe, training, outcome."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from launch import config, trial
-from launch.verbs import sweep
+from launch import config
+from launch.runs import recipe, sweep, training, trial
 from movinet_jax import data
 from movinet_jax.data import WorkerDied
 from movinet_jax.models import x3d
@@ -37,7 +38,6 @@ RECIPE = {
 def cfg(motion_videos):
   """A sweep small enough to train in seconds."""
   return {
-    **sweep.DEFAULTS,
     'seed': 0,
     'study': 'test',
     'algorithm': {'name': 'uniform', 'budget': 2},
@@ -52,9 +52,8 @@ def cfg(motion_videos):
 
 
 def make_job(cfg, choices=(0, 0, 0, 0, 0, 0), **more):
-  space = spaces.create(**cfg['space'])
   proposal = Proposal(np.array(choices), train=more.get('train', {}))
-  key = trial.make_key(cfg, space, proposal)
+  key = sweep.resolve(cfg).make_key(proposal)
   base = {'choices': list(choices), 'train': {}, 'thresholds': {}}
   return {**base, 'key': key, 'number': 0, 'note': {}, 'attempt': 1, **more}
 
@@ -69,27 +68,26 @@ def test_a_clip_is_the_networks_own():
   section = {'frames': 9, 'size': 100, 'short_side': 120, 'stride': 3, 'flip': True}
   spec = x3d.make_spec(4, 50, 2.0)
   fitted = {'frames': 4, 'size': 50, 'short_side': 60, 'stride': 2, 'flip': True}
-  assert trial.fit_clip(section, 'x3d', spec) == fitted
+  assert recipe.fit_clip(section, 'x3d', spec) == fitted
   spec = x3d.make_spec(32, 312, 2.5)
-  fitted = trial.fit_clip({**section, 'stride_jitter': 1}, 'x3d', spec)
+  fitted = recipe.fit_clip({**section, 'stride_jitter': 1}, 'x3d', spec)
   assert fitted['fps'] == 12
   assert not {'stride', 'stride_jitter'} & fitted.keys()
   # A recipe that takes clips by time does so for whole strides too.
   by_time = {'frames': 9, 'size': 100, 'fps': 10.0}
-  fitted = trial.fit_clip(by_time, 'x3d', x3d.make_spec(4, 50, 2.0))
+  fitted = recipe.fit_clip(by_time, 'x3d', x3d.make_spec(4, 50, 2.0))
   assert fitted == {'frames': 4, 'size': 50, 'fps': 15.0}
   # The range of a training clip grows with the picture, views stay as many as they are.
-  fitted = trial.fit_clip({**by_time, 'short_side': (114, 142)}, 'x3d', spec)
+  fitted = recipe.fit_clip({**by_time, 'short_side': (114, 142)}, 'x3d', spec)
   assert fitted['short_side'] == (356, 443)
-  fitted = trial.fit_clip({**by_time, 'clips': 10, 'crops': 3}, 'x3d', spec)
+  fitted = recipe.fit_clip({**by_time, 'clips': 10, 'crops': 3}, 'x3d', spec)
   assert (fitted['clips'], fitted['crops']) == (10, 3)
 
 
 def test_x3d_is_scored_by_ten_central_clips_of_its_own_size():
-  cfg = {**sweep.DEFAULTS, **config.load('configs/sweep/x3d.py').to_dict()}
-  space = spaces.create(**cfg['space'])
-  spec = x3d.make_spec(4, 160, 12.0)
-  clips = trial.make_recipe(cfg, space.family, spec, {})['clip']
+  cfg = config.load_config('configs/sweep/x3d.py').to_dict()
+  resolved = sweep.resolve(cfg, num_classes=400)
+  clips = resolved.fit_recipe(x3d.make_spec(4, 160, 12.0), {})['clip']
   found = data.EvalClip(**clips['eval'])
   assert (found.clips, found.crops, found.size, found.short_side) == (10, 1, 160, 183)
   assert data.TrainClip(**clips['train']).short_side == (183, 229)
@@ -98,29 +96,27 @@ def test_x3d_is_scored_by_ten_central_clips_of_its_own_size():
 def test_a_recipe_takes_what_the_search_changes(cfg):
   spec = spaces.create(**SPACE).decode(np.zeros(6, int))
   changes = {'batch_size': 4, 'model.stochastic_depth': 0.1}
-  recipe = trial.make_recipe(cfg, 'x3d', spec, changes)
-  assert recipe['batch_size'] == 4
-  assert recipe['model'] == {
-    **recipe['model'],
-    'name': 'x3d',
-    'stochastic_depth': 0.1,
-  }
-  assert recipe['loop']['total_steps'] == 4
+  resolved = sweep.resolve(cfg)
+  fitted = resolved.fit_recipe(spec, changes)
+  assert fitted['batch_size'] == 4
+  assert fitted['model'] == {**fitted['model'], 'name': 'x3d', 'stochastic_depth': 0.1}
+  assert fitted['loop']['total_steps'] == 4
   # and the next trial begins with the recipe as it was
-  assert trial.make_recipe(cfg, 'x3d', spec, {})['batch_size'] == 8
+  assert resolved.fit_recipe(spec, {})['batch_size'] == 8
 
 
 def test_a_change_of_a_section_that_is_not_there_is_named(cfg):
   spec = spaces.create(**SPACE).decode(np.zeros(6, int))
   with pytest.raises(ValueError, match=r"no 'modle' .*did you mean 'model'"):
-    trial.make_recipe(cfg, 'x3d', spec, {'modle.dropout': 0.1})
+    sweep.resolve(cfg).fit_recipe(spec, {'modle.dropout': 0.1})
 
 
-def test_keys_tell_networks_and_recipes_apart_but_not_vectors(cfg):
-  space = spaces.create(**{**SPACE, 'depth': (0.1, 0.2, 1.0)})
+def test_keys_tell_networks_and_recipes_apart_but_not_vectors(cfg, tmp_path):
+  cfg = {**cfg, 'space': {**SPACE, 'depth': (0.1, 0.2, 1.0)}}
+  space = spaces.create(**cfg['space'])
 
   def key(*choices, cfg=cfg, **changes):
-    return trial.make_key(cfg, space, Proposal(np.array(choices), train=changes))
+    return sweep.resolve(cfg).make_key(Proposal(np.array(choices), train=changes))
 
   # Both depths round to one bottleneck a stage.
   assert space.decode([0, 0, 0, 0, 0, 0]) == space.decode([0, 0, 0, 1, 0, 0])
@@ -132,7 +128,9 @@ def test_keys_tell_networks_and_recipes_apart_but_not_vectors(cfg):
     key(0, 0, 0, 0, 0, 0, cfg={**cfg, 'held_out': 0.5}),
   ]
   assert len({key(0, 0, 0, 0, 0, 0), *others}) == 5
-  moved = {**cfg, 'data': {'train': {**cfg['data']['train'], 'root': 'elsewhere'}}}
+  elsewhere = tmp_path / 'elsewhere'
+  shutil.copytree(cfg['data']['train']['root'], elsewhere)
+  moved = {**cfg, 'data': {'train': {**cfg['data']['train'], 'root': str(elsewhere)}}}
   assert key(0, 0, 0, 0, 0, 0) == key(0, 0, 0, 0, 0, 0, cfg=moved)
 
 
@@ -181,7 +179,7 @@ def test_a_trial_that_was_stopped_has_not_failed(cfg, tmp_path, monkeypatch, err
   def stop(*arguments, **options):
     raise error
 
-  monkeypatch.setattr(trial.train, 'train', stop)
+  monkeypatch.setattr(training, 'run', stop)
   with pytest.raises(SystemExit) as caught:
     run(cfg, tmp_path, make_job(cfg))
   assert caught.value.code == 75
@@ -204,15 +202,13 @@ def test_limits_that_no_network_meets_are_found_before_any_job(cfg, tmp_path):
     with pytest.raises(ValueError, match=r'no network of the space .* of the smallest'):
       trial.make_objective({**cfg, 'limits': limits}, str(tmp_path))
   # A coordinator has no device to measure on.
-  space = spaces.create(**SPACE)
-  sources = trial.open_sources(cfg)
-  trial.check_smallest({**cfg, 'limits': {'latency_ns': 1}}, space, sources)
+  trial.check_networks(sweep.resolve({**cfg, 'limits': {'latency_ns': 1}}))
   with pytest.raises(ValueError, match='of the smallest, macs is'):
-    trial.check_smallest({**cfg, 'limits': {'macs': 1}}, space, sources)
+    trial.check_networks(sweep.resolve({**cfg, 'limits': {'macs': 1}}))
 
 
 def test_trained_on_and_scored_on_are_apart(cfg):
-  sources = trial.open_sources(cfg)
+  sources = sweep.resolve(cfg).sources
   names = [{record.name for record in sources[part].records} for part in sources]
   assert len(names[0] & names[1]) == 0
   assert len(names[1]) == 8  # a quarter of 32
@@ -222,5 +218,5 @@ def test_trained_on_and_scored_on_are_apart(cfg):
 
 def test_the_shipped_recipes_load_with_their_changes():
   for file in sorted(Path('configs/sweep').glob('*.py')):
-    cfg = {**sweep.DEFAULTS, **config.load(str(file)).to_dict()}
-    trial.load_recipe(cfg)
+    resolved = sweep.resolve(config.load_config(str(file)).to_dict(), num_classes=400)
+    assert resolved.recipe['loop']['total_steps'] > 1

@@ -45,7 +45,8 @@ def test_a_training_run(begin):
   begin('train', 'configs/movinet/quickstart.py', TRAIN)
   rows = [row for row in read_rows('train') if row['step'] > 4]
   for row, wanted in zip(keep_results(rows), keep_results(EXPECTED['train']), strict=True):
-    assert row == pytest.approx(wanted, rel=1e-4)
+    # The average of weights forgets its beginning faster than it did in that version.
+    assert row == pytest.approx(wanted, rel=1e-3 if 'eval/loss' in row else 1e-4)
 
 
 def test_a_search(begin):

@@ -1,7 +1,7 @@
 """Every layer and model keeps the stream contract of movinet_jax.layers.stream.
 
-Members are found by listing the rooms. A new layer whose fields have names known to
-GRID is covered with no registration; a new family needs small specs in SMALL.
+Members are found by listing the rooms. A new layer whose fields have names known to GRID,
+and a new family, which brings its own SMALL specs, are covered with no registration.
 """
 
 import dataclasses
@@ -19,7 +19,6 @@ import pytest
 from flax import traverse_util
 
 from movinet_jax import layers, models, ops
-from movinet_jax.models import ensemble, movinet, tvn, x3d
 
 FRAMES = 6
 CHUNKINGS = ((1,) * 6, (2, 2, 2), (3, 3), (1, 3, 2))
@@ -44,57 +43,6 @@ GRID = {
   'stride': {2: ((2, 2),)},
   'use_bias': (True,),
   'window': {2: ((3, 3),), 3: ((3, 2, 2),)},
-}
-_TINY = movinet.Spec(
-  stem=4,
-  blocks=(
-    movinet.Block(4, 2, (movinet.Layer((3, 3, 3), 8),)),
-    movinet.Block(6, 1, (movinet.Layer((5, 3, 3), 8),)),
-  ),
-  project=8,
-  head=8,
-)
-_STREAM = dataclasses.replace(_TINY, causal=True, conv='2plus1d', se='2plus3d', positions=True)
-_SMALLER = dataclasses.replace(_STREAM, blocks=_STREAM.blocks[:1])
-_LEAST = dataclasses.replace(
-  _TINY,
-  causal=True,
-  blocks=(movinet.Block(4, 2, (movinet.Layer((3, 1, 1), 4, se=False),)),),
-)
-_X3D = x3d.Spec(stem=4, stages=(x3d.Stage(4, 6, 2), x3d.Stage(5, 6, 1)), hidden=8)
-SMALL = {
-  'movinet': {
-    'base': _TINY,
-    'base-softmax': dataclasses.replace(_TINY, temporal_softmax=True),
-    'stream-2plus1d': _STREAM,
-    'stream-3d': dataclasses.replace(_TINY, causal=True),
-    'stream-softmax': dataclasses.replace(_SMALLER, temporal_softmax=True),
-  },
-  'x3d': {
-    'base': dataclasses.replace(_X3D, frames=4, resolution=8),
-    'base-probabilities': dataclasses.replace(
-      _X3D, frames=4, resolution=8, average='probabilities', shortcut_norm=True
-    ),
-    'stream': dataclasses.replace(_X3D, causal=True, resolution=8),
-  },
-  'tvn': {
-    'base': tvn.Spec(
-      (
-        tvn.Block(4, 2, 2, tvn.Op('conv', 3, 2), tvn.Op('conv', 3, 2), squeeze=0.5),
-        tvn.Block(4, 1, 1, tvn.Op('depthwise', 2), non_local=4, gate=True),
-      ),
-      frames=6,
-    )
-  },
-  'ensemble': {
-    'base': ensemble.Spec((ensemble.Member(_TINY), ensemble.Member(_TINY, 2, 1))),
-    'stream': ensemble.Spec(
-      (
-        ensemble.Member(_LEAST, resolution=10),
-        ensemble.Member(_LEAST, stride=2, offset=1),
-      )
-    ),
-  },
 }
 
 
@@ -154,7 +102,7 @@ def collect():
       else:
         members.append(pytest.param(module, LAYER_CLIP, id=name))
   for family, module in models.families().items():
-    for name, spec in SMALL.get(family, {}).items():
+    for name, spec in module.SMALL.items():
       # The native form compiles faster; DepthwiseConv itself is tried with the other.
       model = module.Model(spec, num_classes=3, form='native')
       slow = pytest.mark.slow  # to compile
@@ -329,7 +277,7 @@ def test_every_member_is_here():
   assert len(find_layers()) > 5
   assert set(find_layers()) <= classes
   for family, module in models.families().items():
-    assert module.Model in classes, f'add small specs of {family!r} to SMALL'
+    assert module.Model in classes, f'{family} has no SMALL specs'
   for cls, refusals in REFUSED.items():
     for options, message in refusals:
       assert any(key in message for key in options), (cls, options, message)

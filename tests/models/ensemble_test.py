@@ -117,9 +117,9 @@ def test_a6_has_the_parameters_of_a4_and_a5():
 @pytest.mark.parametrize(
   ('make', 'message'),
   [
-    (lambda: Member(BASE, stride=0), 'stride=0'),
-    (lambda: Member(BASE, offset=-1), 'offset=-1'),
-    (lambda: Member(BASE, resolution=0), 'got 0'),
+    (lambda: Member(BASE, stride=0), 'stride is 0'),
+    (lambda: Member(BASE, offset=-1), 'offset is -1'),
+    (lambda: Member(BASE, resolution=0), 'resolution is 0'),
     (lambda: ensemble.Spec(()), 'needs members'),
     (lambda: ensemble.Spec((Member(BASE, 2, 1),)), r'got offsets \[1\]'),
     (lambda: ensemble.Spec((Member(BASE), Member(STREAM))), r'\[False, True\]'),

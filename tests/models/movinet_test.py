@@ -123,10 +123,21 @@ def find_differences(released, printed):
 def test_printed_variants_differ_where_documented(name, suffix):
   released, printed = VARIANTS[name + suffix], VARIANTS[f'{name}-printed{suffix}']
   assert find_differences(released, printed) == PRINTED[name]
-  # Apart from these layers nothing differs: block by block, then everything else.
+  # Apart from these layers and the activation of B.1 nothing differs: block by block, then
+  # everything else.
   for a, b in zip(released.blocks, printed.blocks, strict=True):
     assert dataclasses.replace(a, layers=()) == dataclasses.replace(b, layers=())
-  assert dataclasses.replace(printed, blocks=released.blocks) == released
+  hard = {'activation': 'hard_swish', 'head_activation': 'hard_swish'}
+  assert printed == dataclasses.replace(released, blocks=printed.blocks, **hard)
+
+
+def test_printed_networks_are_of_hard_swish_and_released_ones_of_swish():
+  """Supplement, B.1, and the released code; streams are hard in both."""
+  for name in PRINTED:
+    released, printed = VARIANTS[name], VARIANTS[f'{name}-printed']
+    assert (released.activation, released.head_activation) == ('swish', 'swish')
+    assert (printed.activation, printed.head_activation) == ('hard_swish', 'hard_swish')
+    assert released.gate == printed.gate == 'sigmoid'
 
 
 def test_only_these_are_printed():
@@ -136,13 +147,13 @@ def test_only_these_are_printed():
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'conv': '2d'}, "unknown conv '2d'"),
-    ({'se': 'none'}, "unknown squeeze-excite 'none'"),
+    ({'conv': '2d'}, "conv is '2d' .*2plus1d"),
+    ({'se': 'none'}, "se is 'none' .*2plus3d"),
     ({'activation': 'swich'}, "did you mean 'swish'"),
-    ({'gate': 'nothing'}, "activation 'nothing'"),
-    ({'head_activation': 'nothing'}, "activation 'nothing'"),
-    ({'stem': 0}, 'stem is at least 1, got 0'),
-    ({'blocks': ()}, 'at least one block'),
+    ({'gate': 'nothing'}, "gate is 'nothing' .*sigmoid"),
+    ({'head_activation': 'nothing'}, "head_activation is 'nothing' .*swish"),
+    ({'stem': 0}, 'stem is 0; wanted a whole number, 1 or more'),
+    ({'blocks': ()}, 'wanted one block or more'),
     ({'blocks': (Block(4, 2, ()),)}, 'each with a layer'),
   ],
 )
@@ -154,10 +165,10 @@ def test_specs_that_make_no_sense(change, message):
 @pytest.mark.parametrize(
   ('make', 'message'),
   [
-    (lambda: Layer((0, 3, 3), 8), 'kernel is at least 1, got 0'),
-    (lambda: Layer((3, 3, 3), 0), 'expand is at least 1, got 0'),
-    (lambda: Block(4, 0, TINY.blocks[0].layers), 'stride is at least 1, got 0'),
-    (lambda: Block(0, 1, TINY.blocks[0].layers), 'features is at least 1, got 0'),
+    (lambda: Layer((0, 3, 3), 8), r'kernel\[0\] is 0; wanted a whole number, 1 or more'),
+    (lambda: Layer((3, 3, 3), 0), 'expand is 0'),
+    (lambda: Block(4, 0, TINY.blocks[0].layers), 'stride is 0'),
+    (lambda: Block(0, 1, TINY.blocks[0].layers), 'features is 0'),
   ],
 )
 def test_sizes_of_nothing_are_refused(make, message):

@@ -11,7 +11,7 @@ import pytest
 
 import movinet_jax as mj
 from movinet_jax import convert
-from movinet_jax.convert import x3d as names
+from movinet_jax.convert.families import x3d as names
 from movinet_jax.models.x3d import make_spec
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'golden' / 'x3d'

@@ -1,7 +1,6 @@
 """X3Ds have the published widths, parameters and multiply-adds, and load both codes' weights."""
 
 import dataclasses
-import re
 
 import flax.linen as nn
 import jax
@@ -11,7 +10,6 @@ import pytest
 
 import movinet_jax as mj
 from movinet_jax import convert
-from movinet_jax.convert import x3d as names
 from movinet_jax.models.x3d import (
   VARIANTS,
   Bottleneck,
@@ -20,6 +18,7 @@ from movinet_jax.models.x3d import (
   make_spec,
   round_width,
 )
+from tests.models.x3d_states import to_pytorch, to_pytorchvideo, to_slowfast
 
 TINY = Spec(stem=8, stages=(Stage(8, 12, 1), Stage(16, 24, 2)), hidden=8, frames=4, resolution=32)
 
@@ -139,38 +138,10 @@ def test_drop_connect_grows_by_the_stage():
     assert rate == pytest.approx(0.5 * (int(name[5]) + 2) / 5), name
 
 
-def to_slowfast(key: str) -> str:
-  """SlowFast's name for one of PyTorchVideo's."""
-  ends = {v: k for k, v in names._SLOWFAST_ENDS.items()}
-  parts = {v: k for k, v in names._SLOWFAST_PARTS.items()}
-  module, _, leaf = key.rpartition('.')
-  if module in ends:
-    return f'{ends[module]}.{leaf}'
-  stage, layer, part = re.match(r'blocks\.(\d)\.res_blocks\.(\d+)\.(.*)', module).groups()
-  return f's{int(stage) + 1}.pathway0_res{layer}.{parts[part]}.{leaf}'
-
-
-def to_pytorch(variables, rename=lambda name: name):
-  """A state dict of our variables, as PyTorch would hold them."""
-  flat = {
-    tuple(key.key for key in path): np.asarray(leaf)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
-  }
-  found = {}
-  for path, name in names.make_names(list(flat)).items():
-    array = flat[path]
-    if array.ndim == 2 and 'classifier' not in path:
-      array = array[None, None, None]
-    if array.ndim > 1:
-      array = np.moveaxis(array, (-2, -1), (1, 0))
-    found[rename(name)] = array
-  return found
-
-
 SMALLEST = make_spec(4, 32, 1, width=0.5, depth=1.0, hidden=8)
 
 
-@pytest.mark.parametrize('rename', [lambda name: name, to_slowfast])
+@pytest.mark.parametrize('rename', [to_pytorchvideo, to_slowfast])
 @pytest.mark.parametrize('shortcut_norm', [False, True])
 def test_state_dicts_of_both_codes_load(rename, shortcut_norm, tmp_path):
   spec = dataclasses.replace(SMALLEST, shortcut_norm=shortcut_norm)
@@ -182,6 +153,37 @@ def test_state_dicts_of_both_codes_load(rename, shortcut_norm, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, loaded, variables)
   assert report.unexpected == ()
   assert report.skipped == ('blocks.0.norm.num_batches_tracked',)
+
+
+@pytest.mark.parametrize('rename', [to_pytorchvideo, to_slowfast])
+@pytest.mark.parametrize('has_norm', [False, True])
+def test_a_state_dict_of_the_other_form_is_refused(rename, has_norm):
+  """A norm that is left out, or begins anew, would be another network."""
+  state = to_pytorch(make(dataclasses.replace(SMALLEST, shortcut_norm=has_norm))[1], rename)
+  model = mj.create('x3d', 5, spec=SMALLEST, shortcut_norm=not has_norm)
+  assert convert.find_fields(state, model) == {'shortcut_norm': has_norm}
+  with pytest.raises(convert.ConversionError, match=f'with shortcut_norm={has_norm}'):
+    convert.load_arrays(state, model)
+  _, report = convert.load_arrays(state, model, partial=True)
+  assert bool(report.unexpected) == has_norm
+
+
+def test_networks_whose_widths_all_change_are_of_both_forms():
+  """Where every shortcut has a norm anyway, a file fits whatever the spec says."""
+  spec = dataclasses.replace(SMALLEST, stem=4)
+  _, variables = make(spec)
+  for shortcut_norm in (False, True):
+    model = mj.create('x3d', 5, spec=spec, shortcut_norm=shortcut_norm)
+    loaded, _ = convert.load_arrays(to_pytorch(variables), model)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+
+
+def test_the_paper_counts_kernels_alone():
+  """Tables 1 and 2 print 3.76 M of XS, S and M: without norms and biases."""
+  shapes = jax.eval_shape(lambda: mj.init(mj.create('x3d/s'), jax.random.key(0), CLIP.shape))
+  leaves = jax.tree.leaves(shapes['params'])
+  assert sum(leaf.size for leaf in leaves if leaf.ndim > 1) == 3_758_738
+  assert sum(leaf.size for leaf in leaves) == PUBLISHED['s'][0]
 
 
 def test_pytorch_files(tmp_path):
@@ -196,10 +198,10 @@ def test_pytorch_files(tmp_path):
 @pytest.mark.parametrize(
   ('given', 'message'),
   [
-    ({'average': 'votes'}, "unknown average 'votes'"),
-    ({'deviation': 0.0}, 'deviation is 0.0, wanted more than 0'),
-    ({'stages': ()}, 'needs at least one stage'),
-    ({'stem': 0}, 'stem is at least 1'),
+    ({'average': 'votes'}, "average is 'votes' .*logits"),
+    ({'deviation': 0.0}, 'deviation is 0.0; wanted a number, more than 0'),
+    ({'stages': ()}, r'stages is \(\); wanted one value or more'),
+    ({'stem': 0}, 'stem is 0'),
   ],
 )
 def test_specs_that_make_no_sense(given, message):

@@ -19,12 +19,14 @@ from movinet_jax.train.mesh import make_mesh, replicated, shard_step
 from movinet_jax.train.optimizers import make_optimizer
 from movinet_jax.train.state import make_state
 from movinet_jax.train.steps import make_eval_step, make_train_step
+from movinet_jax.train.workdir import claim_together
 from movinet_jax.train.writers import Writer
 from tests.train.toy import Toy, make_batch, make_variables, start
 
 
 def _main(workdir, port, rank):
   jax.distributed.initialize(f'localhost:{port}', 2, rank)
+  print('CLAIMED', claim_together(workdir, {'seed': 0}), flush=True)
   model, mesh = Toy(), make_mesh()
   tx = make_optimizer(batch_size=8, total_steps=10_000)
   step = shard_step(make_train_step(model, tx, make_loss(), seed=0), mesh)
@@ -97,6 +99,9 @@ def test_two_processes(tmp_path):
   assert first['FOUND'][:2] == ['7', '1']
   np.testing.assert_allclose(float(first['FOUND'][2]), alone.metrics['loss'], rtol=1e-5)
   again = _read(_start(tmp_path))
+  assert [found['CLAIMED'] for found in (first, second, *again)] == [
+    ['False'], ['False'], ['True'], ['True']
+  ]  # fmt: skip
   assert [found['RESUMED'] for found in again] == [first['STOPPED']] * 2
 
 

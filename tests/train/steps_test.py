@@ -52,12 +52,53 @@ def test_metrics_by_hand():
   change = jax.tree.map(jnp.subtract, variables['params'], state.params)
   np.testing.assert_allclose(metrics['grad_norm'], optax.tree.norm(change), rtol=1e-4)
   mean = jax.tree.map(
-    lambda a, b: 0.99 * a + 0.01 * b,
+    lambda a, b: 2 / 11 * a + 9 / 11 * b,
     variables,
     {'params': state.params, 'batch_stats': state.batch_stats},
   )
   assert max_difference(state.ema, mean) < 1e-6
   assert state.step == 1
+
+
+def _average(updates, begin=0, **options):
+  """The weight of an average's past after some updates: it is 1 away from weights that stay."""
+  tx = optax.sgd(0.0)
+  step = jax.jit(make_train_step(Toy(), tx, LOSS, seed=0, freeze='batch_norm', **options))
+  state = make_state(make_variables(), tx)
+  ema = jax.tree.map(lambda x: x + 1, state.ema)
+  state = state.replace(step=state.step + begin, ema=ema)
+  for _ in range(updates):
+    state, _ = step(state, device_batch(make_batch()))
+  gaps = jax.tree.map(jnp.subtract, state.ema, {k: getattr(state, k) for k in state.ema})
+  return state, np.concatenate([np.ravel(gap) for gap in jax.tree.leaves(gaps)])
+
+
+@pytest.mark.parametrize('begin', [0, 1, 99, 888, 889, 5000])
+def test_the_average_follows_tensorflows_decay(begin):
+  """min(decay, (1 + n) / (10 + n)) at update n, counted from 1."""
+  wanted = 1.0
+  for n in range(begin + 1, begin + 4):
+    wanted *= min(0.99, (1 + n) / (10 + n))
+  np.testing.assert_allclose(_average(3, begin)[1], wanted, rtol=1e-5, atol=1e-6)
+  fixed = _average(3, begin, ema_warmup=False)[1]
+  np.testing.assert_allclose(fixed, 0.99**3, rtol=1e-5)
+
+
+def test_a_short_run_forgets_its_initial_weights():
+  """Of 100 updates; a fixed decay keeps a third of them."""
+  share = np.prod([min(0.99, (1 + n) / (10 + n)) for n in range(1, 101)])
+  assert share == pytest.approx(2.1e-12, rel=0.1)
+  assert np.abs(_average(100)[1]).max() < 1e-6
+  assert _average(100, ema_warmup=False)[1].min() > 0.36
+
+
+def test_a_long_run_averages_as_with_a_fixed_decay():
+  """To the bit from update 890 on; None is how runs began before there was a warm-up."""
+  states = [_average(2, 889, ema_warmup=warmup)[0] for warmup in (True, False, None)]
+  assert max_difference(states[0].ema, states[1].ema) == 0
+  assert max_difference(states[0].ema, states[2].ema) == 0
+  early = [_average(2, 0, ema_warmup=warmup)[0] for warmup in (False, None)]
+  assert max_difference(early[0].ema, early[1].ema) == 0
 
 
 @pytest.mark.parametrize('frames_of', [2, 4])

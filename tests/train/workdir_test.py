@@ -4,7 +4,12 @@ import os
 import pytest
 
 from movinet_jax.train import workdir
-from movinet_jax.train.workdir import ConfigMismatch, claim_workdir, read_config
+from movinet_jax.train.workdir import (
+  ConfigMismatch,
+  claim_together,
+  claim_workdir,
+  read_config,
+)
 
 CONFIG = {'train': {'lr': 1.8, 'sizes': (1, 2)}, 'model': {'name': 'movinet/a0'}}
 
@@ -101,3 +106,66 @@ def test_a_first_key_of_a_section_is_that_key(tmp_path):
   assert claim_workdir(tmp_path, {'a': 1, 'end': {}}, free=free) is True
   with pytest.raises(ConfigMismatch, match=r'end\.other: was absent, now 3'):
     claim_workdir(tmp_path, {'a': 1, 'end': {'other': 3}}, free=free)
+
+
+@pytest.mark.parametrize('result', ['checkpoint', 'metrics'])
+def test_a_run_with_a_result_is_claimed_for_good(result, tmp_path):
+  assert claim_together(tmp_path, CONFIG) is False
+  mended = {**CONFIG, 'model': {'name': 'movinet/a1'}}
+  assert claim_together(tmp_path, mended) is False
+  if result == 'metrics':
+    (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
+  else:
+    (tmp_path / 'checkpoints/3/meta').mkdir(parents=True)
+    for name in ('_CHECKPOINT_METADATA', 'meta/metadata'):
+      (tmp_path / 'checkpoints/3' / name).touch()
+  assert claim_together(tmp_path, mended) is True
+  with pytest.raises(ConfigMismatch, match=r'model\.name'):
+    claim_together(tmp_path, CONFIG)
+  assert claim_together(tmp_path, CONFIG, free={'model.name'}) is True
+
+
+@pytest.fixture
+def processes(monkeypatch):
+  """Runs `claim_together` as the first process, then as the second, in one folder or two."""
+  told = []
+
+  def broadcast(value):
+    if workdir.jax.process_index() == 0:
+      told.append(value)
+    return told[-1]
+
+  monkeypatch.setattr(workdir.multihost_utils, 'broadcast_one_to_all', broadcast)
+
+  def claim(*folders, config=CONFIG):
+    results = []
+    for rank, folder in enumerate(folders):
+      monkeypatch.setattr(workdir.jax, 'process_index', lambda rank=rank: rank)
+      try:
+        results.append(claim_together(folder, config))
+      except ValueError as error:
+        results.append(error)
+    return results
+
+  return claim
+
+
+def test_all_processes_hear_what_the_first_one_found(processes, tmp_path):
+  assert processes(tmp_path, tmp_path) == [False, False]
+  assert processes(tmp_path, tmp_path) == [True, True]
+
+
+def test_all_processes_fail_where_the_first_one_does(processes, tmp_path):
+  processes(tmp_path, tmp_path)
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
+  errors = processes(tmp_path, tmp_path, config={'train': {'lr': 0.1}})
+  assert [type(error) for error in errors] == [ConfigMismatch, ConfigMismatch]
+  assert str(errors[0]) == str(errors[1])
+
+
+def test_a_process_that_does_not_see_the_workdir_says_so(processes, tmp_path):
+  first, second = processes(tmp_path / 'shared', tmp_path / 'local')
+  assert first is False
+  assert str(tmp_path / 'local') in str(second)
+  assert 'must be on a file system that all hosts share' in str(second)
+  assert not (tmp_path / 'local').exists()

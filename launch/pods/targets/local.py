@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     return supervise(plan)
   except (ValueError, OSError) as error:
     print(f'movinet submit: {error}', file=sys.stderr)
-    return 2
+    return ExitCode.MISUSE
 
 
 def supervise(plan: Mapping) -> int:

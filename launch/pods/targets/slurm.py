@@ -5,6 +5,7 @@ import shlex
 from launch.pods import job as jobs
 from launch.pods.job import Job, Rendered
 from launch.pods.script import RETRIES, RUN, make_array, make_exports
+from launch.verbs import is_distributed
 
 TOOL = 'sbatch'
 TAKES = ('nodes', 'gpus', 'gpu_type', 'cores', 'environment', 'queue', 'time')
@@ -117,7 +118,7 @@ def _is_array(job: Job) -> bool:
 
 def _count_tasks(job: Job) -> int:
   """Of each node: verbs that are one process have all of its GPUs, or their trials do."""
-  return max(1, job.gpus) if job.verb in jobs.DISTRIBUTED else 1
+  return max(1, job.gpus) if is_distributed(job.verb) else 1
 
 
 def _make_step(job: Job) -> str:

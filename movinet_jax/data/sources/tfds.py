@@ -55,7 +55,7 @@ def open_source(
   renumbered = tuple(sources.find_label(name, numbers, f'classes of {directory}') for name in own)
   records = _BuiltRecords(directory, split, renumbered)
   digest = sources.make_digest([(metadata['digests'][split], 0)], names)
-  return Source(records, names, digest)
+  return Source(records, names, digest, short_side=metadata.get('short_side'))
 
 
 class _BuiltRecords:

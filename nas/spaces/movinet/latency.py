@@ -7,6 +7,7 @@ network of the space could have is run alone, in the form and on the device in q
 """
 
 import dataclasses
+import typing
 
 import flax.linen as nn
 import jax
@@ -17,7 +18,9 @@ from movinet_jax.models import movinet
 from movinet_jax.spec import to_json
 from nas import runtime
 from nas.spaces.movinet.cost import Part
-from nas.spaces.movinet.space import MovinetSpace
+
+if typing.TYPE_CHECKING:  # a space has these functions as its methods
+  from nas.spaces.movinet.space import MovinetSpace
 
 
 class _Stem(movinet.Model):
@@ -47,7 +50,7 @@ class Bench:
     dtype: what is computed in.
   """
 
-  space: MovinetSpace
+  space: 'MovinetSpace'
   num_classes: int
   batch: int
   frames: int

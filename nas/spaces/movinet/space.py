@@ -3,9 +3,11 @@
 Kondratyuk et al., CVPR 2021, section 3.1 and supplement A.1: MobileNetV3 expanded to 3D.
 Each of five blocks chooses its width and up to ten layers; each layer a kernel and an
 expansion. φ scales depth, width, resolution and frame rate together; the space of φ = 0 is
-that of MoViNet-A2. Widths and kernels are those that the paper prints; that expansions are
-relative to a block's base width and not to the chosen one, and the width of the last
-convolution, are read off the released networks: 25 of A2's 26 layers fit.
+that of MoViNet-A2. A block has d to 10 d layers: d is 1 at φ = 0, and rounds to 2 at φ = 2 and
+to 3 at φ = 3. The stride of frames is rounded to a tenth, because whole strides would give
+φ = 2 and φ = 3 the same frame rate. Widths and kernels are those that the paper prints. That
+expansions are relative to a block's base width and not to the chosen one, and the width of
+the last convolution, are read off the released networks: 25 of A2's 26 layers fit.
 """
 
 import dataclasses
@@ -14,12 +16,25 @@ import inspect
 import math
 import typing
 from collections.abc import Mapping
+from typing import Literal
 
+import jax.numpy as jnp
 import numpy as np
 
+from movinet_jax import ops, schema
 from movinet_jax.models import movinet
+from movinet_jax.spec import Size, read_fields
 from nas.space import OneOf, Space
-from nas.spaces.movinet import arguments
+from nas.spaces.movinet import cost, latency
+from nas.spaces.movinet.arguments import (
+  MOST_LAYERS,
+  Clip,
+  Coefficient,
+  Kernels,
+  Multipliers,
+  Phi,
+  Sizes,
+)
 
 KERNELS = (
   (1, 3, 3),
@@ -37,10 +52,10 @@ MULTIPLIERS = (0.75, 1.0, 1.25)
 class Coefficients(typing.NamedTuple):
   """What φ + 1 multiplies by."""
 
-  depth: float
-  width: float
-  resolution: float
-  rate: float
+  depth: Coefficient
+  width: Coefficient
+  resolution: Coefficient
+  rate: Coefficient
 
 
 PUBLISHED = Coefficients(depth=1.36, width=1.18, resolution=1.16, rate=1.24)  # A.1
@@ -48,13 +63,17 @@ PUBLISHED = Coefficients(depth=1.36, width=1.18, resolution=1.16, rate=1.24)  # 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-  """What may vary in a block: its width, and in each layer kernel and expansion."""
+  """What may vary in a block: its width, and in each layer kernel and expansion.
+
+  It has `least` to `depth` layers, the first with the spatial `stride`.
+  """
 
   widths: tuple[int, ...]
   expands: tuple[int, ...]
   kernels: tuple[tuple[int, int, int], ...]
   depth: int
   stride: int
+  least: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +113,30 @@ class MovinetSpace:
   base: movinet.Spec
 
   family: typing.ClassVar[str] = 'movinet'
+  supernet: typing.ClassVar[str] = 'movinet'
+
+  list_parts = cost.list_parts
+  find_times = cost.find_times
+  make_cost_table = cost.make_cost_table
+
+  def make_bench(
+    self, num_classes: int, *, batch: int = 1, frames: int | None = None, dtype=jnp.float32
+  ) -> latency.Bench:
+    """Runs parts and networks alone, to measure them.
+
+    Args:
+      num_classes: N.
+      batch: B, clips at a time.
+      frames: T, of each call; default: one for networks that stream, else the native clip.
+      dtype: what is computed in.
+    """
+    frames = frames or (1 if self.base.causal else self.base.frames)
+    return latency.Bench(self, num_classes, batch, frames, dtype)
+
+  @property
+  def causal(self) -> bool:
+    """Whether its networks are streams."""
+    return self.base.causal
 
   @functools.cached_property
   def space(self) -> Space:
@@ -112,8 +155,9 @@ class MovinetSpace:
       'expand': OneOf(block.expands, 'filters'),
       'se': OneOf((True, False)) if self.se == 'search' else self.se,
     }
-    # A block's first layer changes its width and size, so it is never left out.
-    rest = [OneOf((layer, None)) for _ in range(block.depth - 1)]
+    # A block's first layer changes its width and size, so it is no decision. Others that
+    # are never left out are one: vectors are as long whatever the fewest layers are.
+    rest = [OneOf((layer, None)[: 1 if j < block.least else 2]) for j in range(1, block.depth)]
     return {'features': OneOf(block.widths, 'filters'), 'layers': [layer, *rest]}
 
   @functools.cached_property
@@ -134,7 +178,7 @@ class MovinetSpace:
           'expand': block.expands,
           'kernel': block.kernels,
           'se': (True, False) if self.se == 'search' else (self.se,),
-          'skip': (False, True),
+          'skip': (False, True)[: 1 if j < block.least else 2],
         }
         stride = block.stride if j == 0 else 1
         places.append(Place(i, j, stride, {'width': width, **numbers}, choices))
@@ -192,8 +236,9 @@ class MovinetSpace:
   def project(self, spec: movinet.Spec) -> movinet.Spec:
     """The network of the space that a network is nearest to, part by part.
 
-    Widths go to the nearest; a kernel that is not there becomes the first one, and layers
-    beyond a block's depth are left out.
+    Widths go to the nearest; a kernel that is not there becomes the first one, layers
+    beyond a block's depth are left out, and the last layer is repeated where there are too
+    few.
     """
     blocks = []
     for block, given in zip(self.blocks, spec.blocks, strict=True):
@@ -206,6 +251,7 @@ class MovinetSpace:
         )
         for layer in given.layers[: block.depth]
       )
+      layers += layers[-1:] * (block.least - len(layers))
       width = _nearest(given.features, block.widths)
       blocks.append(movinet.Block(width, block.stride, layers))
     return dataclasses.replace(
@@ -235,12 +281,23 @@ class MovinetSpace:
       check(f'block {i}: stride', given.stride, [block.stride])
       if len(given.layers) > block.depth:
         lines.append(f'block {i}: {len(given.layers)} layers, at most {block.depth}')
+      if len(given.layers) < block.least:
+        lines.append(f'block {i}: {len(given.layers)} layers, at least {block.least}')
       for j, layer in enumerate(given.layers):
         check(f'block {i} layer {j}: kernel', layer.kernel, block.kernels)
         check(f'block {i} layer {j}: expand', layer.expand, block.expands)
         known = (True, False) if self.se == 'search' else (self.se,)
         check(f'block {i} layer {j}: se', layer.se, known)
     return lines
+
+  @staticmethod
+  def describe_network(spec: movinet.Spec) -> list[str]:
+    """Lines that show a network: its widths, and kernel and expansion of each layer."""
+    lines = [f'stem      {spec.stem:4}']
+    for i, block in enumerate(spec.blocks):
+      layers = ' '.join(f'{"x".join(map(str, x.kernel))}:{x.expand}' for x in block.layers)
+      lines.append(f'block {i}   {block.features:4}  {layers}')
+    return [*lines, f'project   {spec.project:4}']
 
   def smallest(self, cost: str, num_classes: int) -> np.ndarray:
     """The choices of the network with the least of any cost: few layers, all narrow."""
@@ -267,24 +324,26 @@ class MovinetSpace:
 
 
 def make_space(
-  phi: float = 0.0,
+  phi: Phi = 0.0,
   *,
   coefficients: Mapping[str, float] | Coefficients = PUBLISHED,
-  kernels=KERNELS,
-  expansions=EXPANSIONS,
-  multipliers=MULTIPLIERS,
-  stem_multipliers=(1.0, 1.25),
-  stem: int = 16,
-  widths=(24, 48, 96, 96, 192),
-  strides=(2, 2, 2, 1, 2),
-  project: int = 512,
-  depth: int = 10,
-  resolution: int = 224,
-  frames: int = 50,
-  frame_stride: int = 5,
-  clip: tuple[int, int, int] | None = None,
-  se: bool | str = True,
-  se_kind: str = '3d',
+  kernels: Kernels = KERNELS,
+  expansions: Multipliers = EXPANSIONS,
+  multipliers: Multipliers = MULTIPLIERS,
+  stem_multipliers: Multipliers = (1.0, 1.25),
+  stem: Size = 16,
+  widths: Sizes = (24, 48, 96, 96, 192),
+  strides: Sizes = (2, 2, 2, 1, 2),
+  project: Size = 512,
+  depth: Size = 10,
+  least: Size = 1,
+  resolution: Size = 224,
+  frames: Size = 50,
+  frame_stride: Size = 5,
+  whole_stride: bool = False,
+  clip: Clip | None = None,
+  se: bool | Literal['search'] = True,
+  se_kind: Literal[ops.SE_KINDS] = '3d',
   merge_equal: bool = False,
   **fields,
 ) -> MovinetSpace:
@@ -299,9 +358,11 @@ def make_space(
     stem_multipliers: of the stem's. 0.75 would round to the same width as 1 at φ = 0.
     stem, widths, project: base widths at φ = 0.
     strides: of each block's first layer.
-    depth: most layers of a block at φ = 0.
+    depth, least: most and fewest layers of a block at φ = 0; φ multiplies both alike.
     resolution, frames, frame_stride: the native clip at φ = 0; the stride is of 25 fps
       video, and the duration of a clip stays as φ changes the frame rate.
+    whole_stride: round the stride of φ to whole frames, for videos of other frame rates.
+      Otherwise it goes to a tenth of a frame, and clips are taken by time (`fps`).
     clip: (frames, resolution, frame_stride) to have whatever φ is.
     se: squeeze-excitation in all layers (True), none (False), or 'search'. The paper's
       search always chose it, for it costs next to nothing.
@@ -312,29 +373,22 @@ def make_space(
   Raises:
     ValueError: an argument does not fit, or φ rounds two choices into one.
   """
-  if type(se) is not bool and not (isinstance(se, str) and se == 'search'):
-    raise ValueError(f"se is {se!r}; wanted True, False or 'search'. What it squeezes is se_kind")
-  if type(merge_equal) is not bool:
-    raise ValueError(f'merge_equal is {merge_equal!r}; wanted True or False')
-  fields = arguments.check_fields(fields, inspect.signature(make_space).parameters)
-  phi = arguments.check_phi(phi)
+  own = {*inspect.signature(make_space).parameters} - {'fields'}
+  fields = read_fields(movinet.Spec, fields, {'blocks'}, own)
   grown = _grow(coefficients, phi)
   make = functools.partial(_make_widths, phi=phi, merge_equal=merge_equal)
-  multipliers = arguments.check_multipliers('multipliers', multipliers)
-  stem_multipliers = arguments.check_multipliers('stem_multipliers', stem_multipliers)
-  expansions = arguments.check_multipliers('expansions', expansions)
-  kernels = arguments.check_kernels(kernels)
-  widths, strides = arguments.check_widths(widths, strides)
-  depth = _scale_depth(grown.depth, depth, len(widths), phi)
+  if len(widths) != len(strides):
+    raise ValueError(f'{len(widths)} widths and {len(strides)} strides: one per block')
+  least, depth = _scale_depths(grown.depth, least, depth, len(widths), phi)
   scale = functools.partial(_scale_size, grown.width, phi)
   blocks = []
   for i, (width, stride) in enumerate(zip(widths, strides, strict=True)):
     base = scale('widths', width)
     expands = make(f'expansions of block {i}', base, expansions)
     features = make(f'block {i}', base, multipliers)
-    blocks.append(Block(features, expands, kernels, depth, stride))
-  scaled = _scale_clip(grown, phi, frames, resolution, frame_stride)
-  frames, resolution, frame_stride = scaled if clip is None else arguments.check_clip(clip)
+    blocks.append(Block(features, expands, kernels, depth, stride, least))
+  scaled = _scale_clip(grown, phi, frames, resolution, frame_stride, whole_stride)
+  frames, resolution, frame_stride = scaled if clip is None else clip
   base = movinet.Spec(
     stem=scale('stem', stem),
     blocks=tuple(
@@ -345,7 +399,7 @@ def make_space(
     frames=frames,
     resolution=resolution,
     frame_stride=frame_stride,
-    se=arguments.check_field('se', se_kind, 'se_kind'),
+    se=se_kind,
     **fields,
   )
   return MovinetSpace(
@@ -359,34 +413,42 @@ def make_space(
 
 def _grow(coefficients, phi) -> Coefficients:
   """What φ multiplies by."""
-  given = arguments.check_coefficients(coefficients, Coefficients._fields)
-  return Coefficients(*(factor**phi for factor in given))
+  return Coefficients(*(factor**phi for factor in read_coefficients(coefficients)))
 
 
-def _scale_clip(grown, phi, frames, resolution, frame_stride) -> tuple[int, int, int]:
-  """A clip as long, of φ's frame rate and resolution; strides are whole frames."""
-  frames = arguments.check_whole('frames', frames)
+def read_coefficients(given: Mapping | Coefficients, where: str = 'coefficients') -> Coefficients:
+  """One number for each axis, checked."""
+  given = given._asdict() if isinstance(given, Coefficients) else given
+  return schema.call(Coefficients, schema.build(Mapping, given, where), where)
+
+
+def _scale_clip(
+  grown, phi, frames, resolution, frame_stride, whole_stride
+) -> tuple[int, int, float]:
+  """A clip of the same duration, at φ's frame rate and resolution."""
   resolution = _scale_size(grown.resolution, phi, 'resolution', resolution)
-  frame_stride = arguments.check_whole('frame_stride', frame_stride)
-  scaled = max(1, round(frame_stride / grown.rate))
+  scaled = max(1, round(frame_stride / grown.rate, 0 if whole_stride else 1))
+  scaled = int(scaled) if scaled == int(scaled) else scaled
   count = max(1, round(frames * frame_stride / scaled))
   return count, resolution, scaled
 
 
-def _scale_depth(factor, depth, blocks: int, phi) -> int:
-  scaled = max(1, round(arguments.check_whole('depth', depth) * factor))
-  if scaled * blocks > arguments.MOST_LAYERS:
+def _scale_depths(factor, least, depth, blocks: int, phi) -> tuple[int, int]:
+  """The fewest and most layers of a block."""
+  if least > depth:
+    raise ValueError(f'least is {least}, more than depth, which is {depth}')
+  fewest, most = (max(1, round(value * factor)) for value in (least, depth))
+  if most * blocks > MOST_LAYERS:
     raise ValueError(
-      f'depth is {depth}: with φ = {phi:g} that is {scaled:,} layers in each of {blocks} '
-      f'blocks; wanted at most {arguments.MOST_LAYERS:,} in all'
+      f'depth is {depth}: with φ = {phi:g} that is {most:,} layers in each of {blocks} '
+      f'blocks; wanted at most {MOST_LAYERS:,} in all'
     )
-  return scaled
+  return fewest, most
 
 
 def _scale_size(factor, phi, key: str, size) -> int:
   """A width or an image side, to a multiple of 8."""
-  scaled = round_half_up_to_8(arguments.check_whole(key, size) * factor)
-  return arguments.check_whole(f'{key} at φ = {phi:g}', scaled)
+  return schema.build(Size, round_half_up_to_8(size * factor), f'{key} at φ = {phi:g}')
 
 
 def _nearest(value: int, known: tuple[int, ...]) -> int:

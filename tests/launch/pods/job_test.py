@@ -148,9 +148,11 @@ def test_the_config_is_read_with_its_overrides():
 def test_the_mesh_shares_devices(tmp_path):
   config = tmp_path / 'long.py'
   config.write_text(
-    'from ml_collections import ConfigDict\n'
+    'from configs.movinet import quickstart\n'
     'def get_config():\n'
-    "  return ConfigDict({'batch_size': 6, 'mesh': {'time': 1, 'space': 4}})\n"
+    '  cfg = quickstart.get_config()\n'
+    "  cfg.batch_size, cfg.mesh = 6, {'time': 1, 'space': 4}\n"
+    '  return cfg\n'
   )
   job = make(('train', f'--config={config}'), '/w', nodes=3, gpus=8)
   check_job(job)

@@ -1,9 +1,6 @@
-"""What every algorithm of nas/algorithms promises to the search that uses it."""
+"""What every one-shot algorithm of nas/algorithms promises to the search that uses it."""
 
 import functools
-import importlib
-import inspect
-import pathlib
 
 import flax.serialization
 import jax
@@ -11,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import nas.algorithms
+from nas.algorithms import ONE_SHOT, list_algorithms
+from nas.algorithms.policy import Scores
 from nas.space import OneOf, Space
 
 SPACE = Space(
@@ -24,23 +22,18 @@ BEST = np.int32([1, 2, 0, 1])
 CANDIDATES = 4
 STEPS = 400
 # Hyperparameters for a search of STEPS steps, by file.
-OPTIONS = {'reinforce': {'learning_rate': 0.05, 'total_steps': STEPS}}
+OPTIONS = {'reinforce': {'policy_rate': 0.05, 'total_steps': STEPS}}
 
 
-def find_algorithms():
-  """(file, class) of the classes that propose and update."""
-  found = []
-  for path in sorted(pathlib.Path(nas.algorithms.__file__).parent.glob('*.py')):
-    if path.stem != '__init__':
-      module = importlib.import_module(f'nas.algorithms.{path.stem}')
-      for _, value in inspect.getmembers(module, inspect.isclass):
-        own = value.__module__ == module.__name__
-        if own and hasattr(value, 'propose') and hasattr(value, 'update'):
-          found.append(pytest.param(path.stem, value, id=value.__name__))
-  return found
+def make_scores(accuracy):
+  """Scores of candidates that cost the target: the reward is the accuracy."""
+  ones = jnp.ones_like(accuracy)
+  return Scores(accuracy, accuracy, jnp.log(accuracy + 1e-3), ones)
 
 
-ALGORITHMS = pytest.mark.parametrize(('name', 'kind'), find_algorithms())
+ALGORITHMS = pytest.mark.parametrize(
+  ('name', 'kind'), [pytest.param(*row, id=row[0]) for row in list_algorithms(ONE_SHOT).items()]
+)
 
 
 def make(name, kind):
@@ -57,8 +50,8 @@ def search(algorithm, state, seed, steps, begin=0):
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), number), CANDIDATES)
     proposals = jax.vmap(algorithm.propose, (None, 0))(state, keys)
     # The share of what matters in the best that is as in it.
-    rewards = (proposals.choices == BEST).mean(-1, where=matters)
-    return algorithm.update(state, proposals, rewards), proposals
+    share = (proposals.choices == BEST).mean(-1, where=matters)
+    return algorithm.update(state, proposals, make_scores(share)), proposals
 
   return jax.lax.scan(step, state, begin + jnp.arange(steps))
 
@@ -72,16 +65,16 @@ def assert_equal(first, second):
 
 
 def test_there_are_algorithms():
-  assert find_algorithms()
+  assert 'reinforce' in list_algorithms(ONE_SHOT)
 
 
 @ALGORITHMS
 def test_proposals_are_architectures(name, kind):
   algorithm = make(name, kind)
   _, proposals = search(algorithm, make_state(algorithm), 0, 50)
-  choices, drawn = map(np.asarray, proposals)
-  assert choices.shape == drawn.shape == (50, CANDIDATES, len(SPACE))
-  assert (choices.dtype, drawn.dtype) == (np.int32, bool)
+  choices = np.asarray(proposals.choices)
+  assert choices.shape == (50, CANDIDATES, len(SPACE))
+  assert choices.dtype == np.int32
   assert (choices >= 0).all()
   assert (choices < SPACE.sizes).all()
 
@@ -124,7 +117,7 @@ def test_hyperparameters_may_be_traced(name, kind):
     traced = kind(SPACE, **options)
     keys = jax.random.split(jax.random.key(0), CANDIDATES)
     proposals = jax.vmap(traced.propose, (None, 0))(state, keys)
-    return traced.update(state, proposals, jnp.arange(CANDIDATES) / CANDIDATES)
+    return traced.update(state, proposals, make_scores(jnp.arange(CANDIDATES) / CANDIDATES))
 
   state = step(OPTIONS[name], algorithm.init(jax.random.key(0)))
   assert jax.tree.structure(state) == jax.tree.structure(make_state(algorithm))
@@ -140,3 +133,27 @@ def test_learns_what_is_best(name, kind):
   assert probabilities.shape == (len(SPACE), SPACE.sizes.max())
   np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
   assert (probabilities[np.arange(len(SPACE)), BEST] > 0.8).all()
+
+
+@ALGORITHMS
+def test_weights_of_candidates_sum_to_1(name, kind):
+  algorithm = make(name, kind)
+  state = make_state(algorithm)
+  keys = jax.random.split(jax.random.key(0), CANDIDATES)
+  proposals = jax.vmap(algorithm.propose, (None, 0))(state, keys)
+  scores = make_scores(jnp.arange(1, CANDIDATES + 1) / CANDIDATES)
+  weights = algorithm.weigh(state, proposals, scores if algorithm.scores_first else None)
+  assert weights.shape == (CANDIDATES,)
+  np.testing.assert_allclose(weights.sum(), 1, rtol=1e-6)
+
+
+@ALGORITHMS
+def test_charts_show_every_choice(name, kind):
+  algorithm = make(name, kind)
+  probabilities = np.asarray(algorithm.probabilities(make_state(algorithm)))
+  labels = [[str(value) for value in row] for row in SPACE.values]
+  charts = algorithm.chart(probabilities, labels)
+  uniform = [charts[f'probability/head/{n}'] for n in range(4)]
+  np.testing.assert_allclose(uniform, 0.25, rtol=1e-6)
+  assert charts['entropy/head'] == pytest.approx(1)
+  assert 0 <= algorithm.learns_from() <= STEPS

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from nas.algorithms import uniform
+from nas.algorithms import moves
 from nas.algorithms.evolve import Evolve
 from nas.history import Proposal, Signal, State, Trial
 from nas.space import OneOf, Space
@@ -254,7 +254,7 @@ def test_limits_that_nothing_meets(allowed):
 
   with pytest.raises(ValueError, match=r'no network of 10,000 drawn is within the limi'):
     workers.run(make(fits=fits), end_well)
-  assert len(known) <= allowed + 4 * uniform.TRIES
+  assert len(known) <= allowed + 4 * moves.TRIES
 
 
 def test_conclusion():
@@ -286,13 +286,13 @@ def test_conclusion_of_nothing():
   [
     ({'population': 5, 'tournament': 10}, r'population \(5\) .* tournament \(10\)'),
     ({'budget': 10}, r'budget \(10\) must be more than population \(10\)'),
-    ({'budget': 0}, 'budget is 0, wanted a whole number from 1'),
+    ({'budget': 0}, 'budget is 0; wanted a whole number, 1 or more'),
     ({'population': 0}, 'population is 0'),
-    ({'tournament': 0}, 'tournament is 0, wanted a whole number from 1'),
-    ({'tournament': 2.5}, 'tournament is 2.5'),
-    ({'lag': -1}, 'lag is -1, wanted a whole number from 0'),
-    ({'lag': True}, 'lag is True'),
-    ({'budget': '9'}, "budget is '9'"),
+    ({'tournament': 0}, 'tournament is 0; wanted a whole number, 1 or more'),
+    ({'tournament': 2.5}, 'tournament should be int, got 2.5'),
+    ({'lag': -1}, 'lag is -1; wanted a whole number, 0 or more'),
+    ({'lag': True}, 'lag should be int, got True'),
+    ({'budget': '9'}, "budget should be int, got '9'"),
   ],
 )
 def test_settings_are_checked(options, message):

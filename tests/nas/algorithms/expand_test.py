@@ -410,21 +410,21 @@ def test_trials_of_another_expansion_are_refused():
 @pytest.mark.parametrize(
   ('settings', 'message'),
   [
-    ({'targets': {}}, 'targets is {}, wanted costs by name such as'),
-    ({'targets': [5e9]}, 'targets is [5000000000.0], wanted costs by name'),
-    ({'targets': {'s': 0}}, "the target 's' is 0, wanted more than 0"),
-    ({'targets': {'s': '2e9'}}, "the target 's' is '2e9', wanted more than 0"),
+    ({'targets': {}}, 'targets is {}; wanted one value or more'),
+    ({'targets': [5e9]}, 'targets should be a table, got [5000000000.0]'),
+    ({'targets': {'s': 0}}, 'targets.s is 0.0; wanted a number, more than 0'),
+    ({'targets': {'s': '2e9'}}, "targets.s should be float, got '2e9'"),
     ({'targets': {'s': 8}}, "the target 's' is 8, but the network that the expansion"),
-    ({'growth': 1}, 'growth is 1, wanted more than 1'),
-    ({'tolerance': -0.1}, 'tolerance is -0.1, wanted at least 0'),
-    ({'repeats': 1.5}, 'repeats is 1.5, wanted a whole number from 1'),
+    ({'growth': 1}, 'growth is 1.0; wanted a number, more than 1'),
+    ({'tolerance': -0.1}, 'tolerance is -0.1; wanted a number, 0 or more'),
+    ({'repeats': 1.5}, 'repeats should be int, got 1.5'),
     (
       {'start': {'depth': 5}},
       'start is 5 for depth, whose values are 1, 2, 3, 4, 6, 8',
     ),
     ({'start': {'dpth': 1}}, "no decision at 'dpth'; did you mean 'depth'"),
-    ({'schedule': (8, {'a': 1})}, 'schedule has 8, wanted (first step, {key'),
-    ({'schedule': ((8, {}), (2, {}))}, 'schedule has the steps [8, 2], wanted them to'),
+    ({'schedule': (8, {'a': 1})}, 'schedule[0] should be a list, got 8'),
+    ({'schedule': ((8, {}), (2, {}))}, 'schedule is ((8, {}), (2, {})); wanted pairs (first step'),
   ],
 )
 def test_settings_that_make_no_sense(settings, message):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nas.algorithms.policy import Scores
 from nas.algorithms.reinforce import Reinforce
 from nas.objective import absolute_reward
 from nas.space import OneOf, Space
@@ -108,7 +109,7 @@ def search(problems, beta, seed, algorithm=Reinforce, candidates=8, steps=STEPS)
   def search_one(problem, key):
     # Twice TuNAS's rate, for a seventh of its steps.
     policy = algorithm(
-      SPACE, learning_rate=0.01, total_steps=steps, filters_warmup=0.0, ops_warmup=0.0
+      SPACE, policy_rate=0.01, total_steps=steps, filters_warmup=0.0, ops_warmup=0.0
     )
 
     def step(state, key):
@@ -117,7 +118,7 @@ def search(problems, beta, seed, algorithm=Reinforce, candidates=8, steps=STEPS)
       accuracy, ratio = measure(problem, proposals.choices)
       accuracy += NOISE * jax.random.normal(noise_key, (candidates,))
       rewards = absolute_reward(accuracy, ratio, beta)
-      return policy.update(state, proposals, rewards), None
+      return policy.update(state, proposals, Scores(rewards)), None
 
     state, _ = jax.lax.scan(step, policy.init(key), jax.random.split(key, steps))
     return policy.most_probable(state), policy.entropies(state).mean()
@@ -169,19 +170,20 @@ class WithoutBaseline(Reinforce):
 
 
 class RewardOfAnother(Reinforce):
-  def update(self, state, proposals, rewards):
-    return super().update(state, proposals, jnp.roll(rewards, 1))
+  def update(self, state, proposals, scores):
+    return super().update(state, proposals, Scores(jnp.roll(scores.reward, 1)))
 
 
 class MeanReward(Reinforce):
-  def update(self, state, proposals, rewards):
-    return super().update(state, proposals, jnp.full_like(rewards, rewards.mean()))
+  def update(self, state, proposals, scores):
+    mean = jnp.full_like(scores.reward, scores.reward.mean())
+    return super().update(state, proposals, Scores(mean))
 
 
 class WithoutFirst(Reinforce):
-  def update(self, state, proposals, rewards):
+  def update(self, state, proposals, scores):
     proposals = proposals._replace(drawn=proposals.drawn.at[:, 0].set(False))
-    return super().update(state, proposals, rewards)
+    return super().update(state, proposals, scores)
 
 
 @functools.cache

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas.algorithms.reinforce import Proposal, Reinforce
+from nas.algorithms.policy import Scores
+from nas.algorithms.reinforce import Draw, Reinforce
 from nas.space import OneOf, Space
 
 FLAT = Space({'op': OneOf((1, 3, 5)), 'width': OneOf((8, 16), 'filters')})
@@ -26,12 +27,12 @@ DEEP = Space(
 SPACES = pytest.mark.parametrize('space', [FLAT, NESTED, DEEP], ids=['flat', 'nested', 'deep'])
 PLAIN = {'filters_warmup': 0.0, 'ops_warmup': 0.0}
 # At step 70 of 100 a 'filters' decision is replaced with probability 0.3, an 'op' 1/8.
-WARM = {'delay': 1.0, 'filters_warmup': 1.0, 'ops_warmup': 0.8}
+WARM = {'policy_delay': 1.0, 'filters_warmup': 1.0, 'ops_warmup': 0.8}
 WARM_PROBABILITY = {'filters': 0.3, 'op': 0.125}
 
 
 def make(space=FLAT, **options):
-  return Reinforce(space, **{'learning_rate': 0.1, 'total_steps': 100, **options})
+  return Reinforce(space, **{'policy_rate': 0.1, 'total_steps': 100, **options})
 
 
 def make_state(algorithm, seed=0, step=70):
@@ -79,7 +80,7 @@ def list_proposals(algorithm, state, warm):
     if probability:
       found.append((*zip(*combined, strict=True), probability))
   choices, drawn, probability = map(np.array, zip(*found, strict=True))
-  return Proposal(jnp.int32(choices), jnp.array(drawn)), probability
+  return Draw(jnp.int32(choices), jnp.array(drawn)), probability
 
 
 def make_rewards(space, choices):
@@ -183,19 +184,18 @@ def test_the_baseline_is_the_debiased_mean_with_the_step_inside():
   rewards = np.float32([[1, 3], [5, 5], [0, 2]])
   proposals = propose_many(algorithm, state, 2)
   for r in rewards:
-    state = algorithm.update(state, proposals, r)
+    state = algorithm.update(state, proposals, Scores(r))
   weights = 0.9 ** np.arange(2, -1, -1)
   wanted = weights @ [2, 5, 1] / weights.sum()
   np.testing.assert_allclose(algorithm.baseline(state), wanted, rtol=1e-6)
-  found = algorithm.metrics(state, rewards[-1])
+  found = algorithm.metrics(state, Scores(rewards[-1]))
   np.testing.assert_allclose(found['baseline'], wanted, rtol=1e-6)
   np.testing.assert_allclose(found['advantage'], 1 - wanted, rtol=1e-5)
-  assert found['reward'] == 1
   assert found['rl_rate'] == algorithm.rate(2)
 
 
 def test_the_rate_waits_and_then_grows_to_the_end():
-  algorithm = make(learning_rate=0.01, total_steps=40, delay=0.25, growth=10.0)
+  algorithm = make(policy_rate=0.01, total_steps=40, policy_delay=0.25, policy_growth=10.0)
   found = [float(algorithm.rate(step)) for step in range(41)]
   assert found[:10] == [0.0] * 10
   np.testing.assert_allclose(found[10:], 0.01 * 10 ** (np.arange(31) / 30), rtol=1e-5)
@@ -225,9 +225,9 @@ def test_updates_by_hand():
   total = weight = 0.0
   for step in range(8):
     drawn = jnp.array([[True, True], [True, False], [True, True]])
-    proposals = Proposal(jnp.int32([[0, 1], [0, 0], [step % 3, 1]]), drawn)
+    proposals = Draw(jnp.int32([[0, 1], [0, 0], [step % 3, 1]]), drawn)
     rewards = np.float32([1 + step, -2, 0.5])
-    state = algorithm.update(state, proposals, rewards)
+    state = algorithm.update(state, proposals, Scores(rewards))
     total, weight = 0.95 * total + 0.05 * rewards.mean(), 0.95 * weight + 0.05
     logits, squares = update_by_hand(
       algorithm, logits, squares, step, total / weight, proposals, rewards
@@ -240,7 +240,7 @@ def test_updates_by_hand():
 def test_second_moment_and_baseline_warm_up_while_the_rate_is_0():
   algorithm = make(**PLAIN)
   before = make_state(algorithm, step=3)
-  after = algorithm.update(before, propose_many(algorithm, before, 4), jnp.arange(4.0))
+  after = algorithm.update(before, propose_many(algorithm, before, 4), Scores(jnp.arange(4.0)))
   np.testing.assert_array_equal(after.logits, before.logits)
   assert (np.asarray(after.squares) > 0).any()
   assert algorithm.baseline(after) == 1.5
@@ -249,12 +249,12 @@ def test_second_moment_and_baseline_warm_up_while_the_rate_is_0():
 def test_the_entropy_is_a_term_of_its_own():
   """Its gradient is not divided by any second moment, and counts where open."""
   space, rate = NESTED, 0.1
-  algorithm = make(space, entropy=0.5, delay=0.0, growth=1.0, **PLAIN)
+  algorithm = make(space, entropy=0.5, policy_delay=0.0, policy_growth=1.0, **PLAIN)
   state = make_state(algorithm, step=0)
   # Decision 0 opens 1 and 2, in one of two; rewards are equal, so all else is 0.
   choices = jnp.int32([[0, 1, 1, 0, 0], [1, 0, 1, 0, 1]])
-  proposals = Proposal(choices, jnp.ones((2, 5), bool))
-  found = algorithm.update(state, proposals, jnp.ones(2)).logits - state.logits
+  proposals = Draw(choices, jnp.ones((2, 5), bool))
+  found = algorithm.update(state, proposals, Scores(jnp.ones(2))).logits - state.logits
   for n, (policy, opened) in enumerate(
     zip(list_policies(algorithm, state), [1, 0.5, 0.5, 1, 0], strict=True)
   ):
@@ -285,14 +285,14 @@ def test_one_compilation_serves_all_hyperparameters():
     algorithm = make(NESTED, **options)
     state = make_state(algorithm, step=0)
     for _ in range(3):
-      state = algorithm.update(state, propose_many(algorithm, state, 4), jnp.arange(4.0))
+      state = algorithm.update(state, propose_many(algorithm, state, 4), Scores(jnp.arange(4.0)))
     return state
 
   plain = {
-    'learning_rate': 0.1,
+    'policy_rate': 0.1,
     'total_steps': 4,
-    'delay': 0.25,
-    'growth': 10.0,
+    'policy_delay': 0.25,
+    'policy_growth': 10.0,
     'second_moment': 0.999,
     'epsilon': 1e-8,
     'baseline_momentum': 0.95,
@@ -302,7 +302,7 @@ def test_one_compilation_serves_all_hyperparameters():
     'ops_warmup': 0.0,
   }
   first = run(plain)
-  second = run({**plain, 'learning_rate': 0.3, 'total_steps': 9, 'ops_warmup': 0.2})
+  second = run({**plain, 'policy_rate': 0.3, 'total_steps': 9, 'ops_warmup': 0.2})
   assert len(traces) == 1
   assert not np.allclose(first.logits, second.logits)
   fixed = jax.jit(lambda: run.__wrapped__(plain))()
@@ -312,26 +312,26 @@ def test_one_compilation_serves_all_hyperparameters():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'learning_rate': 0}, 'learning_rate is 0, wanted more than 0'),
-    ({'learning_rate': float('nan')}, 'learning_rate is nan'),
-    ({'learning_rate': '0.1'}, "learning_rate is '0.1'"),
-    ({'total_steps': 0}, 'total_steps is 0, wanted a whole number from 1'),
-    ({'total_steps': 2.5}, 'total_steps is 2.5'),
-    ({'total_steps': float('inf')}, 'total_steps is inf'),
-    ({'delay': 1.5}, 'delay is 1.5, wanted a fraction of the steps'),
-    ({'delay': 100}, 'delay is 100, wanted a fraction of the steps'),
-    ({'growth': 0.0}, 'growth is 0.0'),
-    ({'second_moment': 1.0}, 'second_moment is 1.0, wanted at least 0 and less than 1'),
+    ({'policy_rate': 0}, 'policy_rate is 0.0; wanted a number, more than 0'),
+    ({'policy_rate': float('nan')}, 'policy_rate is nan'),
+    ({'policy_rate': '0.1'}, "policy_rate should be float, got '0.1'"),
+    ({'total_steps': 0}, 'total_steps is 0; wanted a whole number, 1 or more'),
+    ({'total_steps': 2.5}, 'total_steps should be int, got 2.5'),
+    ({'total_steps': float('inf')}, 'total_steps should be int, got inf'),
+    ({'policy_delay': 1.5}, 'policy_delay is 1.5; wanted a number, from 0 to 1'),
+    ({'policy_delay': 100}, 'policy_delay is 100.0'),
+    ({'policy_growth': 0.0}, 'policy_growth is 0.0'),
+    ({'second_moment': 1.0}, 'second_moment is 1.0; wanted a number, 0 or more and less than 1'),
     ({'epsilon': 0.0}, 'epsilon is 0.0'),
     ({'baseline_momentum': 1}, 'baseline_momentum is 1'),
-    ({'entropy': -1.0}, 'entropy is -1.0, wanted at least 0'),
+    ({'entropy': -1.0}, 'entropy is -1.0; wanted a number, 0 or more'),
     ({'temperature': 0.0}, 'temperature is 0.0'),
     ({'filters_warmup': -0.1}, 'filters_warmup is -0.1'),
     (
       {'ops_warmup': 0.3},
-      'ops_warmup is 0.3 of the steps but delay only 0.25.*in its place',
+      'ops_warmup is 0.3 of the steps but policy_delay only 0.25.*in its place',
     ),
-    ({'delay': 0.1, 'ops_warmup': 0.0}, 'filters_warmup is 0.25 .* delay only 0.1'),
+    ({'policy_delay': 0.1, 'ops_warmup': 0.0}, 'filters_warmup is 0.25 .* policy_delay only 0.1'),
   ],
 )
 def test_hyperparameters_out_of_range(options, message):
@@ -350,4 +350,4 @@ def test_one_reward_for_each_candidate():
   proposals = propose_many(algorithm, state, 4)
   for rewards in (jnp.float32(1), jnp.ones(3), jnp.ones((4, 1))):
     with pytest.raises(ValueError, match='one reward for each'):
-      algorithm.update(state, proposals, rewards)
+      algorithm.update(state, proposals, Scores(rewards))

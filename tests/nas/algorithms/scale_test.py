@@ -8,8 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from nas.algorithms import scale
-from nas.algorithms.scale import Candidate, Scale
+from nas.algorithms import statistics
+from nas.algorithms.scale import Scale
+from nas.candidate import Candidate
 from nas.history import Signal, State
 from nas.space import OneOf, Space
 from tests.nas.algorithms import workers
@@ -176,15 +177,6 @@ def test_differences_beyond_noise_are_told_apart():
   assert len(found['undecided']['candidates']) == 11
 
 
-@pytest.mark.parametrize(
-  ('groups', 'freedom', 'quantile'),
-  # The 5 % points of tables of the studentized range.
-  [(2, 10, 3.151), (3, 2, 8.331), (3, 10, 3.877), (5, 20, 4.232), (10, 30, 4.824)],
-)
-def test_quantiles_are_those_of_tables(groups, freedom, quantile):
-  assert scale.find_quantile(groups, freedom) == pytest.approx(quantile, rel=0.01)
-
-
 def test_luck_that_all_candidates_share_is_no_noise():
   found = run(make_search(), noise=0.0005, luck=0.5)[1].facts
   assert np.std(found['candidates'][0]['samples']) > 0.05
@@ -218,9 +210,9 @@ def make_row(name, *samples):
 
 def test_of_two_candidates_the_comparison_is_a_paired_t_test():
   rows = [make_row('a', 1.0, 5.0, 3.0), make_row('b', 3.0, 6.0, 6.0)]
-  noise = scale.find_noise(rows)
+  noise = statistics.find_noise(rows)
   assert (noise.sd, noise.freedom) == (pytest.approx(0.5**0.5), 2)
-  found = scale.compare(rows[1], rows[0], noise)
+  found = statistics.compare(rows[1], rows[0], noise)
   # Differences are 2, 1 and 3; 4.303 is the 97.5 % point of t with two degrees of freedom.
   assert found['margin'] == pytest.approx(4.303 * (1 / 3) ** 0.5, rel=0.015)
   assert (found['gain'], found['undecided']) == (2.0, True)
@@ -233,14 +225,14 @@ def test_a_network_is_never_compared_with_one_of_another_number():
     make_row('b', None, 6.1, 4.0, 4.9),
     make_row('c', 9.5, None, None, None),
   ]
-  noise = scale.find_noise(rows)
+  noise = statistics.find_noise(rows)
   # As of the differences 1.1, 1.0 and 0.9: what only one has tells nothing of noise.
   assert (noise.sd, noise.freedom) == (pytest.approx(0.1 / 2**0.5), 2)
-  found = scale.compare(rows[1], rows[0], noise)
+  found = statistics.compare(rows[1], rows[0], noise)
   assert rows[1]['mean'] < rows[0]['mean']
   assert (found['gain'], found['undecided']) == (pytest.approx(1.0), False)
   assert found['margin'] == pytest.approx(noise.quantile * noise.sd / 3**0.5)
-  found = scale.compare(rows[1], rows[2], noise)
+  found = statistics.compare(rows[1], rows[2], noise)
   assert (found['gain'], found['margin'], found['undecided']) == (None, None, True)
 
 
@@ -249,7 +241,7 @@ def test_a_seed_is_never_compared_with_another():
   rows = [make_row('a', 6.0, 7.0), make_row('b', 6.5, 6.5)]
   rows[0]['repeats'] = [[4.0, 8.0], [6.0, 8.0]]
   rows[1]['repeats'] = [[5.0, 8.0], [None, 8.0]]
-  found = scale.compare(rows[1], rows[0], scale.find_noise(rows))
+  found = statistics.compare(rows[1], rows[0], statistics.find_noise(rows))
   assert found['gain'] == pytest.approx((0.5 + 0.0) / 2)
 
 
@@ -368,10 +360,10 @@ def test_trials_of_another_search_are_refused():
   ('settings', 'message'),
   [
     ({'draws': 13}, 'draws is 13, but of 16 candidates only 12 differ once sizes'),
-    ({'draws': -1}, 'draws is -1, wanted a whole number from 0'),
-    ({'draws': 2.5}, 'draws is 2.5, wanted a whole number from 0'),
-    ({'top': 0}, 'top is 0, wanted a whole number from 1'),
-    ({'repeats': 0}, 'repeats is 0, wanted a whole number from 1'),
+    ({'draws': -1}, 'draws is -1; wanted a whole number, 0 or more'),
+    ({'draws': 2.5}, 'draws should be int, got 2.5'),
+    ({'top': 0}, 'top is 0; wanted a whole number, 1 or more'),
+    ({'repeats': 0}, 'repeats is 0; wanted a whole number, 1 or more'),
     ({'top': 9}, 'top is 9, more than the 8 draws: none would be left out'),
     ({'recheck': 9}, 'recheck is 9, more than the 8 draws'),
     ({'recheck': 1, 'phis': (1.0,)}, 'recheck is 1, but the space has no second phi'),

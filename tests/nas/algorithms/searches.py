@@ -9,8 +9,9 @@ import numpy as np
 
 from nas.algorithms.evolve import Evolve
 from nas.algorithms.expand import Expand
-from nas.algorithms.scale import Candidate, Scale
+from nas.algorithms.scale import Scale
 from nas.algorithms.uniform import Uniform
+from nas.candidate import Candidate
 from nas.history import State, Trial
 from nas.space import OneOf, Space
 from tests.nas.algorithms import workers

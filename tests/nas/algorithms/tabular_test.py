@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nas.algorithms import uniform
+from nas.algorithms import moves
 from nas.algorithms.evolve import Evolve
 from nas.history import Proposal, State, Trial, rank
 from tests.nas.algorithms import searches, tabular, workers
@@ -179,7 +179,7 @@ def test_evolution_is_better_than_random_search():
 def test_a_mistake_is_found(kind, monkeypatch):
   """By the comparison with random search, and by the bound."""
   if kind is MutatesNothing:  # only lest it look for other children for long
-    monkeypatch.setattr(uniform, 'REPEATS', 10)
+    monkeypatch.setattr(moves, 'REPEATS', 10)
   regrets = find_regrets(searches.make_evolution, kind=kind)
   with pytest.raises(AssertionError, match='more than that of the others'):
     check_evolution(regrets)

@@ -1,190 +1,198 @@
 """What a reader of a page, and a browser, make of it."""
 
+import base64
+import contextlib
+import hashlib
 import html
 import html.parser
 import json
 import re
 import shutil
 import subprocess
+import time
+import urllib.parse
+import urllib.request
 
-import numpy as np
 import pytest
 
 
 class Page(html.parser.HTMLParser):
-  """What a page says: its elements with their attributes, and text by decision."""
+  """What a page says: its elements with their attributes, texts, tables and charts.
 
-  VOID = ('meta', 'link')
+  Attributes:
+    tables: names of columns and rows.
+    charts: layers by title; a layer's columns are those of Vega-Lite's channels.
+  """
 
   def __init__(self, text):
     super().__init__()
-    self.elements, self.open, self.decisions, self.texts = [], [], {}, []
+    self.text = text
+    self.elements, self.open, self.texts = [], [], []
+    self.tables, self.charts, self.blobs = [], {}, []
     self.feed(text)
     self.close()
+    shared = json.loads(self.blobs.pop())
+    titles = [a['aria-label'] for _, a in self.elements if a.get('class') == 'chart']
+    for title, blob in zip(titles, map(json.loads, self.blobs), strict=True):
+      self.charts[title] = [Layer(layer, shared) for layer in blob['layer']]
 
   def handle_starttag(self, tag, attrs):
     attributes = dict(attrs)
     self.elements.append((tag, attributes))
-    if tag not in self.VOID:
-      self.open.append((tag, attributes.get('data-path')))
-    if 'data-path' in attributes:
-      self.decisions[attributes['data-path']] = []
+    if tag not in ('meta', 'link'):
+      self.open.append((tag, attributes))
+    if tag == 'table':
+      self.tables.append([])
+    elif tag == 'tr':
+      self.tables[-1].append([])
+    elif tag in ('td', 'th'):
+      self.tables[-1][-1].append('')
 
   def handle_endtag(self, tag):
     assert self.open.pop()[0] == tag
 
   def handle_data(self, text):
+    tags = [tag for tag, _ in self.open]
+    if tags[-1:] == ['script']:
+      if self.open[-1][1].get('type') == 'application/json':
+        self.blobs.append(text)
+      return
     self.texts.append(text)
-    for _, path in self.open:
-      if path is not None:
-        self.decisions[path].append(text)
+    if 'td' in tags or 'th' in tags:
+      self.tables[-1][-1][-1] += text
 
-  def ids(self):
+  @property
+  def said(self) -> str:
+    """All its text, with single spaces."""
+    return ' '.join(' '.join(self.texts).split())
+
+  def find(self, **attributes) -> list[dict]:
+    """Attributes of the elements that have these."""
+    wanted = {key.rstrip('_'): value for key, value in attributes.items()}
+    return [a for _, a in self.elements if wanted.items() <= a.items()]
+
+  def ids(self) -> list[str]:
     return [a['id'] for _, a in self.elements if 'id' in a]
 
+  def table(self, *names) -> list[dict]:
+    """Rows, by name of column, of the table whose first columns have these names."""
+    table = next(t for t in self.tables if tuple(t[0][: len(names)]) == names)
+    return [dict(zip(table[0], row, strict=False)) for row in table[1:]]
 
-def find_svg(text, name) -> str:
-  """The drawing of that name."""
-  return re.search(rf'<svg [^>]*aria-label="{name}.*?</svg>', text, re.S)[0]
-
-
-def list_numbers(svg, anchor) -> list[str]:
-  """What is written on the axis whose numbers are anchored there."""
-  found = re.findall(r'<text ([^>]*)>([^<]*)</text>', svg)
-  wanted = f'class="tick" text-anchor="{anchor}"'
-  return [said for attributes, said in found if wanted in attributes]
+  def tiles(self) -> dict[str, tuple[str, str]]:
+    lists = re.findall('<li><small>(.*?)</small><b>(.*?)</b><small>(.*?)</small>', self.text)
+    return {html.unescape(name): (value, more) for name, value, more in lists}
 
 
-UNITS = {'': 1, 'k': 1e3, 'M': 1e6, 'G': 1e9, ' µs': 1e3, ' ms': 1e6, ' s': 1e9}
+class Layer(dict):
+  """A layer's columns by channel; `mark` is the rest of what Vega-Lite is told."""
+
+  def __init__(self, layer, shared):
+    columns = layer['data'].get('values') or shared[layer['data']['name']]
+    fields = {k: v['field'] for k, v in layer['encoding'].items() if 'field' in v}
+    super().__init__({name: columns[field] for name, field in fields.items() if field in columns})
+    self.mark, self.encoding = layer['mark'], layer['encoding']
+    self.computed = {one['as']: one['calculate'] for one in layer['transform'] if 'as' in one}
 
 
-def read_axes(svg, log: bool):
-  """The places (x, y) in a drawing that its axes' numbers give to a value on each.
-
-  Args:
-    log: whether equal ratios are equally far apart on the x axis.
-  """
-  marks = {'middle': [], 'end': []}
-  for x, y, anchor, said in re.findall(
-    r'<text x="([\d.-]+)" y="([\d.-]+)" class="tick" text-anchor="(\w+)">([^<]*)<', svg
-  ):
-    minus, number, unit = re.fullmatch('(−?)([0-9.,]+)(.*)', said).groups()
-    value = float(minus.replace('−', '-') + number.replace(',', '')) * UNITS[unit]
-    place = float(x) if anchor == 'middle' else float(y) - 4
-    marks[anchor].append((value, place))
-
-  def fit(marks, scale):
-    values, places = np.array(marks).T
-    slope, start = np.polyfit(scale(values), places, 1)
-    # Not the first and the last alone: all numbers are where they should be.
-    np.testing.assert_allclose(start + slope * scale(values), places, atol=0.2)
-    return lambda value: start + slope * scale(np.asarray(value, float))
-
-  return fit(marks['middle'], np.log if log else np.array), fit(marks['end'], np.array)
-
-
-def read_dots(svg, class_) -> list[tuple[str, float, float]]:
-  """Title and place of every circle of a class."""
-  return [
-    (html.unescape(title), float(x), float(y))
-    for x, y, kind, title in re.findall(
-      r'<circle cx="([^"]*)" cy="([^"]*)" r="[^"]*" class="([^"]*)">'
-      r'(?:<title>([^<]*)</title>)?</circle>',
-      svg,
-    )
-    if class_ in kind.split()
+def find_layer(layers, mark, **options) -> Layer:
+  """The only layer with such a mark."""
+  (found,) = [
+    one
+    for one in layers
+    if one.mark['type'] == mark and options.items() <= {**one.mark, **dict.fromkeys(one)}.items()
   ]
-
-
-def read_tables(text) -> list[tuple[tuple[str, ...], list[list[str]]]]:
-  """Names of columns and rows of every table of a page, as text."""
-  tables = []
-  for table in re.findall('<table>.*?</table>', text, re.S):
-    rows = [
-      [
-        html.unescape(re.sub('<[^>]*>', '', cell))
-        for cell in re.findall('<t[hd][^>]*>(.*?)</t[hd]>', row, re.S)
-      ]
-      for row in re.findall('<tr>.*?</tr>', table, re.S)
-    ]
-    tables.append((tuple(rows[0]), rows[1:]))
-  return tables
-
-
-def list_texts_outside(text) -> list[tuple[str, str]]:
-  """What is written in the charts of a page beyond their sides, and in which."""
-  outside = []
-  for svg in re.findall('<svg .*?</svg>', text, re.S):
-    width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
-    for x, anchor, said in re.findall(
-      r'<text x="([\d.-]+)"[^>]*text-anchor="(\w+)">([^<]*)</text>', svg
-    ):
-      long = 7.6 * len(html.unescape(said))  # digits of DejaVu Sans, 12 px
-      left = float(x) - {'start': 0, 'middle': long / 2, 'end': long}[anchor]
-      if left < 0 or left + long > width:
-        outside.append((said, svg[:90]))
-  return outside
+  return found
 
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
 FLAGS = (
   *('--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'),
   *('--no-first-run', '--disable-background-networking', '--disable-component-update'),
-  *('--disable-sync', '--disable-quic', '--virtual-time-budget=5000'),
+  *('--disable-sync', '--disable-quic', '--hide-scrollbars'),
   *('--enable-logging=stderr', '--v=0'),
   # No name resolves, so a page that loads something cannot.
   '--host-resolver-rules=MAP * ~NOTFOUND',
 )
-# Opens all that is folded, then says of every drawing how large it came out.
-PROBE = """<script>
-document.querySelectorAll('details').forEach(d => { d.open = true; });
-const boxes = [...document.querySelectorAll('svg')].map(svg => {
-  const {width, height} = svg.getBoundingClientRect();
-  const marks = [...svg.querySelectorAll('path, rect, line, circle, text')];
-  const drawn = marks.filter(m => { const b = m.getBBox(); return b.width + b.height; });
-  return [svg.getAttribute('aria-label'), width, height, drawn.length];
+# When the charts of the first window, and the first of all, are drawn, says when that was; then
+# opens all that is folded, and says of every chart how large it came out and how many marks it
+# has, and what is said where the pointer is over a dot. It says so in the page's address.
+PROBE = """
+const charts = [...document.querySelectorAll('.chart')];
+const wait = (some, then) => some.every(chart => chart.view)
+  ? then() : setTimeout(() => wait(some, then), 5);
+const list = item => [item, ...(item.items ?? []).flatMap(one => one ? list(one) : [])];
+const measure = chart => {
+  const {width, height} = chart.querySelector('.marks').getBoundingClientRect();
+  return [chart.getAttribute('aria-label'), chart.clientWidth - width, height,
+    list(chart.view.scenegraph().root).filter(one => one.role === 'mark' && one.items.length)
+      .map(one => [one.marktype, one.items.length])];
+};
+const isSeen = chart => chart.getBoundingClientRect().top < innerHeight;
+wait(charts.filter(chart => chart === charts[0] || isSeen(chart)), () => {
+  const millis = performance.now();
+  document.querySelectorAll('details').forEach(each => { each.open = true; });
+  wait(charts, () => {
+    const root = document.documentElement;
+    const dot = document.querySelector('.chart .mark-symbol path');
+    for (const kind of ['pointerover', 'pointermove']) {
+      dot.dispatchEvent(new PointerEvent(kind, {bubbles: true}));
+    }
+    const hover = document.getElementById('vg-tooltip-element').textContent;
+    const requests = performance.getEntriesByType('resource').map(one => one.name);
+    location.hash = encodeURIComponent(JSON.stringify({millis, hover, requests,
+      charts: charts.map(measure), wide: root.scrollWidth - root.clientWidth}));
+  });
 });
-const texts = [...document.querySelectorAll('svg text')].map(text => {
-  const svg = text.ownerSVGElement, inner = text.getBoundingClientRect();
-  const outer = svg.getBoundingClientRect();
-  const size = parseFloat(getComputedStyle(text).fontSize);
-  const scale = outer.width / svg.viewBox.baseVal.width;
-  const room = Math.min(inner.left - outer.left, outer.right - inner.right);
-  return [svg.getAttribute('aria-label'), text.textContent, room, size * scale];
-});
-const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-document.body.replaceChildren();
-document.body.dataset.probe = JSON.stringify({boxes, texts, wide});
-</script></body>"""
+"""
 
 
-def open_in_browser(path, folder, width=1200, *flags):
-  """The page's DOM as Chromium leaves it, and the lines of its console.
+def open_in_browser(path, folder, *flags, width=1200) -> tuple[str, list[str]]:
+  """Has Chromium do what flags say with a page: its output, and the lines of its console."""
+  run = _start(path, folder, *flags, '--virtual-time-budget=20000', width=width)
+  try:
+    out, err = run.communicate(timeout=120)
+  finally:
+    run.kill()
+  return out, [line for line in err.splitlines() if 'CONSOLE' in line]
 
-  Args:
-    flags: what to do instead of writing the DOM.
-  """
+
+def _start(path, folder, *flags, width):
   program = next((p for p in BROWSERS if shutil.which(p)), None)
   if program is None:
     pytest.skip(f'no browser: none of {", ".join(BROWSERS)} is on PATH')
-  given = (f'--window-size={width},900', f'--user-data-dir={folder / "profile"}')
-  run = subprocess.run(
-    [program, *FLAGS, *given, *(flags or ('--dump-dom',)), path.as_uri()],
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
-  assert run.returncode == 0, run.stderr
-  return run.stdout, [line for line in run.stderr.splitlines() if 'CONSOLE' in line]
+  given = (f'--window-size={width},900', f'--user-data-dir={folder / "profile"}', *flags)
+  command = [program, *FLAGS, *given, path.as_uri()]
+  pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
+  return subprocess.Popen(command, text=True, **pipes)
 
 
-def measure_charts(text, folder, width) -> dict:
-  """What PROBE says of a page whose charts and texts a browser has laid out."""
-  rule = "default-src 'none';"
-  assert rule in text
-  probed = text.replace(rule, f"{rule} script-src 'unsafe-inline';")
+def end_with(text, markup) -> str:
+  """A page with more at its end; its scripts have a '</body>' of their own."""
+  return f'{markup}</body>'.join(text.rsplit('</body>', 1))
+
+
+def probe(text, folder, width=1200, secs=60) -> dict:
+  """What PROBE says of a page, whose policy is told to let it run; and the console's lines."""
+  digest = base64.b64encode(hashlib.sha256(PROBE.encode()).digest()).decode()
+  assert text.count('script-src ') == 1
+  text = text.replace('script-src ', f"script-src 'sha256-{digest}' ")
   path = folder / 'probed.html'
-  path.write_text(probed.replace('</body>', PROBE), 'utf-8')
-  dom, console = open_in_browser(path, folder, width)
-  assert console == []
-  return json.loads(html.unescape(re.search('data-probe="([^"]*)"', dom)[1]))
+  path.write_text(end_with(text, f'<script>{PROBE}</script>'), 'utf-8')
+  (folder / 'profile' / 'DevToolsActivePort').unlink(missing_ok=True)
+  run, found = _start(path, folder, '--remote-debugging-port=0', width=width), None
+  try:
+    end = time.monotonic() + secs
+    while found is None and time.monotonic() < end and run.poll() is None:
+      time.sleep(0.1)
+      with contextlib.suppress(OSError):  # not listening yet
+        port = (folder / 'profile' / 'DevToolsActivePort').read_text().split()[0]
+        with urllib.request.urlopen(f'http://127.0.0.1:{port}/json/list', timeout=5) as answer:
+          hashes = [page['url'].partition('#')[2] for page in json.load(answer)]
+        found = next((json.loads(urllib.parse.unquote(one)) for one in hashes if one), None)
+  finally:
+    run.terminate()
+    _, err = run.communicate()
+  console = [line for line in err.splitlines() if 'CONSOLE' in line]
+  assert found is not None, console
+  return {**found, 'console': console}

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from movinet_jax import models
+from nas import spaces
 from nas.spaces import movinet, scaling
 
 # Small enough for two cores to train; each coefficient of the grid changes something.
@@ -22,7 +22,7 @@ PUBLISHED = movinet.PUBLISHED._asdict()
 
 
 def make_space(**options):
-  return scaling.make_space(**{'base': SMALL, 'grid': GRID, 'num_classes': 5, **options})
+  return spaces.create('scaling', **{'base': SMALL, 'grid': GRID, 'num_classes': 5, **options})
 
 
 def count_all(space, num_classes):
@@ -38,6 +38,8 @@ def count_all(space, num_classes):
     {'depth': 1},
     {'depth': 3},
     {'depth': 2, 'se': 'search', 'causal': True},
+    {'depth': 3, 'least': 2},
+    {'depth': 2, 'least': 2, 'causal': True, 'temporal_softmax': True},
     {'widths': (16, 16), 'strides': (1, 1), 'conv': '2plus1d', 'se_kind': '2plus3d'},
   ],
 )
@@ -61,7 +63,8 @@ def test_the_published_space_and_coefficients():
   zero, one, two = scaling.list_scaled(movinet.PUBLISHED, (0, 1, 2))
   assert (zero.frame_macs, zero.depth) == (pytest.approx(380.7e6, 1e-3), 10)
   assert (one.frames, one.resolution, one.frame_stride, one.depth) == (62, 256, 4, 14)
-  assert (two.frames, two.resolution, two.frame_stride, two.depth) == (83, 304, 3, 18)
+  assert (two.frames, two.resolution, two.frame_stride, two.depth) == (76, 304, 3.3, 18)
+  assert [row.least for row in (zero, one, two)] == [1, 1, 2]
   space = movinet.make_space(2, merge_equal=True)
   assert two.widths == tuple(block.widths for block in space.blocks)
   assert (two.stems, two.projects) == (space.stems, space.projects)
@@ -75,37 +78,27 @@ def test_the_published_space_and_coefficients():
   assert measured.coefficients == PUBLISHED
 
 
-def test_a_scaled_space_is_printed_with_networks_that_train(tmp_path):
+def test_rows_of_scaled_spaces():
   space = make_space(baselines=())
   coefficients = {**PUBLISHED, 'width': 1.234567}  # no grid has it: an average
-  lines = space.describe_scaled(coefficients, 2).splitlines()
-  (row,) = scaling.list_scaled(coefficients, (2,), SMALL, num_classes=5)
-  text = '\n'.join(lines[:-3])
-  assert 'width 1.23457' in text
-  assert f'{row.frames} frames of 88 x 88, one in {row.frame_stride} of the video' in text
-  assert f'up to {row.depth} in each block' in text
-  assert f'block 1   {row.widths[1][0]}, {row.widths[1][1]}' in text
-  assert f'{row.mean_macs / 1e9:.3f} billion' in text
-  (zero,) = scaling.list_scaled(coefficients, (0,), SMALL, num_classes=5)
-  secs = row.frames * row.frame_stride / (zero.frames * zero.frame_stride)
-  assert f'costs {row.mean_macs / zero.mean_macs / secs:.2f} times' in text
-  scaled = space.scale(coefficients, 2)
-  for number, line in enumerate(lines[-3:]):
-    path = tmp_path / 'spec.json'
-    path.write_text(line)
-    family, spec = models.read_spec(path)
-    assert (family, spec) == ('movinet', space.sample(coefficients, 2, number))
-    scaled.encode(spec)
-  assert space.describe_scaled(coefficients, 0).count('1.00 times')
-  with pytest.raises(ValueError, match='phi is 99; wanted a number from -5 to 8'):
-    space.describe_scaled(coefficients, 99)
+  rows = space.list_scaled(coefficients, (0.0, 2.0))
+  assert rows == scaling.list_scaled(coefficients, (0.0, 2.0), SMALL, num_classes=5)
+  assert (rows[0].least, rows[0].depth, rows[1].least, rows[1].depth) == (1, 3, 2, 6)
+  with pytest.raises(ValueError, match=r'phi is 99\.0; wanted a number, from -5 to 8'):
+    space.list_scaled(coefficients, (0.0, 99.0))
+  lines = space.describe_network(space.sample(coefficients, 2, 0))
+  assert [line.split()[0] for line in lines] == ['stem', 'block', 'block', 'project']
 
 
 def test_the_whole_grid_of_the_paper():
   """4,096 combinations; the published ones lie among those that meet the constraint."""
   space = scaling.make_space(frame_macs=300e6, baselines=())
-  assert len(space.candidates) > 500
-  assert 100 < len({candidate.rounded for candidate in space.candidates}) < 250
+  assert len(space.candidates) == 1062
+  # The eight rates are eight strides, 4.8 to 3.6 frames. Whole ones would be two, 5 and 4.
+  assert len({candidate.rounded for candidate in space.candidates}) == 654
+  whole = scaling.make_space(base={'whole_stride': True}, frame_macs=300e6, baselines=())
+  assert len(whole.candidates) == 1108
+  assert len({candidate.rounded for candidate in whole.candidates}) == 158
   for candidate in space.candidates:
     assert abs(candidate.ratio / 4 - 1) <= 0.1
   for axis in AXES:
@@ -120,7 +113,7 @@ def test_all_that_meet_the_constraint_are_candidates():
   base = movinet.make_space(**SMALL, merge_equal=True)
   found = {tuple(c.coefficients.values()): c for c in space.candidates}
   assert 5 < len(found) < 3**4
-  spaces = {}
+  known = {}
   for values in itertools.product(GRID, repeat=4):
     coefficients = dict(zip(AXES, values, strict=True))
     scaled = movinet.make_space(1, coefficients=coefficients, merge_equal=True, **SMALL)
@@ -131,10 +124,10 @@ def test_all_that_meet_the_constraint_are_candidates():
     assert (values in found) == (abs(ratio / 4 - 1) <= 0.15)
     if values in found:
       assert found[values].ratio == pytest.approx(ratio)
-      spaces.setdefault(found[values].rounded, set()).add(scaled)
+      known.setdefault(found[values].rounded, set()).add(scaled)
   # Rounded is what spaces have in common, and nothing else has.
-  assert all(len(scaled) == 1 for scaled in spaces.values())
-  assert len(set.union(*spaces.values())) == len(spaces) < len(found)
+  assert all(len(scaled) == 1 for scaled in known.values())
+  assert len(set.union(*known.values())) == len(known) < len(found)
 
 
 def test_networks_are_samples_of_the_scaled_space():
@@ -243,10 +236,11 @@ def test_coefficients_that_are_included_need_not_meet_the_constraint():
 
 
 def test_what_nothing_meets_is_said_before_anything_is_trained():
-  # Rates of 1.25 and 1.4 are one stride, depths of 1.25 and 1.4 one number of layers.
+  # Depths of 1.25 and 1.4 are one number of layers. A rate of 1.4 is a stride of 2.9 frames,
+  # of which 6 last as long as the base's 4 frames of stride 4.
   message = (
     'none of 81 combinations of coefficients multiplies the cost by 40 to within 10 %; '
-    'depth 1.25, width 1.4, resolution 1.4, rate 1.25 comes nearest, with 5.898: widen'
+    'depth 1.25, width 1.4, resolution 1.4, rate 1.4 comes nearest, with 6.101: widen'
   )
   with pytest.raises(ValueError, match=f'^{re.escape(message)}'):
     make_space(target=40.0)
@@ -257,40 +251,40 @@ def test_what_nothing_meets_is_said_before_anything_is_trained():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'base': 3}, 'base is 3; wanted the arguments of a MoViNet space'),
-    ({'base': {'phi': 1}}, 'base has phi, which the search decides'),
-    ({'base': {'clip': (8, 32, 1)}}, 'base has clip, which the search decides'),
+    ({'base': 3}, 'space.base should be a table, got 3'),
+    ({'base': {'phi': 1}}, "base has no key 'phi'"),
+    ({'base': {'clip': (8, 32, 1)}}, "base has no key 'clip'"),
     ({'base': {**SMALL, 'widht': 3}}, "unknown argument of a space 'widht'; did you"),
     (
       {'base': {**SMALL, 'frame_stride': 1}},
       'rate alone cannot multiply the cost by 4',
     ),
-    ({'grid': (1.2, 1.1)}, 'grid of depth is (1.2, 1.1); wanted numbers that ascend'),
-    ({'grid': (0.9, 1.1)}, 'the coefficient of depth is 0.9; wanted a number from 1'),
-    ({'grid': (1.2, 99.0)}, 'the coefficient of rate is 99.0; wanted a number from 1'),
+    ({'grid': (1.2, 1.1)}, 'grid.depth is (1.2, 1.1); wanted numbers that ascend'),
+    ({'grid': (0.9, 1.1)}, 'grid.depth[0] is 0.9; wanted a number, from 1 to 16'),
+    ({'grid': (1.2, 99.0)}, 'grid.depth[1] is 99.0; wanted a number, from 1 to 16'),
     (
       {'grid': {'depth': GRID}},
-      'grid is of depth; wanted depth, width, resolution, rate',
+      'lacks grid.width',
     ),
-    ({'target': -4}, 'target is -4; wanted a number from 0 to 100'),
-    ({'tolerance': 10}, 'tolerance is 10; wanted a number from 0 to 1'),
+    ({'target': -4}, 'target is -4.0; wanted a number, more than 0 and 100 or less'),
+    ({'tolerance': 10}, 'tolerance is 10.0; wanted a number, from 0 to 1'),
     (
       {'frame_macs': '300e6'},
-      "frame_macs is '300e6'; wanted multiply-adds such as 300e6",
+      "frame_macs should be float, got '300e6'",
     ),
-    ({'baselines': ('widht',)}, "unknown coefficient 'widht'; did you mean 'width'"),
+    ({'baselines': ('widht',)}, "baselines[0] is 'widht'; did you mean 'width'"),
     ({'include': {'width': PUBLISHED}}, "include has 'width', which is a baseline"),
     (
       {'include': {'mine': {'depth': 2}}},
-      "coefficients is {'depth': 2}; wanted a number",
+      'lacks include.mine.width',
     ),
-    ({'phis': ()}, 'phis is (); wanted a list such as (1.0, 2.0)'),
-    ({'phis': (2.0, 1.0)}, 'phis is (2.0, 1.0); wanted numbers above 0 that ascend'),
-    ({'phis': (0.0,)}, 'phis is (0.0,); wanted numbers above 0 that ascend'),
-    ({'phis': (1.0, 9.0)}, 'phi is 9.0; wanted a number from -5 to 8'),
+    ({'phis': ()}, 'phis is (); wanted numbers that ascend'),
+    ({'phis': (2.0, 1.0)}, 'phis is (2.0, 1.0); wanted numbers that ascend'),
+    ({'phis': (0.0,)}, 'phis[0] is 0.0; wanted a number, more than 0'),
+    ({'phis': (1.0, 9.0)}, 'phis[1] is 9.0; wanted a number, from -5 to 8'),
     ({'phis': (1.0, 5.0)}, 'depth cannot be scaled to φ = 5: depth is 3: with φ = 5'),
-    ({'samples': 0}, 'samples is 0; wanted a whole number from 1'),
-    ({'seed': 1.5}, 'seed is 1.5; wanted a whole number from 0'),
+    ({'samples': 0}, 'samples is 0; wanted a whole number, from 1 to 1,000,000'),
+    ({'seed': 1.5}, 'seed should be int, got 1.5'),
   ],
 )
 def test_settings_that_make_no_sense(options, message):

@@ -16,7 +16,7 @@ _FEW = {
   **{'kernels': (3, 2), 'strides': (1, 2), 'most_blocks': 1},
 }
 SMALL = {
-  'movinet': [{}, {'se': 'search'}, {'phi': -1.0, 'merge_equal': True}],
+  'movinet': [{}, {'se': 'search'}, {'phi': -1.0, 'merge_equal': True}, {'phi': 3.0}],
   'tvn': [
     {**_FEW, 'frames': (2, 1), 'gate': (True, False)},
     # One frame is left sooner by a convolution, which has more parameters.

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import movinet_jax as mj
-from movinet_jax.models.tvn import VARIANTS, Block, Op, Spec, list_layers
+from movinet_jax.models.tvn import VARIANTS, Block, Op, Spec, count_costs, list_layers
 from nas import spaces
 from nas.algorithms.evolve import Evolve
-from nas.algorithms.uniform import draw
+from nas.algorithms.moves import draw
 from nas.history import Trial
-from nas.spaces.tvn import BLOCK, MOBILE, count_costs, drop_idle, make_space
+from nas.spaces.tvn import BLOCK, MOBILE, drop_idle, make_space
 
 TINY = {
   'resolution': (4, 8),
@@ -246,24 +246,25 @@ def test_idle_time_operations_are_left_out():
 @pytest.mark.parametrize(
   ('given', 'message'),
   [
-    ({'feature': (8,)}, "unknown argument 'feature'; did you mean 'features'"),
-    ({'features': 8}, 'features is 8; wanted a list'),
-    ({'features': ()}, r'features is \(\); wanted a list'),
-    ({'features': (8, 8)}, 'wanted no value twice'),
-    ({'features': (0,)}, 'features is at least 1, got 0'),
-    ({'features': (8.5,)}, 'features should be int, got 8.5'),
-    ({'kernels': (1, 2)}, 'kernel of an operation is at least 2'),
-    ({'spatial': ('cnov',)}, "'cnov'; did you mean 'conv'"),
+    ({'feature': (8,)}, "unknown argument of a space 'feature'; did you mean 'features'"),
+    ({'features': 8}, 'features should be a list, got 8'),
+    ({'features': ()}, r'features is \(\); wanted one value or more'),
+    ({'features': (8, 8)}, r'features is \(8, 8\); wanted .* each once'),
+    ({'features': (0,)}, r'features\[0\] is 0; wanted a whole number, from 1'),
+    ({'features': (8.5,)}, r'features\[0\] should be int, got 8.5'),
+    ({'kernels': (1, 2)}, r'kernels\[0\] is 1; wanted a whole number, from 2'),
+    ({'kernels': (10**7,)}, r'10000000; wanted .* to 1,000,000'),
+    ({'spatial': ('cnov',)}, r"spatial\[0\] is 'cnov'; did you mean 'conv'"),
     ({'activations': ('relux',)}, "did you mean 'relu'"),
-    ({'squeeze': (0.0, 2.0)}, 'squeeze is a share of channels'),
-    ({'most_blocks': 0}, 'most_blocks is at least 1'),
+    ({'squeeze': (0.0, 2.0)}, r'squeeze\[1\] is 2.0; wanted a number, from 0 to 1'),
+    ({'most_blocks': 0}, 'most_blocks is 0; wanted a whole number, from 1'),
     ({'frames': (1, 512)}, '512 frames, every 1, span more than longest_frames'),
     ({'temporal_softmax': 3}, 'temporal_softmax should be bool'),
   ],
 )
 def test_arguments_that_do_not_fit(given, message):
   with pytest.raises(ValueError, match=message):
-    make_space(**given)
+    spaces.create('tvn', **given)
 
 
 def test_other_fields_reach_the_spec():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import movinet_jax as mj
-from movinet_jax.models.x3d import VARIANTS, make_spec
+from movinet_jax.models.x3d import VARIANTS, count_macs, make_spec
 from nas import spaces
 from nas.spaces import x3d
 
@@ -54,7 +54,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_multiply_adds_of_the_published_networks(name):
-  assert x3d.count_macs(VARIANTS[name]) == PUBLISHED[name]
+  assert count_macs(VARIANTS[name]) == PUBLISHED[name]
 
 
 @pytest.mark.slow
@@ -63,7 +63,7 @@ def test_multiply_adds_are_those_that_are_traced(name):
   spec = VARIANTS[name]
   shape = 1, spec.frames, spec.resolution, spec.resolution, 3
   found = mj.cost.count(mj.create(f'x3d/{name}', 400), shape)
-  assert x3d.count_macs(spec) == found.macs
+  assert count_macs(spec) == found.macs
 
 
 @pytest.mark.parametrize('fields', [{}, {'causal': True}, {'shortcut_norm': True, 'hidden': 7}])
@@ -80,7 +80,7 @@ def test_multiply_adds_of_odd_networks(frames, resolution, factors, fields):
   spec = make_spec(frames, resolution, 2, **factors, **fields)
   model = mj.create('x3d', 5, spec=spec)
   found = mj.cost.count(model, (1, frames, resolution, resolution, 3))
-  assert x3d.count_macs(spec, 5) == found.macs
+  assert count_macs(spec, 5) == found.macs
 
 
 def test_networks_and_costs_of_a_tiny_space():
@@ -91,7 +91,7 @@ def test_networks_and_costs_of_a_tiny_space():
   spec = space.decode(choices)
   assert (spec.frames, spec.frame_stride, spec.resolution) == (4, 1.5, 32)
   assert (spec.causal, spec.hidden) == (True, 16)
-  assert space.macs(choices) == x3d.count_macs(spec, 3)
+  assert space.macs(choices) == count_macs(spec, 3)
   for choices in space.space.enumerate():
     assert (space.encode(space.space.decode(choices)) == choices).all()
 
@@ -113,27 +113,27 @@ def test_expanding_never_makes_cheaper(axis):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'frames': 4}, 'frames is 4; wanted a list of values such as (1, 2, 4)'),
-    ({'frames': ()}, 'frames is (); wanted a list'),
-    ({'frames': (1, 1.5)}, 'frames has 1.5; wanted whole numbers above 0'),
-    ({'resolution': (0, 32)}, 'resolution has 0; wanted whole numbers above 0'),
-    ({'depth': (1.0, float('nan'))}, 'depth has nan; wanted numbers above 0'),
-    ({'width': (True, 2)}, 'width has True; wanted numbers above 0'),
-    ({'width': ('1', 2)}, "width has '1'; wanted numbers above 0"),
+    ({'frames': 4}, 'frames should be a list, got 4'),
+    ({'frames': ()}, 'frames is (); wanted numbers that ascend'),
+    ({'frames': (1, 1.5)}, 'frames[1] should be int, got 1.5'),
+    ({'resolution': (0, 32)}, 'resolution[0] is 0; wanted a whole number, from 1 to 1,000,000'),
+    ({'depth': (1.0, float('nan'))}, 'depth[1] is nan; wanted a number, more than 0'),
+    ({'width': (True, 2)}, 'width[0] should be int or float, got True'),
+    ({'width': ('1', 2)}, "width[0] should be int or float, got '1'"),
     ({'width': (2.0, 1.0)}, 'width is (2.0, 1.0); wanted numbers that ascend'),
-    ({'depth': (1, 1.0)}, 'depth is (1, 1.0); wanted numbers that ascend, none twice'),
-    ({'bottleneck': (0.01, 1)}, 'inner is at least 1, got 0'),
-    ({'num_classes': 0}, 'num_classes is at least 1, got 0'),
+    ({'depth': (1, 1.0)}, 'depth is (1, 1.0); wanted numbers that ascend, none of them twice'),
+    ({'bottleneck': (0.01, 1)}, 'inner is 0; wanted a whole number, 1 or more'),
+    ({'num_classes': 0}, 'num_classes is 0; wanted a whole number, from 1 to'),
     ({'num_classes': 'ten'}, "num_classes should be int, got 'ten'"),
     ({'causal': 1}, 'causal should be bool, got 1'),
-    ({'average': 'logit'}, "unknown average 'logit'; did you mean 'logits'"),
+    ({'average': 'logit'}, "average is 'logit'; did you mean 'logits'"),
     ({'witdh': (1, 2)}, "unknown argument of a space 'witdh'; did you mean 'width'"),
     ({'stages': ()}, "unknown argument of a space 'stages'"),
   ],
 )
 def test_spaces_that_make_no_sense(options, message):
   with pytest.raises(ValueError, match=re.escape(message)):
-    x3d.make_space(**options)
+    spaces.create('x3d', **options)
 
 
 @pytest.mark.parametrize(

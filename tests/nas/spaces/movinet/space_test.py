@@ -103,8 +103,8 @@ def test_coefficients_are_what_phi_multiplies_by():
   assert movinet.make_space(1, coefficients=published._asdict()) == movinet.make_space(1)
   assert movinet.make_space(1, coefficients=ones) == base
   deep = movinet.make_space(2, coefficients={**ones, 'depth': 2.0})
-  assert [block.depth for block in deep.blocks] == [40] * 5
-  shallow = [dataclasses.replace(block, depth=10) for block in deep.blocks]
+  assert [(block.least, block.depth) for block in deep.blocks] == [(4, 40)] * 5
+  shallow = [dataclasses.replace(block, least=1, depth=10) for block in deep.blocks]
   assert (tuple(shallow), deep.base) == (base.blocks, base.base)
   wide = movinet.make_space(1, coefficients={**ones, 'width': 2.0})
   assert (wide.stems, wide.projects) == ((32, 40), (768, 1024, 1280))
@@ -114,6 +114,56 @@ def test_coefficients_are_what_phi_multiplies_by():
   assert clip == (125, 336, 2)
   assert fast.blocks == base.blocks
   assert base.family == 'movinet'
+
+
+@pytest.mark.parametrize(
+  ('phi', 'least', 'clip'),
+  # d = 1.36^φ layers at least; 5 / 1.24^φ is 7.69, 6.2, 5, 4.03, 3.25 and 2.62.
+  [
+    (-2, 1, (32, 168, 7.7)),
+    (-1, 1, (40, 192, 6.2)),
+    (0, 1, (50, 224, 5)),
+    (1, 1, (62, 256, 4)),
+    (2, 2, (76, 304, 3.3)),
+    (3, 3, (96, 352, 2.6)),
+  ],
+)
+def test_depth_and_frame_rate_of_each_phi(phi, least, clip):
+  space = movinet.make_space(phi, merge_equal=True)
+  assert {block.least for block in space.blocks} == {least}
+  assert (space.base.frames, space.base.resolution, space.base.frame_stride) == clip
+  whole = movinet.make_space(phi, merge_equal=True, whole_stride=True).base.frame_stride
+  assert isinstance(whole, int)
+  assert abs(whole - clip[2]) <= 0.5
+  rng = np.random.default_rng(0)
+  for _ in range(50):
+    spec = space.decode(space.space.sample(rng))
+    assert min(len(block.layers) for block in spec.blocks) >= least
+  smallest = space.decode(space.smallest('macs', 600))
+  assert {len(block.layers) for block in smallest.blocks} == {least}
+
+
+def test_a_network_of_too_few_layers_is_outside():
+  small, large = movinet.make_space(), movinet.make_space(2)
+  assert len(small.space) < len(large.space)
+  assert len(large.space) == len(movinet.make_space(2, least=3).space)
+  spec = large.decode(large.smallest('macs', 600))
+  assert large.decode(large.encode(spec)) == spec
+  first = dataclasses.replace(spec.blocks[0], layers=spec.blocks[0].layers[:1])
+  short = dataclasses.replace(spec, blocks=(first, *spec.blocks[1:]))
+  assert large.find_outside(short) == ['block 0: 1 layers, at least 2']
+  assert len(large.project(short).blocks[0].layers) == 2
+  with pytest.raises(ValueError, match='least is 11, more than depth, which is 10'):
+    movinet.make_space(least=11)
+
+
+def test_a_network_is_shown():
+  space = movinet.make_space()
+  assert (space.family, space.make_bench(5).frames) == ('movinet', 50)
+  lines = space.describe_network(VARIANTS['a0'])
+  assert lines[0].split() == ['stem', '8']
+  assert lines[2].split() == ['block', '1', '32', *['3x3x3:80'] * 3]
+  assert lines[-1].split() == ['project', '480']
 
 
 def _replace_expand(spec, block, layer, expand):

@@ -1,0 +1,1 @@
+"""Checks of whether a command will run, made before anything is paid for."""

@@ -1,0 +1,230 @@
+"""The checks of a preflight, cheapest first."""
+
+import dataclasses
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+from launch.pods.preflight.capacity import find_largest
+from launch.pods.preflight.findings import Findings
+from launch.pods.preflight.machine import Machine
+from launch.pods.preflight.program import Compiled, Program, compile_step, make_program, time_step
+from launch.runs import sweep, training
+from launch.runs.kinds import RUNS
+from movinet_jax import data, schema
+from movinet_jax.data import pictures
+
+_INPUT_SECS, _INPUT_CLIPS = 10, 8  # how long, and by how many, the input is timed
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """A command to check: its verb, whole config, and workdir ('' for none)."""
+
+  verb: str
+  config: Mapping
+  workdir: str
+
+
+def check(
+  command: Command, machine: Machine, findings: Findings, *, classes: int | None, compiles: int
+) -> dict:
+  """Checks everything, in the order of what it costs.
+
+  Args:
+    classes: where neither data nor config say how many.
+    compiles: programs to compile at most.
+
+  Returns:
+    Facts for machines.
+  """
+  findings.add('devices', machine.name)
+  _check_workdir(command.workdir, findings)
+  kind, config = RUNS[command.verb], command.config
+  cfg = schema.build(kind.Config, config, '')
+  source = _open_source(kind, cfg, machine, findings)
+  classes = len(source.labels) if source else classes or _count_classes(kind, cfg)
+  if kind is sweep:
+    findings.add('sweep', 'checked is its largest network, trained on one device')
+    kind, config = training, sweep.resolve(config, num_classes=classes).fit_largest()
+    machine = dataclasses.replace(machine, devices=machine.devices[:1], hosts=1)
+
+  def make(config: Mapping) -> Program:
+    return make_program(kind.resolve(config, num_classes=classes, devices=machine.devices))
+
+  try:
+    whole = make(config)
+  except ValueError as error:
+    findings.add('config and batch', str(error), ok=False)
+    return {}
+  _tell_batch(whole, findings)
+  first, executable = compile_step(whole)
+  _tell_step(first, machine, findings)
+  for note in (
+    pictures.find_enlarged({'train': source}, {'train': whole.run.clip}) if source else ()
+  ):
+    findings.add('pictures', note, ok=None)
+  secs = first.estimate_secs
+  if machine.here and first.fits(machine):
+    secs = time_step(executable, whole)
+    findings.add('a step', f'{secs:.3g} s, measured', step_secs=secs)
+  del executable  # or it would take its memory while others are compiled
+  _check_input(whole, source, machine, secs, findings)
+
+  def attempt(clips: int) -> Compiled:
+    return compile_step(make(kind.resize(config, clips)))[0]
+
+  return _tell_largest(whole, first, attempt, machine, compiles, findings)
+
+
+def _open_source(kind: ModuleType, cfg, machine, findings) -> data.Source | None:
+  """Opens the data that the command learns from; None, and a row with the reason, without it."""
+  try:
+    source = kind.open_data(cfg)
+  except (OSError, ValueError, data.SourceError) as error:
+    # On this machine a topology's data need not be.
+    findings.add('data', f'not here: {error}', ok=False if machine.here else None)
+    return None
+  findings.add('data', f'{len(source):,} videos, {len(source.labels)} classes')
+  return source
+
+
+def _count_classes(kind: ModuleType, cfg) -> int:
+  """The number of classes that a config itself names."""
+  if not (found := kind.count_classes(cfg)):
+    raise ValueError(
+      'without its data, the config does not say how many classes there are: --classes=N'
+    )
+  return found
+
+
+def _tell_batch(whole: Program, findings: Findings):
+  clips, shares = whole.clips, whole.place.shape['data']
+  said = f'{clips} clips a step, {clips / shares:g} for each of {shares} devices'
+  even = clips % whole.run.unit == 0
+  if not even:
+    said += (
+      f'; clips of a micro-batch have to move between devices: take a multiple of {whole.run.unit}'
+    )
+  ok = True if even else None
+  findings.add('config and batch', said, ok=ok, clips=clips, shares=shares)
+
+
+def _check_workdir(workdir: str, findings: Findings):
+  if not workdir:
+    findings.add('workdir', 'not given, so not checked', ok=None)
+    return
+  if '://' in workdir:
+    findings.add('workdir', f'{workdir} is not of this machine, so not checked', ok=None)
+    return
+  place = Path(workdir).absolute()
+  while not place.exists():
+    place = place.parent
+  try:
+    with tempfile.TemporaryFile(dir=place):
+      findings.add('workdir', f'{workdir} can be written')
+  except OSError as error:
+    findings.add('workdir', f'{workdir} cannot be written: {error}', ok=False)
+
+
+def _tell_step(first: Compiled, machine: Machine, findings: Findings):
+  """Rows of the step at the config's own batch."""
+  fits, memory = first.fits(machine), first.memory
+  if memory is None:
+    findings.add('memory', f'too little on a device: {first.refusal}', ok=False)
+  else:
+    total, limit = f'{_say_bytes(memory.total)} a device', machine.memory_bytes
+    if limit:
+      total += f' of {_say_bytes(limit)}'
+    if fits and limit and memory.total > limit:
+      fits, total = None, f'{total}, counted separately; the compiler says that it fits'
+    findings.add('memory', total, ok=fits, total_bytes=memory.total)
+    said = ', '.join(
+      f'{name} {_say_bytes(size)}' for name, size in dataclasses.asdict(memory).items()
+    )
+    findings.add('of which', said, **dataclasses.asdict(memory))
+    exchanged = first.exchanged_bytes
+    said = ', '.join(f'{kind} {_say_bytes(n)}' for kind, n in exchanged.items())
+    findings.add('between devices', f'{said or "nothing"} a step', **exchanged)
+  if memory is not None and not machine.here:
+    secs = first.estimate_secs
+    said = f'{secs:.3g} s, the compiler estimates' if secs else 'no estimate'
+    findings.add('a step', said, estimate_secs=secs)
+  findings.add('to compile', f'{first.compile_secs:.0f} s', secs=first.compile_secs)
+
+
+def _check_input(whole: Program, source, machine, secs, findings):
+  """One real batch, and how fast one worker makes them."""
+  if source is None:
+    findings.add('input', 'not tried without data', ok=None)
+    return
+  rate, shape = time_input(whole, source)
+  wanted = whole.batch['video'].shape[1:]
+  if shape != wanted:
+    findings.add('input', f'clips of {shape}, the step takes {wanted}', ok=False)
+    return
+  said = f'{rate:.3g} clips/s a worker on this machine'
+  if secs is None:
+    findings.add('input', f'{said}; what the step needs is not known', rate=rate)
+    return
+  need = whole.read / secs / machine.hosts
+  workers, given = math.ceil(need / rate), whole.run.config.loader.workers
+  said += f'; the step needs {need:.3g} clips/s a host: loader.workers={workers}'
+  enough = max(given, 1) >= workers
+  said += '' if enough else f' (the config says {given})'
+  findings.add('input', said, ok=True if enough else None, rate=rate, need=need, workers=workers)
+
+
+def time_input(whole: Program, source: data.Source) -> tuple[float, tuple[int, ...]]:
+  """(clips a second of one worker, shape of a clip) of real batches of the pipeline."""
+  size, run = min(_INPUT_CLIPS, whole.clips), whole.run
+  loader = dataclasses.replace(run.config.loader, workers=0, threads=1)
+  options = {'seed': run.config.seed, 'train': True, **dataclasses.asdict(loader)}
+  with data.make_batches(source, run.clip, batch_size=size, **options) as batches:
+    next(batches)  # which also opens what is only opened once
+    began, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - began < _INPUT_SECS:
+      shape = next(batches)['video'].shape[1:]
+      count += size
+  return count / (time.perf_counter() - began), shape
+
+
+def _tell_largest(
+  whole: Program, first: Compiled, attempt: Callable, machine, compiles: int, findings
+) -> dict:
+  """Rows of the largest batch that fits, and what to do with it."""
+  unit, limit = whole.run.unit, machine.memory_bytes
+
+  def try_units(units: int) -> Compiled:
+    found = attempt(units * unit)
+    fits = 'fits' if found.fits(machine) else 'does not fit'
+    said = f'  {found.clips} clips a step: {fits} ({found.compile_secs:.0f} s)'
+    print(said, file=sys.stderr)
+    return found
+
+  known = {first.clips // unit: first} if first.clips % unit == 0 else {}
+  low, high = find_largest(try_units, known, machine, compiles - 1, start=first.clips / unit)
+  if limit is None:
+    findings.add('largest batch', 'not sought: memory of a device is not known', ok=None)
+  elif low:
+    end = '' if high == low + 1 else ' or more; --compiles=N searches on'
+    said = f'batch_size={low * unit}{end}'
+    if not first.fits(machine):
+      said += '; or more train.accumulate, or remat=True (model, or supernet)'
+    findings.add('largest batch', said, clips=low * unit)
+  else:
+    tried = 'none fits' if high == 1 else f'{high * unit} is too large'
+    advice = 'take smaller clips, more sub-clips, remat=True, or --compiles=N to go on'
+    findings.add('largest batch', f'{tried}: {advice}', ok=False)
+  return {'clips': first.clips, 'largest': low * unit}
+
+
+def _say_bytes(size: int) -> str:
+  for unit, name in ((2**30, 'GiB'), (2**20, 'MiB'), (2**10, 'KiB')):
+    if size >= unit:
+      return f'{size / unit:.3g} {name}'
+  return f'{size} B'

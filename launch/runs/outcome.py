@@ -1,0 +1,177 @@
+"""The outcome of a search: found.json, its finalists, and the report."""
+
+import dataclasses
+import itertools
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from launch.runs.command import make_train_command
+from movinet_jax import data
+from movinet_jax.spec import to_json
+from movinet_jax.train import writers
+from movinet_jax.train.workdir import replace_file
+from nas import report
+from nas.oneshot import finalists, samples
+
+FOUND, REPORT, FINALISTS = 'found.json', 'report.html', 'finalists'
+
+
+def conclude(search, home: Path, state) -> dict:
+  """Judges the found network beside others and writes what was found.
+
+  Args:
+    search: the Search that was run.
+    home: its workdir.
+    state: that it ended with.
+
+  Returns:
+    found.json.
+  """
+  settings = jax.tree.map(lambda x: x.item(), state.settings)
+  policy, limits = search.make_policy(settings), search.config.finalists
+  probabilities = np.asarray(policy.probabilities(state.policy))
+  near, control = finalists.compare(
+    _make_judge(search, state, settings),
+    search.space,
+    search.objective.cost,
+    np.asarray(policy.most_probable(state.policy)),
+    probabilities,
+    limits,
+  )
+  found = _write_networks(search, home, near)
+  _write_report(search, home, state, settings, found, near, control)
+  return found
+
+
+def _write_networks(search, home: Path, near: list[Mapping]) -> dict:
+  """Writes the found network and its finalists, each as a file that can be trained."""
+  common = {'target': {'cost': search.aim.cost, 'value': search.target}}
+  if search.latency:
+    common['latency'] = search.latency['about']
+
+  def write(path: Path, row: Mapping, workdir: str, **more) -> dict:
+    train = _make_command(search, path, home / workdir)
+    network = {**_describe(search, row), **common, **more, 'train': train}
+    path.parent.mkdir(exist_ok=True)
+    replace_file(path, json.dumps(network, indent=2) + '\n')
+    return network
+
+  mine = next(row for row in near if not row['changed'])
+  found = write(home / FOUND, mine, 'trained')
+  for old in (home / FINALISTS).glob('*.json'):  # of an earlier comparison
+    old.unlink()
+  for rank, row in enumerate(near[: search.config.finalists.top], 1):
+    place = home / FINALISTS / f'{rank:02d}.json'
+    write(place, row, f'trained-{rank:02d}', rank=rank, changed=row['changed'])
+  return found
+
+
+def _make_command(search, path: Path, workdir: Path) -> str:
+  return make_train_command(search.config.train_with, search.config.data, path, workdir)
+
+
+def _write_report(search, home: Path, state, settings: Mapping, found, near, control):
+  steps, every = int(state.step), search.config.loop.log_every
+  tried, probabilities = samples.read_samples(home / 'samples', steps)
+  _warn_of_samples(home, tried, steps * search.config.candidates)
+  findings = report.Findings(
+    title=f'Search in {home}',
+    command=found['train'],
+    space=search.space,
+    sections=search.algorithm.sections,
+    rows=_remeasure(_read_rows(home, every, steps), tried, settings['target']),
+    samples=tried,
+    probabilities=probabilities,
+    found=found,
+    neighbours=near,
+    control=control,
+    cost=search.aim.cost,
+    target=settings['target'],
+    beta=settings['beta'],
+    reward=search.objective.reward,
+    slope=report.estimate_slope(tried, settings['target']),
+    policy_start=search.make_policy(settings).learns_from(),
+  )
+  report.write_report(home / REPORT, findings)
+
+
+def _make_judge(search, state, settings: Mapping) -> Callable:
+  """Networks -> accuracies and rewards on the policy's videos, seen from their middle."""
+  cfg, source = search.config, search.sources[1]
+  size = cfg.policy_batch_size // cfg.candidates
+  views = data.EvalClip(cfg.clip.frames, cfg.clip.size, stride=cfg.clip.stride, fps=cfg.clip.fps)
+  loader = dataclasses.asdict(dataclasses.replace(cfg.loader, max_failed_share=1.0))
+  once = max(1, len(source) // size)
+  # Shuffled, as batches for training are: norms take the statistics of a batch, and one of
+  # a single class would mislead.
+  with data.make_batches(
+    source, views, batch_size=size, seed=cfg.seed, train=True, **loader
+  ) as batches:
+    few = list(itertools.islice(batches, min(cfg.finalists.batches, once)))
+
+  def reward(accuracy, choices):
+    return search.objective(accuracy, choices, settings)
+
+  return finalists.make_judge(search.net, jax.device_get(state.params), reward, few)
+
+
+def _describe(search, row: Mapping) -> dict:
+  """A network that can be trained by this alone, and what is known of it."""
+  networks, choices = search.networks, row['choices']
+  return {
+    'family': networks.family,
+    'spec': to_json(networks.decode(choices)),
+    'choices': networks.space.describe(choices),
+    'cost': {name: int(table.count(choices)) for name, table in search.costs.items()},
+    'accuracy': row['accuracy'],
+    'reward': row['reward'],
+  }
+
+
+def _warn_of_samples(home, tried, wanted: int):
+  there = 0 if tried is None else len(tried)
+  if there != wanted:
+    print(
+      f'Note: {home / "samples"} holds {there:,} of the {wanted:,} networks that were '
+      'tried: the report is of those',
+      file=sys.stderr,
+    )
+
+
+def _read_rows(home: Path, every: int, last: int) -> list[dict]:
+  """What was logged when due, each step once: a run that was stopped has also logged where
+  it stopped, and some steps twice."""
+  rows = {}
+  for row in writers.read_rows(home):
+    due = row['step'] == last or (every and row['step'] % every == 0)
+    if due and 'reward' in row:
+      rows[row['step']] = row
+  return [rows[step] for step in sorted(rows)]
+
+
+def _remeasure(rows, tried, target) -> list[dict]:
+  """Rows with the exact means of all networks since the row before.
+
+  A run that went on after a stop has logged the means of those since then.
+  """
+  if tried is None:
+    return rows
+  found, before = [], 0
+  for row in rows:
+    here = (tried.steps > before) & (tried.steps <= row['step'])
+    before = row['step']
+    if not here.any():
+      found.append(row)
+      continue
+    means = {
+      'reward': tried.reward[here].mean(),
+      'accuracy': tried.accuracy[here].mean(),
+      'cost_ratio': tried.cost[here].mean() / target,
+    }
+    found.append({**row, **jax.tree.map(float, means)})
+  return found

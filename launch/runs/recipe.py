@@ -1,0 +1,102 @@
+"""The recipe of a sweep's trials: a training config, merged with what the sweep changes in it.
+
+It stays a mapping from the config file to `training.resolve`. Only commands that are printed
+for a person turn it into `--config.key=value` words.
+"""
+
+import copy
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+from flax import traverse_util
+
+from launch.config import complete_config, load_config, merge_config
+from launch.runs import training
+from movinet_jax import models
+from movinet_jax.names import suggest
+
+
+def load(train_with: str, changes: Mapping, data: training.Splits) -> dict:
+  """The training config that all trials begin with.
+
+  Args:
+    train_with: its file.
+    changes: of its sections, by key.
+    data: what was searched on, which the recipe trains on too.
+  """
+  recipe = merge_config(_load(train_with), {**changes, 'data': locate(data)}, 'recipe')
+  # A bar for each of several runs side by side would help nobody.
+  recipe['loop'] = {**recipe['loop'], 'progress': False}
+  return complete_config(training.Config, recipe)
+
+
+@functools.cache
+def _load(file: str) -> dict:
+  return load_config(file).to_dict()
+
+
+def locate(data: training.Splits) -> dict[str, dict]:
+  """Sections that tell a training config where the data of a search is.
+
+  It is evaluated on `data.eval`, which a search itself does not read; without one, on what
+  the recipe says of the same place.
+  """
+  if data.eval is not None:
+    return {'train': dict(data.train), 'eval': dict(data.eval)}
+  own = ('split', 'path', 'skip')
+  place = {key: value for key, value in data.train.items() if key not in own}
+  return {'train': dict(data.train), 'eval': place}
+
+
+def fit(recipe: Mapping, family: str, spec, changes: Mapping) -> dict:
+  """The recipe of one network, at its own clip.
+
+  Args:
+    changes: what the search itself changes in the recipe, by dotted key.
+  """
+  fitted = copy.deepcopy(dict(recipe))
+  section = {key: value for key, value in recipe['model'].items() if key != 'spec'}
+  fitted['model'] = training.name_network(section, family, spec)
+  fitted['clip'] = {split: fit_clip(clip, family, spec) for split, clip in recipe['clip'].items()}
+  for key, value in changes.items():
+    _change(fitted, key, value)
+  return fitted
+
+
+def _change(recipe: dict, key: str, value):
+  section, (*path, last) = recipe, key.split('.')
+  if not path and last not in recipe:
+    raise ValueError(f'the recipe has no {last!r} to change{suggest(last, recipe)}')
+  for name in path:
+    if not isinstance(section.get(name), dict):
+      raise ValueError(f'the recipe has no {name!r} to change{suggest(name, section)}')
+    section = section[name]
+  section[last] = value
+
+
+def fit_clip(section: Mapping, family: str, spec) -> dict:
+  """A recipe's clip with a network's own frames, size and stride."""
+  fitted = {**section, 'frames': spec.frames, 'size': spec.resolution}
+  if sides := section.get('short_side'):
+    shares = np.atleast_1d(sides) / section['size']  # a range, to train with
+    scaled = tuple(round(share * spec.resolution) for share in shares)
+    fitted['short_side'] = scaled if len(scaled) > 1 else scaled[0]
+  if 'fps' not in section and spec.frame_stride == int(spec.frame_stride):
+    return {**fitted, 'stride': int(spec.frame_stride)}
+  for key in ('stride', 'stride_jitter'):
+    fitted.pop(key, None)
+  return {**fitted, 'fps': models.find_family(family).NATIVE_FPS / spec.frame_stride}
+
+
+def list_settings(recipe: Mapping) -> dict[str, object]:
+  """Lists the settings that results depend on, beside network, size of clips and data."""
+  flat = traverse_util.flatten_dict(dict(recipe), sep='.')
+  own = {'model.name', 'model.spec', *training.FREE}
+  clip = ('frames', 'size', 'stride', 'fps', 'short_side', 'stride_jitter')
+  own |= {f'clip.{split}.{key}' for split in recipe['clip'] for key in clip}
+  return {
+    key: value
+    for key, value in sorted(flat.items())
+    if key not in own and not key.startswith(('data.', 'model.spec.'))
+  }

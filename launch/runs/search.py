@@ -1,0 +1,414 @@
+"""One-shot searches: a config resolved into built objects, and the run of them."""
+
+import dataclasses
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from launch.config import complete_config, load_config
+from launch.runs import outcome, recipe, training
+from launch.runs.aim import Aim, check_subclips, make_costs, make_objective, split_aim
+from launch.runs.training import Splits
+from movinet_jax import data, models, schema
+from movinet_jax.schema import Count, Seed
+from movinet_jax.train import losses, mesh, optimizers
+from movinet_jax.train.checkpoint import Checkpointer, CheckpointOptions
+from movinet_jax.train.loop import LoopOptions
+from movinet_jax.train.loop import run as run_loop
+from movinet_jax.train.position import check_same_data, make_position
+from movinet_jax.train.workdir import CHECKPOINTS, claim_together, replace_file
+from movinet_jax.train.writers import Writer
+from nas import oneshot, report, spaces
+from nas.cost import CostTable
+from nas.objective import Objective
+from nas.oneshot import samples
+from nas.oneshot.finalists import Comparison
+from nas.space import Space
+
+SPACE = 'space.json'
+DEFAULT_SPACE = 'movinet'  # where a config's space has no name
+# What may change when a search goes on, as in training; and what is only read when it ends.
+FREE = (
+  *('loader.workers', 'loader.threads', 'loader.max_failed_share'),
+  *('loop.log_every', 'loop.save_every', 'checkpoints.keep', 'supernet.remat', 'train_with'),
+  *(f'data.{split}.{key}' for split in ('train', 'eval') for key in ('root', 'path', 'directory')),
+  *(f'finalists.{field.name}' for field in dataclasses.fields(Comparison)),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """The contents of a search's config.
+
+  Attributes:
+    seed: of weights, proposals and the order of videos.
+    candidates: architectures a step; batches are dealt out to them.
+    batch_size, policy_batch_size: clips a step that weights and policy learn from.
+    policy_share: of the training videos, held out for the policy.
+    train_with: config file of the recipe that trains what is found.
+    space: nas.spaces.create; MoViNet's, where no name is given.
+    data: what is learned from; `eval` only tells printed commands where it is.
+    clip, loader: what is read, and how.
+    loss: losses.make_loss.
+    search: the objective, the form of the step, and settings of the algorithm.
+    loop, checkpoints: how long, and what is due when.
+    supernet: of the space's supernet.
+    optimizer: optimizers.make_chain.
+    finalists: what is compared at the end.
+  """
+
+  seed: Seed
+  candidates: Count
+  batch_size: Count
+  policy_batch_size: Count
+  policy_share: float
+  train_with: str
+  space: Mapping
+  data: Splits
+  clip: data.TrainClip
+  loader: data.LoaderOptions
+  loss: Mapping
+  search: Mapping
+  loop: LoopOptions
+  supernet: Mapping = dataclasses.field(default_factory=dict)
+  optimizer: Mapping = dataclasses.field(default_factory=dict)
+  checkpoints: CheckpointOptions = dataclasses.field(default_factory=CheckpointOptions)
+  finalists: Comparison = dataclasses.field(default_factory=Comparison)
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """A search, built and checked. Nothing is decoded, compiled or written yet.
+
+  Attributes:
+    config: what was resolved.
+    aim: what it is for.
+    net: the supernet.
+    costs: of its networks, by name.
+    objective: what is maximized.
+    algorithm: the class of what proposes networks.
+    settings: the numbers of this search, see oneshot.make_settings.
+    step: of the search, for the loop.
+    place: the mesh of devices.
+    sources: for the weights and for the policy; () where only the number of classes was given.
+    latency: what measured times are of, and a digest of them; {} without.
+    record: what config.json and every checkpoint keep of the config.
+  """
+
+  config: Config
+  aim: Aim
+  net: oneshot.Supernet
+  costs: Mapping[str, CostTable]
+  objective: Objective
+  algorithm: type
+  settings: Mapping
+  step: Callable
+  place: object
+  sources: tuple[data.Source, ...]
+  latency: Mapping
+  record: Mapping
+
+  @property
+  def networks(self):
+    """The networks to choose among."""
+    return self.net.space
+
+  @property
+  def space(self) -> Space:
+    """The decisions about them."""
+    return self.net.space.space
+
+  @property
+  def num_classes(self) -> int:
+    return self.net.num_classes
+
+  @property
+  def multi_label(self) -> bool:
+    return False
+
+  @property
+  def clip(self) -> data.TrainClip:
+    return self.config.clip
+
+  @property
+  def batch_sizes(self) -> tuple[int, ...]:
+    """Clips a step, for the weights and for the policy."""
+    return self.config.batch_size, self.config.policy_batch_size
+
+  @property
+  def unit(self) -> int:
+    """Candidates share multiples of this many clips evenly."""
+    return self.config.candidates
+
+  def make_shapes(self):
+    """The state of the search as shapes: nothing is computed."""
+    return jax.eval_shape(self.make_state)
+
+  @property
+  def target(self) -> float:
+    return float(self.settings['target'])
+
+  def make_state(self):
+    given = self.net, self.settings, self.config.optimizer, self.algorithm
+    return oneshot.make_state(*given)
+
+  def make_policy(self, settings: Mapping):
+    return oneshot.make_algorithm(self.space, settings, self.algorithm)
+
+
+def resolve(
+  config: Mapping, *, num_classes: int | None = None, devices: Sequence | None = None
+) -> Search:
+  """Builds a search from its config.
+
+  Args:
+    config: what a config file gives.
+    num_classes: N, in place of any data: nothing is opened.
+    devices: to search on; by default all there are.
+
+  Raises:
+    ValueError: the config does not fit itself, the data or the devices.
+    SourceError: there is no such data.
+  """
+  cfg = schema.build(Config, config, '')
+  _check_shares(cfg)
+  _check_unevaluated(cfg)
+  load_config(cfg.train_with)
+  sources = ()
+  if num_classes is None:
+    sources = data.split_source(open_data(cfg), cfg.policy_share, seed=cfg.seed)
+    num_classes = len(sources[0].labels)
+  networks = _make_space(cfg)
+  aim, given = split_aim(cfg.search)
+  net = _make_supernet(cfg.supernet, networks, num_classes)
+  check_subclips(aim, cfg.clip.frames, networks)
+  algorithm = oneshot.find_algorithm(aim.algorithm)
+  settings = _make_settings(cfg, networks, algorithm, given)
+  costs, latency = make_costs(aim, net)
+  objective = make_objective(aim, given, networks, costs)
+  # As the step will; here for what the config says of it.
+  ours = {'schedule': lambda step: 0.0, 'weight_decay': 0.0}
+  schema.call(optimizers.make_chain, cfg.optimizer, 'optimizer', **ours)
+  place = mesh.make_mesh(devices)
+  step = oneshot.make_search_step(
+    net,
+    objective,
+    schema.call(losses.make_loss, cfg.loss, 'loss'),
+    place,
+    candidates=cfg.candidates,
+    algorithm=algorithm,
+    optimizer=cfg.optimizer,
+    subclips=aim.subclips,
+    boundary=aim.boundary,
+  )
+  return Search(
+    config=cfg,
+    aim=aim,
+    net=net,
+    costs=costs,
+    objective=objective,
+    algorithm=algorithm,
+    settings=settings,
+    step=step,
+    place=place,
+    sources=sources,
+    latency=latency,
+    record=complete_config(Config, config),
+  )
+
+
+def run(search: Search, folder: str) -> dict:
+  """Searches from wherever the workdir stands.
+
+  Returns:
+    found.json; {} in all processes but the first.
+  """
+  cfg, home = search.config, Path(folder)
+  _warn_of_target(search)
+  _warn_of_command(cfg)
+  # With the times it was begun with, a search goes on with no others.
+  measured = {'latency': search.latency} if search.latency else {}
+  resumes = claim_together(home, {**search.record, **measured}, FREE)
+  if resumes:
+    _check_space(home / SPACE, search.space)
+  if not jax.process_index():
+    replace_file(home / SPACE, json.dumps(search.space.to_json()) + '\n')
+  print(f'{"Resuming" if resumes else "Starting"} the search in {folder}')
+  training.warn_of_pictures({'train': search.sources[0]}, {'train': cfg.clip})
+  with (
+    Writer(folder) as writer,  # first, for nobody else may be writing here
+    Checkpointer(home / CHECKPOINTS, **dataclasses.asdict(cfg.checkpoints)) as saver,
+  ):
+    state, batches = _begin(search, saver)
+    tried = samples.SampleWriter(
+      home / 'samples', search.objective.cost, first=int(state.step), every=cfg.loop.log_every
+    )
+    with batches:
+      state = run_loop(
+        mesh.shard_step(search.step, search.place),
+        state,
+        batches,
+        checkpointer=saver,
+        writer=writer,
+        meta={'labels': list(search.sources[0].labels), 'config': search.record},
+        position=make_position(batches),
+        on_step=tried.add,
+        on_save=lambda number: _chart_policies(search, writer, tried.write(number)),
+        **dataclasses.asdict(cfg.loop),
+      )
+  if jax.process_index():
+    return {}
+  return outcome.conclude(search, home, state)
+
+
+def _begin(search: Search, saver: Checkpointer):
+  """The state to go on from, and the batches that it has not seen."""
+  cfg, latest, meta = search.config, saver.latest_step(), None
+  if latest is None:
+    state = search.make_state()
+  else:
+    shapes = mesh.place_shapes(search.make_shapes(), search.place)
+    state, meta = saver.restore(shapes)
+    print(f'Restored step {latest}', file=sys.stderr)
+  make = functools.partial(
+    data.make_batches,
+    clip=cfg.clip,
+    seed=cfg.seed,
+    train=True,
+    start=int(state.step),
+    shard=(jax.process_index(), jax.process_count()),
+    **dataclasses.asdict(cfg.loader),
+  )
+  weights, policy = search.sources
+  batches = data.PairedBatches(
+    make(weights, batch_size=cfg.batch_size), make(policy, batch_size=cfg.policy_batch_size)
+  )
+  if meta is not None:
+    check_same_data(meta['position'], batches)
+  return state, batches
+
+
+def _chart_policies(search: Search, writer: Writer, policies):
+  policy, names = search.make_policy(search.settings), report.name_choices(search.space)
+  for step, probabilities in policies:
+    writer.chart(step, policy.chart(probabilities, names))
+
+
+def make_networks(config: Mapping):
+  """The networks of a search's config, and the name of the type that they are computed in.
+
+  Raises:
+    ValueError: the parts of such networks are not timed.
+  """
+  cfg = schema.build(Config, config, '')
+  networks = _make_space(cfg)
+  if not hasattr(networks, 'make_bench'):
+    raise ValueError(f'{type(networks).__name__} does not say which of its parts to time')
+  return networks, cfg.supernet.get('dtype', 'float32')
+
+
+def _make_space(cfg: Config):
+  return schema.call(spaces.create, {'name': DEFAULT_SPACE, **cfg.space}, 'space')
+
+
+def open_data(cfg: Config) -> data.Source:
+  """The videos that a search learns from."""
+  source = training.open_split(cfg.data.train, 'train')
+  training.check_loss(cfg.loss, source)
+  if source.multi_label:
+    raise ValueError('a search scores networks by their first guess: one label a video')
+  return source
+
+
+def count_classes(cfg: Config) -> int | None:
+  """N where the recipe says it, without its data."""
+  return training.count_classes(training.read(load_config(cfg.train_with)))
+
+
+def resize(config: Mapping, clips: int) -> dict:
+  """A config with another number of clips a step, and of the policy's in proportion."""
+  share = config['policy_batch_size'] / config['batch_size'] * clips / config['candidates']
+  policy = config['candidates'] * max(1, round(share))
+  return {**config, 'batch_size': clips, 'policy_batch_size': policy}
+
+
+def _check_shares(cfg: Config):
+  for key in ('batch_size', 'policy_batch_size'):
+    size = getattr(cfg, key)
+    if size % cfg.candidates:
+      raise ValueError(
+        f'{key} is {size}, which {cfg.candidates} candidates cannot share: take a multiple'
+      )
+
+
+def _check_unevaluated(cfg: Config):
+  """Raises a ValueError for options of evaluations, which a search does not run."""
+  options = {
+    'loop.eval_every': cfg.loop.eval_every,
+    'checkpoints.best_metric': cfg.checkpoints.best_metric,
+  }
+  for key, given in options.items():
+    if given:
+      raise ValueError(f'{key} is {given!r}, but a search evaluates nothing: leave it out')
+
+
+def _make_settings(cfg: Config, networks, algorithm: type, given: Mapping) -> Mapping:
+  for key, where in (('seed', 'seed'), ('total_steps', 'loop.total_steps')):
+    if key in given:
+      raise ValueError(f'search.{key} is not a key: {where} says it')
+  ours = {'seed': cfg.seed, 'total_steps': cfg.loop.total_steps}
+  return oneshot.make_settings(networks.space, algorithm, **given, **ours)
+
+
+def _make_supernet(section: Mapping, networks, num_classes: int) -> oneshot.Supernet:
+  section = dict(section)
+  if 'dtype' in section:
+    section['dtype'] = models.find_dtype(section['dtype'])
+  make = oneshot.find_supernet(networks)
+  return schema.call(make, section, 'supernet', space=networks, num_classes=num_classes)
+
+
+def _check_space(path: Path, space: Space):
+  """Raises a ValueError if a workdir's samples are of another space than `space`."""
+  if not path.exists():
+    return
+  try:
+    found = Space.from_json(json.loads(path.read_text()))
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}; begin another workdir') from error
+  if found != space:
+    raise ValueError(
+      f'{path} is the space {found.digest} of {len(found)} decisions, the config says '
+      f'{space.digest} of {len(space)}: begin another workdir'
+    )
+
+
+def _warn_of_target(search: Search):
+  """Says so where few random networks are near the target."""
+  space, target, rng = search.space, search.target, np.random.default_rng(0)
+  drawn = search.objective.cost.count(rng.integers(space.sizes, size=(2000, len(space))))
+  if abs(target - drawn.mean()) > 3 * drawn.std():
+    print(
+      f'Note: search.target is {target:g} {search.aim.cost}, where 2,000 random networks have '
+      f'{drawn.mean():.3g} with a standard deviation of {drawn.std():.2g}: at first the '
+      'search will rarely see networks of that cost',
+      file=sys.stderr,
+    )
+
+
+def _warn_of_command(cfg: Config):
+  """Says so now if the command that will train the result could not open its data."""
+  try:
+    wanted = recipe.load(cfg.train_with, {}, cfg.data)
+    training.open_sources(schema.build(Splits, wanted['data'], 'data'))
+  except (ValueError, OSError, data.SourceError) as error:
+    print(
+      f'Note: train_with={cfg.train_with} could not train on this data: {error}. Take '
+      'a recipe for it, or say data.eval (which a search does not read)',
+      file=sys.stderr,
+    )

@@ -1,0 +1,120 @@
+"""Trained networks: what a run left, ready to be used as it was trained."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+from launch.runs import training
+from launch.runs.evaluation import PreciseNorm, make_recompute
+from movinet_jax import data, schema
+from movinet_jax.train import arrays, checkpoint, workdir
+from movinet_jax.train.workdir import CHECKPOINTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """A network that a run has trained, and what is needed to use it as it was trained.
+
+  Attributes:
+    workdir: of the run.
+    step: of the checkpoint.
+    model: the network.
+    variables: its averaged weights, as they were saved.
+    labels: the name of each class.
+    clip: what evaluations take of a video.
+    config: of the run.
+  """
+
+  workdir: str
+  step: int
+  model: object
+  variables: Mapping
+  labels: tuple[str, ...]
+  clip: data.EvalClip
+  config: training.Config
+
+  @property
+  def multi_label(self) -> bool:
+    return training.is_multi_label(self.config.loss)
+
+  def complete(self) -> Mapping:
+    """The variables with the batch statistics that the run wants, recomputed if need be.
+
+    Checkpoints that training evaluated hold them already.
+
+    Raises:
+      SourceError: they have to be recomputed, and the training data is not to be had.
+    """
+    cfg, folder = self.config, Path(self.workdir) / CHECKPOINTS
+    if not cfg.precise_norm or checkpoint.has_statistics(folder, self.step):
+      return self.variables
+    try:
+      source = training.open_eval(cfg.data.train, self.labels)
+    except (data.SourceError, FileNotFoundError) as error:
+      raise data.SourceError(
+        f'step {self.step} of {self.workdir} was never evaluated, so its batch statistics '
+        f'have to be recomputed from training data, which is not here ({error}): bring '
+        'the data, or take with --which a step that was evaluated'
+      ) from error
+    norm = schema.call(PreciseNorm, cfg.precise_norm, 'precise_norm')
+    clip, loader = cfg.clip.train, cfg.loader
+    return make_recompute(norm, self.model, source, clip, loader, cfg.seed)(self.variables)
+
+
+def load_trained(path: str, which: str = 'latest') -> Trained:
+  """Loads the averaged weights of a run.
+
+  Args:
+    path: its workdir.
+    which: 'latest', 'best' or a step.
+
+  Raises:
+    FileNotFoundError: it holds no checkpoint.
+    ValueError: it is not of a training run, or its checkpoint not of its config.
+  """
+  config = _read_config(path)
+  variables, meta = checkpoint.load_variables(
+    Path(path) / CHECKPOINTS,
+    int(which) if which.isdecimal() else which,
+    metric=config.checkpoints.best_metric,
+    mode=config.checkpoints.best_mode,
+  )
+  place = Path(path) / CHECKPOINTS / str(meta['step'])
+  for key in ('labels', 'preprocessing'):
+    if key not in meta:
+      raise ValueError(f'{place} is not of a training run: it has no {key!r}')
+  model = training.make_model(config.model, len(meta['labels']))
+  wanted = jax.eval_shape(lambda: training.load_initial(model, 0))
+  arrays.check_weights(wanted, variables, place)
+  return Trained(
+    workdir=path,
+    step=meta['step'],
+    model=model,
+    variables=variables,
+    labels=tuple(meta['labels']),
+    clip=schema.call(data.EvalClip, meta['preprocessing'], 'preprocessing'),
+    config=config,
+  )
+
+
+def _read_config(path: str) -> training.Config:
+  """The config of a training run; keys that this version does not know are passed over."""
+  config = _keep_known(training.Config, workdir.read_config(path))
+  try:
+    return training.read(config)
+  except ValueError as error:
+    raise ValueError(f'{path}/config.json is not of a training run: {error}') from error
+
+
+def _keep_known(kind: type, config: Mapping) -> dict:
+  """A config without the keys that its dataclass, or a section's, does not have."""
+  fields = {field.name: field for field in dataclasses.fields(kind)}
+  return {
+    key: _keep_known(fields[key].type, value)
+    if dataclasses.is_dataclass(fields[key].type) and isinstance(value, Mapping)
+    else value
+    for key, value in config.items()
+    if key in fields
+  }

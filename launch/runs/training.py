@@ -1,0 +1,433 @@
+"""Training: a config resolved into built objects, and the run of them."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from launch.config import complete_config
+from launch.runs.evaluation import PreciseNorm, make_evaluate, make_recompute
+from movinet_jax import convert, data, models, schema
+from movinet_jax.data import pictures
+from movinet_jax.names import check_name
+from movinet_jax.schema import Count, Natural
+from movinet_jax.spec import to_json
+from movinet_jax.train import evaluation, losses, mesh, optimizers, state, steps
+from movinet_jax.train.checkpoint import Checkpointer, CheckpointOptions, load_variables
+from movinet_jax.train.loop import LoopOptions
+from movinet_jax.train.loop import run as run_loop
+from movinet_jax.train.mesh import MeshOptions
+from movinet_jax.train.position import check_same_data, make_position
+from movinet_jax.train.workdir import CHECKPOINTS, claim_together
+from movinet_jax.train.writers import Writer
+
+# What may change when a run goes on: how fast it runs, what it tells, and where its data
+# has moved to. That it still is the same data, the checkpoint knows.
+FREE = (
+  *('loader.workers', 'loader.threads', 'loader.max_failed_share'),
+  *('eval_batch_size', 'model.remat', 'mesh.time', 'mesh.space'),
+  *('loop.log_every', 'loop.eval_every', 'loop.save_every', 'checkpoints.keep'),
+  *(f'data.{split}.{key}' for split in ('train', 'eval') for key in ('root', 'path', 'directory')),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+  """Arguments of data.open_source for each split of a dataset."""
+
+  train: Mapping
+  eval: Mapping | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+  """The clips that are taken of a video, to train on and to evaluate."""
+
+  train: data.TrainClip
+  eval: data.EvalClip
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """The contents of a training config: each section is the arguments of one callable.
+
+  Attributes:
+    seed: of initial weights, order of videos, augmentation and dropout.
+    batch_size: clips an update over all devices.
+    eval_batch_size: videos at a time.
+    model: models.create.
+    data, clip, loader: what is read, and how.
+    optimizer: optimizers.make_optimizer.
+    loss: losses.make_loss.
+    loop, checkpoints: how long, and what is due when.
+    init: what to begin with: '' for random weights, a workdir, a file of weights.
+    train: steps.make_train_step.
+    mesh: mesh.make_mesh.
+    precise_norm: PreciseNorm; {} or None keeps the moving averages.
+  """
+
+  seed: Natural
+  batch_size: Count
+  eval_batch_size: Count
+  model: Mapping
+  data: Splits
+  clip: Clips
+  loader: data.LoaderOptions
+  optimizer: Mapping
+  loss: Mapping
+  loop: LoopOptions
+  init: str | None = ''
+  train: Mapping = dataclasses.field(default_factory=dict)
+  checkpoints: CheckpointOptions = dataclasses.field(default_factory=CheckpointOptions)
+  mesh: MeshOptions | None = None
+  precise_norm: Mapping | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """A training run, built and checked. Nothing is decoded, compiled or written yet.
+
+  Attributes:
+    config: what was resolved.
+    model: the network.
+    tx: the optimizer.
+    step: of training, for the loop, spread over the mesh.
+    place: the mesh of devices.
+    sources: by split; {} where only the number of classes was given.
+    norm: of evaluations; None keeps the moving averages.
+    record: what config.json and every checkpoint keep of the config.
+  """
+
+  config: Config
+  model: object
+  tx: object
+  step: Callable
+  place: object
+  sources: Mapping[str, data.Source]
+  norm: PreciseNorm | None
+  record: Mapping
+
+  @property
+  def labels(self) -> tuple[str, ...]:
+    return self.sources['train'].labels
+
+  @property
+  def num_classes(self) -> int:
+    return self.model.num_classes
+
+  @property
+  def multi_label(self) -> bool:
+    return is_multi_label(self.config.loss)
+
+  @property
+  def clip(self) -> data.TrainClip:
+    return self.config.clip.train
+
+  @property
+  def batch_sizes(self) -> tuple[int, ...]:
+    """Clips an update."""
+    return (self.config.batch_size,)
+
+  @property
+  def unit(self) -> int:
+    """Devices and micro-batches share multiples of this many clips evenly."""
+    return self.place.shape['data'] * self.config.train.get('accumulate', 1)
+
+  def make_state(self, variables):
+    return state.make_state(variables, self.tx)
+
+  def make_shapes(self):
+    """The state of the run as shapes: nothing is computed."""
+    return jax.eval_shape(lambda: self.make_state(load_initial(self.model, 0)))
+
+  def describe(self) -> dict:
+    """JSON that every checkpoint holds, so that it can be used without the config file."""
+    return {
+      'labels': list(self.labels),
+      'model': self.config.model,
+      'preprocessing': dataclasses.asdict(self.config.clip.eval),
+      'config': self.record,
+    }
+
+
+def resolve(
+  config: Mapping,
+  *,
+  sources: Mapping[str, data.Source] | None = None,
+  num_classes: int | None = None,
+  devices: Sequence | None = None,
+) -> Training:
+  """Builds a training run from its config.
+
+  Args:
+    config: what a config file gives.
+    sources: train and eval, in place of those that the config names.
+    num_classes: N, in place of any data: nothing is opened.
+    devices: to train on; by default all there are.
+
+  Raises:
+    ValueError: the config does not fit itself, the data or the devices.
+    SourceError: there is no such data.
+  """
+  cfg = schema.build(Config, config, '')
+  if num_classes is None:
+    sources = sources or open_sources(cfg.data)
+    check_loss(cfg.loss, sources['train'])
+    num_classes = len(sources['train'].labels)
+  place = mesh.make_mesh(devices, **vars(cfg.mesh or MeshOptions()))
+  mesh.check_share(cfg.batch_size, place)
+  mesh.check_clip(place, frames=cfg.clip.train.frames, rows=cfg.clip.train.size)
+  model = make_model(cfg.model, num_classes)
+  given = {'batch_size': cfg.batch_size, 'total_steps': cfg.loop.total_steps}
+  tx = schema.call(optimizers.make_optimizer, cfg.optimizer, 'optimizer', **given)
+  loss = schema.call(losses.make_loss, cfg.loss, 'loss')
+  given = {'model': model, 'tx': tx, 'loss': loss, 'seed': cfg.seed}
+  step = schema.call(steps.make_train_step, cfg.train, 'train', **given)
+  norm = _make_norm(cfg)
+  _check_evaluation(cfg, sources or {})
+  return Training(
+    config=cfg,
+    model=model,
+    tx=tx,
+    step=mesh.spread_step(step, place),
+    place=place,
+    sources=sources or {},
+    norm=norm,
+    record=complete_config(Config, config),
+  )
+
+
+def run(
+  training: Training,
+  folder: str,
+  *,
+  watch: Callable[[int, Mapping], None] | None = None,
+):
+  """Trains from wherever the workdir stands.
+
+  Args:
+    folder: the workdir.
+    watch: called with step and metrics after each evaluation; what it raises ends the
+      run, whose state is saved.
+
+  Returns:
+    The final TrainState.
+  """
+  cfg = training.config
+  resumes = claim_together(folder, training.record, FREE)
+  print(f'{"Resuming" if resumes else "Starting"} {cfg.model["name"]} in {folder}')
+  warn_of_pictures(training.sources, vars(cfg.clip))
+  with (
+    Writer(folder) as writer,  # first, for nobody else may be writing here
+    Checkpointer(Path(folder) / CHECKPOINTS, **dataclasses.asdict(cfg.checkpoints)) as saver,
+  ):
+    current, batches = _begin(training, saver)
+    if int(current.step) == cfg.loop.total_steps:
+      print(f'All {cfg.loop.total_steps} steps of {folder} are done.')
+    with batches:
+      return run_loop(
+        mesh.shard_step(training.step, training.place),
+        current,
+        batches,
+        checkpointer=saver,
+        writer=writer,
+        evaluate=_make_evaluate(training, saver, watch),
+        meta=training.describe(),
+        position=make_position(batches),
+        **dataclasses.asdict(cfg.loop),
+      )
+
+
+def _begin(training: Training, saver: Checkpointer):
+  """The state to go on from, and the batches that it has not seen."""
+  cfg, latest, meta = training.config, saver.latest_step(), None
+  if latest is None:
+    current = training.make_state(load_initial(training.model, cfg.seed, cfg.init))
+  else:
+    current, meta = saver.restore(mesh.place_shapes(training.make_shapes(), training.place))
+    print(f'Restored step {latest}', file=sys.stderr)
+  batches = data.make_batches(
+    training.sources['train'],
+    cfg.clip.train,
+    batch_size=cfg.batch_size,
+    seed=cfg.seed,
+    train=True,
+    start=int(current.step),
+    shard=(jax.process_index(), jax.process_count()),
+    **dataclasses.asdict(cfg.loader),
+  )
+  if meta is not None:
+    check_same_data(meta['position'], batches)
+  return current, batches
+
+
+def _make_evaluate(training: Training, saver: Checkpointer, watch):
+  """state -> metrics of its averaged weights on the evaluation split."""
+  if 'eval' not in training.sources:
+    return None
+  cfg, model, source = training.config, training.model, training.sources['train']
+  options = cfg.clip.eval, cfg.loader, cfg.eval_batch_size
+  evaluate_split = make_evaluate(model, training.sources['eval'], *options)
+  recompute = None
+  if training.norm:
+    recompute = make_recompute(training.norm, model, source, cfg.clip.train, cfg.loader, cfg.seed)
+
+  def evaluate(current):
+    variables, step = current.ema, int(current.step)
+    if recompute is not None:
+      variables = recompute(variables)
+      saver.add_statistics(step, variables['batch_stats'])
+    result, _ = evaluate_split(variables)
+    metrics = {**result.metrics, 'missing': result.missing}
+    if watch is not None:
+      watch(step, metrics)
+    return metrics
+
+  return evaluate
+
+
+def warn_of_pictures(sources: Mapping[str, data.Source], clips: Mapping[str, data.Clip]):
+  """Says so where clips are larger than the pictures that they are cut out of."""
+  if not jax.process_index():
+    for note in pictures.find_enlarged(sources, clips):
+      print(f'Note: {note}', file=sys.stderr)
+
+
+def read(config: Mapping) -> Config:
+  """Reads a config, and checks it as far as that goes without building anything."""
+  return schema.build(Config, dict(config), '')
+
+
+def open_data(cfg: Config) -> data.Source:
+  """The videos that are trained on."""
+  source = open_split(cfg.data.train, 'train')
+  check_loss(cfg.loss, source)
+  return source
+
+
+def count_classes(cfg: Config) -> int | None:
+  """N where the config itself says it, without its data."""
+  return cfg.model.get('num_classes')
+
+
+def resize(config: Mapping, clips: int) -> dict:
+  """A config with another number of clips an update."""
+  return {**config, 'batch_size': clips}
+
+
+def open_sources(splits: Splits, labels: Sequence[str] | None = None) -> dict[str, data.Source]:
+  """The data of each split; evaluation uses the label map of training."""
+  sources = {'train': open_split(splits.train, 'train')}
+  if splits.eval is not None:
+    sources['eval'] = open_eval(splits.eval, labels or sources['train'].labels)
+  return sources
+
+
+def open_eval(section: Mapping, labels: Sequence[str]) -> data.Source:
+  """A split with the label map of a trained network, unless the section gives its own."""
+  return open_split({'labels': labels, **section}, 'eval')
+
+
+def open_split(section: Mapping, split: str) -> data.Source:
+  """A section of `data` opened."""
+  return schema.call(data.open_source, section, f'data.{split}')
+
+
+def make_model(section: Mapping, num_classes: int):
+  """The network of a `model` section, for this many classes.
+
+  Raises:
+    ValueError: the section is of another number of classes, or does not fit a network.
+  """
+  section = dict(section)
+  wanted = section.pop('num_classes', num_classes)
+  if wanted != num_classes:
+    raise ValueError(
+      f'the config says {wanted} classes, the data has {num_classes}: is it the '
+      'dataset that this config is for?'
+    )
+  return schema.call(models.create, section, 'model', num_classes=num_classes)
+
+
+def replace_network(config: Mapping, path: str) -> dict:
+  """A config whose network is that of an architecture file, with the model's other options."""
+  family, spec = models.read_spec(path)
+  return {**config, 'model': name_network(config['model'], family, spec)}
+
+
+def name_network(section: Mapping, family: str, spec) -> dict:
+  """A `model` section with another network, and the model's other options."""
+  return {**section, 'name': family, 'spec': to_json(spec)}
+
+
+def load_initial(model, seed: int, path: str | None = ''):
+  """Variables to begin with: random, of another run's workdir, or published weights."""
+  if not path:
+    return models.init(model, jax.random.key(seed), (1, 1, 32, 32, 3))
+  folder = Path(path) / CHECKPOINTS
+  if folder.is_dir():
+    variables, _ = load_variables(folder)
+    variables, report = convert.fit(variables, model, seed=seed)
+  else:
+    try:
+      variables, report = convert.load_with_report(path, model, seed=seed)
+    except FileNotFoundError as error:
+      raise FileNotFoundError(f'init: {error}, nor a workdir') from error
+  print(f'Beginning with {path}\n{report}')
+  return variables
+
+
+def is_multi_label(loss: Mapping) -> bool:
+  """Tells whether a `loss` section is for videos with several labels."""
+  return loss.get('name') == 'sigmoid'
+
+
+def check_loss(loss: Mapping, source: data.Source):
+  """Raises a ValueError for a loss of videos with another number of labels."""
+  if is_multi_label(loss) != source.multi_label:
+    several, wanted = (
+      ('several labels', 'sigmoid') if source.multi_label else ('one label', 'softmax')
+    )
+    raise ValueError(
+      f'videos of this data have {several}, for which loss.name is {wanted!r}; got '
+      f'{loss.get("name", "softmax")!r}'
+    )
+
+
+def _check_evaluation(cfg: Config, sources: Mapping[str, data.Source]):
+  """Finds before the first step what would only fail at the first evaluation."""
+  best = cfg.checkpoints.best_metric
+  if best and 'eval' in sources:
+    source = sources['train']
+    known = evaluation.list_metrics(len(source.labels), source.multi_label)
+    check_name(best, [*known, 'missing'], 'checkpoints.best_metric')
+
+
+def _make_norm(cfg: Config) -> PreciseNorm | None:
+  """Makes the options of recomputed statistics; None where the moving averages are kept.
+
+  Raises:
+    ValueError: nothing is ever evaluated, devices or groups do not divide its batches, or
+      the run is to keep the statistics that it was given.
+  """
+  if not cfg.precise_norm:
+    return None
+  norm = schema.call(PreciseNorm, cfg.precise_norm, 'precise_norm')
+  divisors = {'devices': jax.device_count(), 'model.norm_group': cfg.model.get('norm_group') or 1}
+  for name, divisor in divisors.items():
+    if norm.batch_size % divisor:
+      raise ValueError(
+        f'precise_norm.batch_size is {norm.batch_size}, which {name} ({divisor}) does not divide'
+      )
+  if cfg.data.eval is None:
+    raise ValueError(
+      'precise_norm recomputes statistics for evaluations, and there is no data.eval'
+    )
+  if (freeze := cfg.train.get('freeze', 'none')) != 'none':
+    raise ValueError(
+      f'train.freeze={freeze!r} keeps the batch statistics, which precise_norm would '
+      'replace: leave out one of them'
+    )
+  return norm

@@ -1,0 +1,210 @@
+"""One trial of a sweep: a network is held against the limits, trained and scored.
+
+Worker processes run this, a trial after another. What a trial leaves lies in a folder named
+by its network and recipe: a run as `movinet train` leaves it, and trial.json, its outcome.
+A trial that is begun again, by whichever worker, goes on from there.
+"""
+
+import functools
+import hashlib
+import json
+import math
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import filelock
+import numpy as np
+
+from launch import devices
+from launch.errors import ExitCode
+from launch.runs import training
+from launch.runs.sweep import Limits, Sweep, resolve
+from movinet_jax import cost, data
+from movinet_jax.spec import to_json
+from movinet_jax.train import loop, writers
+from movinet_jax.train.workdir import replace_file
+from nas import runtime
+
+TRIALS, LATENCY = 'trials', 'latency'
+
+
+class Pruned(Exception):
+  """A trial was worse at a rung than its threshold there; `metrics` are of that step."""
+
+  def __init__(self, reason: str, step: int, metrics: Mapping):
+    super().__init__(reason)
+    self.step, self.metrics = step, metrics
+
+
+class Discarded(Exception):
+  """A network is over a limit; `metrics` is what is known of it."""
+
+  def __init__(self, reason: str, metrics: Mapping):
+    super().__init__(reason)
+    self.metrics = metrics
+
+
+def make_objective(config: Mapping, folder: str) -> Callable:
+  """Makes the function that a worker calls for each job, and does the slow work that jobs share.
+
+  Args:
+    config: of the sweep.
+    folder: workdir of the sweep.
+  """
+  devices.keep_to_cores()
+  sweep, home = resolve(config), Path(folder)
+  check_networks(sweep, home)
+
+  def run(job: Mapping, report: Callable) -> dict:
+    spec = sweep.space.decode(np.array(job['choices']))
+    recipe = sweep.fit_recipe(spec, job['train'])
+    place = home / TRIALS / _check_key(job['key'])
+    place.mkdir(parents=True, exist_ok=True)
+    # A worker that was taken for dead may yet wake up and train in the same folder.
+    with filelock.FileLock(place / 'lock'):
+      if (place / 'trial.json').exists():
+        return json.loads((place / 'trial.json').read_text())
+      found = _run(sweep, recipe, place, home, job['thresholds'], report)
+      replace_file(place / 'trial.json', json.dumps(found, indent=2) + '\n')
+    return found
+
+  return run
+
+
+def _check_key(key: str) -> str:
+  """Raises a ValueError for what is no name of make_key's: it would be a path."""
+  if not re.fullmatch('[0-9a-f]{16}', key):
+    raise ValueError(f'the study gives a trial the key {key!r}, which no sweep does')
+  return key
+
+
+def _run(sweep: Sweep, recipe, place, home, thresholds, report) -> dict:
+  fitness, began = sweep.config.fitness, time.perf_counter()
+  resolved = training.resolve(recipe, sources=sweep.sources)
+  try:
+    metrics = _measure(sweep, sweep.config.limits, resolved.model, home)
+    watch = functools.partial(_watch, fitness, thresholds, report)
+    training.run(resolved, str(place), watch=watch)
+    state, reason, last = 'done', '', {}
+  except Discarded as error:
+    return {'state': 'discarded', 'metrics': error.metrics, 'reason': str(error)}
+  except (loop.Preempted, data.WorkerDied) as error:
+    # No fault of the network: the coordinator sees a worker die, and tries it again.
+    print(error, file=sys.stderr)
+    raise SystemExit(ExitCode.RETRY) from error
+  except Pruned as error:
+    state, reason, last = 'pruned', str(error), {error.step: error.metrics}
+  rows = {**_read_evaluations(place), **last}
+  curve = {step: _score(fitness, row) for step, row in rows.items()}
+  return {
+    'state': state,
+    'value': curve[max(curve)],
+    'metrics': {**metrics, **rows[max(rows)], 'secs': time.perf_counter() - began},
+    'reason': reason,
+    'curve': curve,
+  }
+
+
+def check_networks(sweep: Sweep, home: Path | None = None):
+  """Finds before any training that a recipe or a limit fits no network of a space.
+
+  Of spaces that know their smallest network; of others, trials will tell.
+
+  Args:
+    home: workdir, where measured times are kept. Without it nothing is measured, as by a
+      process that does not have the device.
+
+  Raises:
+    ValueError: what trains a network cannot be built, by the recipe or by a step of the
+      algorithm's schedule; or the smallest network is over a limit.
+  """
+  first = sweep.space.decode(np.zeros(len(sweep.space.space), np.int32))
+  for _, changes in ((0, {}), *getattr(sweep.algorithm, 'schedule', ())):
+    try:
+      training.resolve(sweep.fit_recipe(first, changes), sources=sweep.sources)
+    except ValueError as error:
+      raise ValueError(f'recipe of trials: {error}') from error
+  for name, most in sweep.config.limits.items() if hasattr(sweep.space, 'smallest') else ():
+    if name == 'latency_ns' and home is None:
+      continue
+    # Hardly any network is faster than the one with the fewest multiply-adds.
+    cost_name = 'params' if name == 'params' else 'macs'
+    spec = sweep.space.decode(sweep.space.smallest(cost_name, sweep.num_classes))
+    smallest = training.resolve(sweep.fit_recipe(spec, {}), sources=sweep.sources).model
+    limits = Limits(**{name: most})
+    try:
+      _measure(sweep, limits, smallest, home if name == 'latency_ns' else None)
+    except Discarded as error:
+      raise ValueError(
+        f'no network of the space is within the limits: of the smallest, {error}'
+      ) from error
+
+
+def _measure(sweep: Sweep, limits: Limits, model, home: Path | None) -> dict:
+  """Counts params and macs of a network's native clip, and measures its latency.
+
+  Raises:
+    Discarded: it is over a limit.
+  """
+  spec = model.spec
+  shape = 1, spec.frames, spec.resolution, spec.resolution, 3
+  counted = cost.count(model, shape)
+  metrics = {'params': counted.params, 'macs': counted.macs}
+  _check_limits(limits, metrics)  # before anything is compiled for it
+  if sweep.config.latency_repeats and home is not None:
+    latency = _measure_latency(model, home, sweep.config.latency_repeats, limits.latency_ns)
+    metrics |= {'latency_ns': latency.ns, 'latency_noise': latency.noise}
+    _check_limits(limits, metrics)
+  return metrics
+
+
+def _check_limits(limits: Limits, metrics: Mapping):
+  """Raises Discarded for a network that is over one of the limits."""
+  for name, most in limits.items():
+    if name in metrics and metrics[name] > most:
+      reason = f'{name} is {metrics[name]:,}, at most {most:,.0f} are allowed'
+      raise Discarded(reason, metrics)
+
+
+def _measure_latency(model, home: Path, repeats: int, most_ns: float | None) -> runtime.Latency:
+  """Measured once for each network and kind of device."""
+  about = [devices.describe(), model.num_classes, to_json(model.spec)]
+  digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+  path = home / LATENCY / f'{digest}.json'
+  if path.exists():
+    return runtime.Latency(**json.loads(path.read_text())['latency'])
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # One at a time, so that measurements at least do not disturb each other.
+  with filelock.FileLock(path.parent / f'lock-{socket.gethostname()}'):
+    latency = runtime.measure_latency(model, repeats=repeats, most_ns=most_ns)
+  row = {'device': about[0], 'latency': latency._asdict(), 'spec': about[-1]}
+  replace_file(path, json.dumps(row) + '\n')
+  return latency
+
+
+def _watch(fitness, thresholds, report, step: int, metrics: Mapping):
+  value = _score(fitness, metrics)
+  report(step, value)
+  wanted = thresholds.get(str(step))
+  if wanted is not None and value < wanted:
+    reason = f'{value:.4f} at step {step}, where {wanted:.4f} was wanted to go on'
+    raise Pruned(reason, step, metrics)
+
+
+def _score(fitness, metrics: Mapping) -> float:
+  found = [metrics[name] for name in fitness]
+  return math.nan if None in found else sum(found)
+
+
+def _read_evaluations(place: Path) -> dict[int, dict]:
+  """Step -> metrics of every evaluation that a run has written down."""
+  rows = {}
+  for row in writers.read_rows(place):
+    found = {k.removeprefix('eval/'): v for k, v in row.items() if k[:5] == 'eval/'}
+    if found:
+      rows[row['step']] = found
+  return rows

@@ -1,0 +1,30 @@
+"""How published files name the variables of a family; the folder is the registry.
+
+A file `foo.py` here belongs to `movinet_jax/models/foo.py`. Only families with published
+weights have one: our own files need no names but our own. Such a file defines
+
+* `find_name(key)`: the canonical name of an array of a published file, None if it is none of
+  the family's weights. It removes what differs between layouts of the same weights.
+* `make_names(paths)`: the canonical name of each variable path, such as
+  ('params', 'stem', 'conv', 'kernel').
+* `fit_array(key, array, shape)`: the array with our order of axes and this shape, None where
+  that cannot be.
+* `find_fields(names)`, optional: fields of the Spec that the canonical names of a file
+  determine.
+"""
+
+import importlib
+import pkgutil
+import types
+
+
+def list_names() -> list[str]:
+  """Families whose published names are known."""
+  return [m.name for m in pkgutil.iter_modules(__path__)]
+
+
+def find(family: str) -> types.ModuleType | None:
+  """The file of a family, None where it has no published weights."""
+  if family not in list_names():
+    return None
+  return importlib.import_module(f'{__name__}.{family}')

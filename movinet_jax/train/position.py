@@ -1,0 +1,31 @@
+"""Where the input of a run stands: in each checkpoint, and compared when a run resumes.
+
+Batches are an iterator with `identity()`, a JSON object of all that decides which clips come
+(data, clip, batch size, seed), and `close()`.
+"""
+
+from collections.abc import Callable, Mapping
+
+from movinet_jax.train.workdir import find_differences
+
+
+def make_position(batches) -> Callable[[int], dict]:
+  """The loop's `position`: number of batches consumed -> what a checkpoint records."""
+  return lambda number: {'batches': number, **batches.identity()}
+
+
+def check_same_data(position: Mapping, batches):
+  """Checks that batches continue those that a checkpoint was trained on.
+
+  Raises:
+    ValueError: they are others; the differences are named, and the batches are closed.
+  """
+  saved = {key: value for key, value in position.items() if key != 'batches'}
+  differences = find_differences(saved, batches.identity())
+  if differences:
+    batches.close()
+    raise ValueError(
+      'the training data is not what this run was trained on so far:\n  '
+      + '\n  '.join(differences)
+      + '\nRestore the data, or begin another workdir.'
+    )

@@ -1,0 +1,155 @@
+"""A policy of independent categorical decisions, which one-shot algorithms learn."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from movinet_jax import schema
+from movinet_jax.schema import Positive
+from nas.space import Space
+
+_NEVER = -1e30  # a logit; not -inf, whose product with probability 0 is not a number
+
+
+class Scores(NamedTuple):
+  """What R candidates achieved on held-out clips, each [R] float32.
+
+  Attributes:
+    reward: the objective, which weighs accuracy against cost.
+    accuracy: share of a candidate's clips that it classified correctly.
+    log_likelihood: mean log-probability of the correct class, nats.
+    cost_ratio: cost over the target.
+  """
+
+  reward: jax.Array
+  accuracy: jax.Array | None = None
+  log_likelihood: jax.Array | None = None
+  cost_ratio: jax.Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+  """A categorical distribution over each decision of a space, as pure functions.
+
+  A state is whatever an algorithm carries, with `logits` [D, N] in it: 0 beyond the choices
+  that a decision has, N being the largest number of choices.
+
+  A subclass with `init`, `propose` and `update` is a one-shot algorithm: see
+  `nas.oneshot.algorithms`. Its settings may be traced scalars, so that one compiled program
+  serves many searches; settings that are not traced are checked.
+
+  Attributes:
+    space: what is decided.
+    temperature: logits are divided by it.
+
+  Raises:
+    ValueError: a number out of its range, or a space in which nothing is to be decided.
+  """
+
+  sections: ClassVar[tuple[str, ...]] = ('decisions',)  # of nas.report
+
+  space: Space
+  _: dataclasses.KW_ONLY
+  temperature: Positive = 1.0
+
+  # Whether held-out clips are scored before the supernet's weights learn. If so, `weigh` is
+  # given the scores, and the same scores reach `update`.
+  scores_first: ClassVar[bool] = False
+
+  def __post_init__(self):
+    if not len(self.space):
+      raise ValueError('the space has no decisions: there is nothing to search')
+    schema.verify(self, but=jax.Array)
+
+  def draw(self, state, key: jax.Array) -> jax.Array:
+    """[D], a choice for every decision, closed ones too."""
+    return jax.random.categorical(key, self._mask(state.logits))
+
+  def weigh(self, state, proposals, scores: Scores | None) -> jax.Array:
+    """[R], factors of the candidates' gradients in their sum: all equal.
+
+    Args:
+      scores: of held-out clips where `scores_first`, else None.
+    """
+    del state, scores
+    count = len(proposals.choices)
+    return jnp.full(count, 1 / count)
+
+  def learns_from(self) -> int:
+    """Steps before the first that changes the policy."""
+    return 0
+
+  def metrics(self, state, scores: Scores) -> dict[str, jax.Array]:
+    """Scalars about an update: the state that it returned and the scores it was given."""
+    del scores
+    return {'entropy': self.entropies(state).mean()}
+
+  def log_prob(self, state, choices: jax.Array) -> jax.Array:
+    """[...] nats, of choices [..., D] under the policy alone.
+
+    Of the architecture: decisions that are closed in it do not count.
+    """
+    return self._log_prob(state.logits, choices, True)
+
+  def probabilities(self, state) -> jax.Array:
+    """[D, N]: of each choice where its decision is open, 0 beyond the last choice."""
+    return jax.nn.softmax(self._mask(state.logits))
+
+  def entropies(self, state) -> jax.Array:
+    """[D] nats, of each decision where it is open."""
+    return self._entropies(state.logits)
+
+  def most_probable(self, state) -> jax.Array:
+    """[D] int32, the most probable choice of each open decision and 0 for closed ones.
+
+    What TuNAS calls the found architecture. In a space with decisions inside of others
+    some other one may be more probable as a whole.
+    """
+    choices = jnp.argmax(self._mask(state.logits), -1)
+    return jnp.where(self.is_open(choices), choices, 0).astype(jnp.int32)
+
+  def is_open(self, choices: jax.Array) -> jax.Array:
+    """[..., D] bool of choices [..., D]: `Space.is_open` for traced arrays."""
+    parents, wanted = self._needs
+    return jnp.all((choices[..., parents] == wanted) | (wanted < 0), -1)
+
+  def chart(self, probabilities: np.ndarray, labels: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Curves of one moment: each choice's probability, each decision's relative entropy.
+
+    Args:
+      probabilities: [D, N], what `probabilities` returned.
+      labels: what the choices of each decision are called.
+    """
+    inside = np.where(probabilities > 0, probabilities, 1)
+    most = np.log(np.maximum(self.space.sizes, 2))  # a single choice has no entropy
+    left = -np.sum(inside * np.log(inside), -1) / most
+    charts = {f'entropy/{d.path}': float(left[n]) for n, d in enumerate(self.space.decisions)}
+    for n, decision in enumerate(self.space.decisions):
+      for name, value in zip(labels[n], probabilities[n], strict=False):
+        charts[f'probability/{decision.path}/{name}'] = float(value)
+    return charts
+
+  def _mask(self, logits):
+    exists = np.arange(logits.shape[-1]) < self.space.sizes[:, None]
+    return jnp.where(exists, logits / self.temperature, _NEVER)
+
+  def _log_prob(self, logits, choices, counted):
+    found = jax.nn.log_softmax(self._mask(logits))[np.arange(len(logits)), choices]
+    return jnp.sum(found, -1, where=self.is_open(choices) & counted)
+
+  def _entropies(self, logits):
+    log_probs = jax.nn.log_softmax(self._mask(logits))
+    return -jnp.sum(jnp.exp(log_probs) * log_probs, -1)
+
+  @functools.cached_property
+  def _needs(self):
+    """Parents and their wanted choices, both [D, K], filled up with parent 0 and -1."""
+    needs = [decision.needs for decision in self.space.decisions]
+    most = max(map(len, needs))
+    full = [(*pairs, *[(0, -1)] * (most - len(pairs))) for pairs in needs]
+    return np.moveaxis(np.array(full, np.int32).reshape(len(needs), most, 2), -1, 0)

@@ -1,0 +1,26 @@
+"""Weights against the network that they are for."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from movinet_jax.train.arrays import check_weights
+
+WANTED = {'params': {'w': jax.ShapeDtypeStruct((2, 3), jnp.float32)}}
+
+
+def test_the_weights_of_the_network_pass():
+  check_weights(WANTED, {'params': {'w': jnp.ones((2, 3))}}, 'run/5')
+
+
+@pytest.mark.parametrize(
+  ('params', 'difference'),
+  [
+    ({'w': jnp.ones((2, 4))}, r"\['w'\] is \(2, 4\), wanted \(2, 3\)"),
+    ({}, r"\['w'\] is None, wanted \(2, 3\)"),
+    ({'w': jnp.ones((2, 3)), 'v': jnp.ones(1)}, r"\['v'\] is \(1,\), wanted None"),
+  ],
+)
+def test_weights_of_another_network_are_named(params, difference):
+  with pytest.raises(ValueError, match=f'run/5 .*{difference}'):
+    check_weights(WANTED, {'params': params}, 'run/5')
