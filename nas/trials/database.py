@@ -18,6 +18,7 @@ from sqlalchemy.exc import (
   ArgumentError,
   InterfaceError,
   OperationalError,
+  PendingRollbackError,
   SQLAlchemyError,
 )
 
@@ -127,6 +128,9 @@ class Database:
           file=sys.stderr,
         )
       self._check()
+      # A session whose connection broke within a transaction refuses all that follows.
+      with contextlib.suppress(SQLAlchemyError):
+        self.storage.remove_session()
       time.sleep(pause_secs)
       pause_secs = min(2 * pause_secs, 5.0)
 
@@ -298,7 +302,8 @@ def show_address(url: sa.URL) -> str:
 def _is_passing(error) -> bool:
   """Whether it is the connection, or the server, and not what was asked."""
   broken = getattr(error, 'connection_invalidated', False)
-  return broken or isinstance(error, (OperationalError, InterfaceError))
+  passing = OperationalError, InterfaceError, PendingRollbackError
+  return broken or isinstance(error, passing)
 
 
 def _is_full(error) -> bool:

@@ -193,6 +193,25 @@ def test_a_database_that_was_away_is_waited_for(postgres, shut):
   opened.close()
 
 
+def test_a_session_that_broke_within_a_transaction_begins_anew(postgres):
+  """It says PendingRollbackError to all that follows, until it is given up."""
+  opened, calls = Database(postgres, alone=True), []
+  session = opened.storage.scoped_session
+
+  def read():
+    calls.append(1)
+    return session().execute(sa.text('select 1')).scalar()
+
+  assert read() == 1
+  with pytest.raises(sa.exc.DBAPIError):
+    session().execute(sa.text('select pg_terminate_backend(pg_backend_pid())'))
+  with pytest.raises(sa.exc.PendingRollbackError):
+    read()
+  assert opened.insist(read) == 1
+  assert len(calls) == 4
+  opened.close()
+
+
 def test_patience_ends_and_says_so(postgres, shut, monkeypatch):
   opened = Database(postgres, alone=True)
   shut()
