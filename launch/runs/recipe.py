@@ -31,6 +31,12 @@ def load(train_with: str, changes: Mapping, data: training.Splits) -> dict:
   return complete_config(training.Config, recipe)
 
 
+def count_classes(train_with: str, changes: Mapping) -> int | None:
+  """N where the recipe, with what is changed in it, says it without its data."""
+  recipe = merge_config(_load(train_with), changes, 'recipe')
+  return training.count_classes(training.read(recipe))
+
+
 @functools.cache
 def _load(file: str) -> dict:
   return load_config(file).to_dict()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from launch.config import complete_config, is_shipped, load_config
+from launch.config import complete_config, is_shipped
 from launch.runs import recipe, training
 from launch.runs.training import Splits
 from movinet_jax import data, schema
@@ -207,7 +207,7 @@ def open_data(cfg: Config) -> data.Source:
 
 def count_classes(cfg: Config) -> int | None:
   """N where the recipe says it, without its data."""
-  return training.count_classes(training.read(load_config(cfg.train_with)))
+  return recipe.count_classes(cfg.train_with, cfg.recipe)
 
 
 def _check_fitness(names, source: data.Source):

@@ -297,7 +297,7 @@ def warn_of_pictures(sources: Mapping[str, data.Source], clips: Mapping[str, dat
 
 def read(config: Mapping) -> Config:
   """Reads a config, and checks it as far as that goes without building anything."""
-  return schema.build(Config, dict(config), '')
+  return schema.build(Config, config, '')
 
 
 def open_data(cfg: Config) -> data.Source:

@@ -14,7 +14,11 @@ from launch.pods.preflight.findings import Findings
 from launch.pods.preflight.machine import Machine
 from launch.pods.preflight.program import Compiled
 from launch.runs import search as searches
+from launch.runs import sweep as sweeps
 from launch.runs import training
+from launch.runs.kinds import RUNS
+from launch.verbs import preflight
+from movinet_jax import schema
 from movinet_jax.cost import Memory
 
 # A network that compiles in seconds.
@@ -105,6 +109,26 @@ def test_without_a_compiler_for_tpus_it_is_said_how_to_get_one(monkeypatch, caps
   argv = ['--topology=v5e:2x2', '--', 'train', '--config=configs/movinet/quickstart.py']
   assert main(['preflight', *argv]) == 2
   assert "pip install 'jax[tpu]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('command', 'classes'),
+  [
+    ('train --config=configs/movinet/kinetics600.py:a0', 600),
+    ('train --config=configs/movinet/folder.py', None),
+    ('search --config=configs/search/movinet.py', 600),
+    ('search --config=configs/search/quickstart.py', None),
+    ('sweep --config=configs/sweep/x3d.py', 400),
+    ('sweep --config=configs/sweep/quickstart.py', None),
+  ],
+)
+def test_without_data_the_recipe_says_how_many_classes_there_are(command, classes):
+  read = preflight.read_command(command.split())
+  kind = RUNS[read.verb]
+  assert kind.count_classes(schema.build(kind.Config, read.config, '')) == classes
+  if kind is sweeps:  # which may change its recipe
+    config = {**read.config, 'recipe': {'model': {'num_classes': 7}}}
+    assert kind.count_classes(schema.build(kind.Config, config, '')) == 7
 
 
 def test_a_workdir_that_cannot_be_written_does_not_pass(tmp_path):
