@@ -56,17 +56,8 @@ LOADERS = {
 }
 # Who imports by a name that is not written there, and where the name comes from.
 IMPORTERS = {
-  'launch/pods/targets/__init__.py': 'machines: the files of its own folder',
-  'launch/verbs/__init__.py': 'verbs: the files of its own folder',
   'movinet_jax/__init__.py': 'what it shows of itself, from a table of its own',
-  'movinet_jax/convert/families/__init__.py': 'families: the files of its own folder',
-  'movinet_jax/data/builders/__init__.py': 'datasets: the files of its own folder',
-  'movinet_jax/data/__init__.py': 'sources: the files of a folder beside it',
-  'movinet_jax/models/__init__.py': 'families: the files of its own folder',
-  'nas/algorithms/__init__.py': 'algorithms: the files of its own folder',
-  'nas/report/sections/__init__.py': 'sections: the files of its own folder',
-  'nas/oneshot/supernets/__init__.py': 'supernets: the files of its own folder',
-  'nas/spaces/__init__.py': 'families: the files of its own folder',
+  'movinet_jax/registry.py': 'members of a package, among the files of its folder',
   'nas/trials/worker.py': "the objective, by what the coordinator's code says",
 }
 
@@ -157,6 +148,17 @@ def test_who_imports_by_name_is_known():
     if name == 'importlib.import_module'
   }
   assert found == set(IMPORTERS)
+
+
+def test_whose_members_are_loaded_by_name_is_written_in_the_code():
+  packages = [
+    ast.unparse(call.args[0])
+    for file in list_sources()
+    for name, call in find_calls(file.read_text())
+    if name in ('movinet_jax.registry.load_member', 'movinet_jax.registry.load_members')
+  ]
+  assert len(packages) >= 10
+  assert set(packages) == {'__name__', 'sources.__name__'}
 
 
 class Exploit:

@@ -5,16 +5,15 @@ that `movinet VERB --help` shows; its first line is the verb's line in `movinet 
 say DISTRIBUTED, that several processes of it are one run, and LOOKS_AT_JOBS, that it is no job.
 """
 
-import importlib
-import pkgutil
 from types import ModuleType
 
 from movinet_jax.names import find
+from movinet_jax.registry import list_members, load_member
 
 
 def list_verbs() -> dict[str, str]:
   """Verb -> the name of its file, found by listing this folder."""
-  return {module.name.replace('_', '-'): module.name for module in pkgutil.iter_modules(__path__)}
+  return {name.replace('_', '-'): name for name in list_members(__name__)}
 
 
 def find_verb(name: str) -> ModuleType:
@@ -23,7 +22,7 @@ def find_verb(name: str) -> ModuleType:
   Raises:
     ValueError: there is none; names the nearest.
   """
-  return importlib.import_module(f'{__name__}.{find(list_verbs(), name, "verb")}')
+  return load_member(__name__, find(list_verbs(), name, 'verb'), 'verb')
 
 
 def is_distributed(name: str) -> bool:

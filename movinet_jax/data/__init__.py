@@ -9,9 +9,7 @@ The folder `sources` is the registry: `open_source('csv', …)` calls `open_sour
 `sources/csv.py`.
 """
 
-import importlib
 import inspect
-import pkgutil
 
 from movinet_jax import schema
 from movinet_jax.data import sources
@@ -36,6 +34,7 @@ from movinet_jax.data.source import (
 )
 from movinet_jax.data.video import Cut, DecodeError, VideoInfo
 from movinet_jax.names import suggest
+from movinet_jax.registry import list_members, load_member
 
 __all__ = [
   'Batch',
@@ -68,7 +67,7 @@ __all__ = [
 
 def list_sources() -> tuple[str, ...]:
   """Names that `open_source` knows."""
-  return tuple(sorted(module.name for module in pkgutil.iter_modules(sources.__path__)))
+  return tuple(list_members(sources.__name__))
 
 
 def open_source(name: str, **kwargs) -> Source:
@@ -79,7 +78,7 @@ def open_source(name: str, **kwargs) -> Source:
   """
   if name not in list_sources():
     raise SourceError(f'no data source {name!r}{suggest(name, list_sources())}')
-  opener = importlib.import_module(f'{sources.__name__}.{name}').open_source
+  opener = load_member(sources.__name__, name, 'data source').open_source
   known = inspect.signature(opener).parameters
   for key in kwargs:
     if key not in known:

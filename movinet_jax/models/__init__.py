@@ -15,10 +15,8 @@ Its published weights, where there are any, are read by the file of the same nam
 """
 
 import dataclasses
-import importlib
 import json
 import pathlib
-import pkgutil
 import reprlib
 import types
 import typing
@@ -30,14 +28,14 @@ import jax.numpy as jnp
 
 from movinet_jax import schema
 from movinet_jax.names import check_name, find, suggest
+from movinet_jax.registry import load_member, load_members
 from movinet_jax.schema import Count
 from movinet_jax.spec import build, from_json, to_json
 
 
 def families() -> dict[str, types.ModuleType]:
   """All families by name, found by listing this folder."""
-  names = [m.name for m in pkgutil.iter_modules(__path__)]
-  return {name: importlib.import_module(f'{__name__}.{name}') for name in names}
+  return load_members(__name__)
 
 
 def variants() -> list[str]:
@@ -51,7 +49,7 @@ def find_family(name: str) -> types.ModuleType:
   Raises:
     ValueError: no such family; the message names the nearest.
   """
-  return find(families(), name, 'family')
+  return load_member(__name__, name, 'family')
 
 
 def create(name: str, num_classes: Count | None = None, *, spec=None, **options) -> nn.Module:

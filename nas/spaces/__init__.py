@@ -18,14 +18,12 @@ and may have
   whatever else an algorithm asks for: see nas.algorithms.arguments.
 """
 
-import importlib
 import json
-import pkgutil
 import types
 from collections.abc import Mapping
 
 from movinet_jax import schema
-from movinet_jax.names import find
+from movinet_jax.registry import load_member, load_members
 from movinet_jax.spec import to_json
 
 COUNTED = ('params', 'macs')  # limits that hold before a network is proposed
@@ -33,8 +31,7 @@ COUNTED = ('params', 'macs')  # limits that hold before a network is proposed
 
 def list_spaces() -> dict[str, types.ModuleType]:
   """All spaces by name, found by listing this folder."""
-  names = [module.name for module in pkgutil.iter_modules(__path__)]
-  return {name: importlib.import_module(f'{__name__}.{name}') for name in names}
+  return load_members(__name__)
 
 
 def create(name: str, **arguments):
@@ -43,7 +40,7 @@ def create(name: str, **arguments):
   Raises:
     ValueError: there is no such space or argument, or an argument does not fit.
   """
-  return schema.call(find(list_spaces(), name, 'space').make_space, arguments, 'space')
+  return schema.call(load_member(__name__, name, 'space').make_space, arguments, 'space')
 
 
 def find_offer(space, name: str, *, num_classes: int, limits: Mapping[str, float]):

@@ -6,9 +6,7 @@ and a new family, which brings its own SMALL specs, are covered with no registra
 
 import dataclasses
 import functools
-import importlib
 import itertools
-import pkgutil
 import typing
 
 import flax.linen as nn
@@ -19,6 +17,7 @@ import pytest
 from flax import traverse_util
 
 from movinet_jax import layers, models, ops
+from movinet_jax.registry import load_members
 
 FRAMES = 6
 CHUNKINGS = ((1,) * 6, (2, 2, 2), (3, 3), (1, 3, 2))
@@ -48,11 +47,9 @@ GRID = {
 
 def find_layers():
   """All modules that the files of the room define. What all networks share is no layer."""
-  names = [m.name for m in pkgutil.iter_modules(layers.__path__)]
-  files = [importlib.import_module(f'{layers.__name__}.{name}') for name in names]
   return [
     value
-    for file in files
+    for file in load_members(layers.__name__).values()
     for value in vars(file).values()
     if isinstance(value, type)
     and issubclass(value, nn.Module)

@@ -4,16 +4,15 @@ A target has `render(job) -> Rendered`, TOOL (the program that it needs, '' for 
 TAKES (the fields of a Job that it knows, of those that are not for every target).
 """
 
-import importlib
-import pkgutil
 from types import ModuleType
 
 from movinet_jax.names import find
+from movinet_jax.registry import list_members, load_member
 
 
 def list_targets() -> dict[str, str]:
   """Target -> the name of its file, found by listing this folder."""
-  return {module.name.replace('_', '-'): module.name for module in pkgutil.iter_modules(__path__)}
+  return {name.replace('_', '-'): name for name in list_members(__name__)}
 
 
 def find_target(name: str) -> ModuleType:
@@ -22,4 +21,4 @@ def find_target(name: str) -> ModuleType:
   Raises:
     ValueError: there is none; names the nearest.
   """
-  return importlib.import_module(f'{__name__}.{find(list_targets(), name, "target")}')
+  return load_member(__name__, find(list_targets(), name, 'target'), 'target')

@@ -13,18 +13,18 @@ weights have one: our own files need no names but our own. Such a file defines
   determine.
 """
 
-import importlib
-import pkgutil
 import types
+
+from movinet_jax.registry import list_members, load_member
 
 
 def list_names() -> list[str]:
   """Families whose published names are known."""
-  return [m.name for m in pkgutil.iter_modules(__path__)]
+  return list_members(__name__)
 
 
 def find(family: str) -> types.ModuleType | None:
   """The file of a family, None where it has no published weights."""
   if family not in list_names():
     return None
-  return importlib.import_module(f'{__name__}.{family}')
+  return load_member(__name__, family, 'family')

@@ -14,12 +14,11 @@ A builder has these names:
 All builders are imported to print the help, so a builder imports slow packages in `build`.
 """
 
-import importlib
-import pkgutil
 from types import ModuleType
+
+from movinet_jax.registry import load_members
 
 
 def load_builders() -> dict[str, ModuleType]:
   """The builders by name, sorted."""
-  names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-  return {name: importlib.import_module(f'{__name__}.{name}') for name in names}
+  return load_members(__name__)

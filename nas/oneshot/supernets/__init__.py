@@ -3,13 +3,11 @@
 A space of networks names its own in the attribute `supernet`.
 """
 
-import importlib
-import pkgutil
 from typing import Any, Protocol
 
 import jax
 
-from movinet_jax.names import check_name
+from movinet_jax.registry import list_members, load_member
 from nas.cost import CostTable
 
 
@@ -47,7 +45,7 @@ class Supernet(Protocol):
 
 def list_supernets() -> list[str]:
   """The names of all supernets, found by listing this folder."""
-  return sorted(file.name for file in pkgutil.iter_modules(__path__))
+  return list_members(__name__)
 
 
 def find_supernet(space) -> type:
@@ -62,5 +60,4 @@ def find_supernet(space) -> type:
       f'{type(space).__name__} has no supernet, so its networks cannot share weights: search '
       'it trial by trial, with `movinet sweep`'
     )
-  check_name(name, list_supernets(), 'supernet')
-  return importlib.import_module(f'{__name__}.{name}').Supernet
+  return load_member(__name__, name, 'supernet').Supernet
