@@ -1,19 +1,19 @@
 """The one-shot search beside training one network: time, memory, compilation.
 
-python benchmarks/search.py                  the quickstart's space; four minutes
-python benchmarks/search.py gradients whole  only the named parts; buffers is another
-python benchmarks/search.py a2 [PART …]      the space of A2; half an hour
-python benchmarks/search.py tpu v5e:4x4      what the compiler says of the whole search
-                                             step on TPUs that are not here (pip install
-                                             libtpu)
-python benchmarks/search.py a2 tpu v5e:4x4   the same for A2's space; an hour
+python benchmarks/search.py [SPACE] [PART …]       on this machine
+python benchmarks/search.py [SPACE] tpu v5e:4x4    what the compiler says of the whole search
+                                                   step on TPUs that are not here (pip
+                                                   install libtpu)
+
+SPACE  quick (the default), a2, tsnet-quick, tsnet
+PART   gradients, whole, buffers; by default all
 """
 
 import itertools
 import json
+import os
 import sys
-from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from launch.main import use_huge_pages
 
@@ -26,40 +26,46 @@ import numpy as np
 from timing import compile_program, describe_machine, time_in_turns
 
 import movinet_jax as mj
-from configs.search import movinet as a2_config
-from configs.search import quickstart
+from configs.search import movinet, quickstart, tsnet
 from launch.pods.preflight.machine import find_devices
 from launch.pods.topology import find_topology
 from movinet_jax.cost import find_collectives
 from movinet_jax.train import losses, mesh, optimizers, steps
 from movinet_jax.train.state import make_state
-from nas import oneshot
+from nas import oneshot, spaces
 from nas.objective import Objective
-from nas.oneshot.supernets.movinet import Supernet
-from nas.spaces import movinet
 
 LOSS = losses.make_loss('softmax', label_smoothing=0.1)
 OPTIMIZER = {'name': 'sgd', 'momentum': 0.9}
 
 
 class Case(NamedTuple):
-  """A space to search and what a device gets of a batch: clips of (frames, size)."""
+  """A search's config, and what a device gets of a batch: clips of (frames, size).
 
-  options: Mapping
+  Attributes:
+    tpu_clips: that a device gets where the step is compiled for TPUs.
+  """
+
+  config: Any
   classes: int
   clips: int
   shape: tuple[int, int]
+  tpu_clips: int
 
-  def space(self):
-    return movinet.make_space(**self.options)
+  def supernet(self, **options):
+    """The supernet of the config's space; `.space` is that."""
+    space = spaces.create(**{'name': 'movinet', **self.config.space.to_dict()})
+    return oneshot.find_supernet(space)(space, self.classes, **options)
 
-  def batch(self, devices: int = 1):
-    return make_batch(self.clips * devices, *self.shape, self.classes)
+  def batch(self, clips: int = 0):
+    return make_batch(clips or self.clips, *self.shape, self.classes)
 
 
 CASES = {
-  'quick': Case(quickstart.get_config().space.to_dict(), 4, 8, (12, 32)),
-  'a2': Case(a2_config.get_config('a2').space.to_dict(), 600, 2, (8, 112)),
+  'quick': Case(quickstart.get_config(), 4, 8, (12, 32), 8),
+  'a2': Case(movinet.get_config('a2'), 600, 2, (8, 112), 2),
+  'tsnet-quick': Case(tsnet.get_config('quickstart'), 4, 8, (32, 32), 8),
+  'tsnet': Case(tsnet.get_config(), 100, 1, (32, 160), 16),
 }
 
 
@@ -74,16 +80,15 @@ def make_batch(count, frames, size, classes) -> dict:
 
 def gradients(case: Case) -> dict:
   """Gradients of the supernet on the largest network against those of it alone."""
-  space, batch = case.space(), case.batch()
-  net = Supernet(space, case.classes)
-  params = jax.jit(net.init)(jax.random.key(0))
-  largest, average = jnp.asarray(space.largest()), jnp.asarray(_find_average(space))
+  net, batch = case.supernet(), case.batch()
+  params, space = jax.jit(net.init)(jax.random.key(0)), net.space
+  largest, average = jnp.asarray(space.largest()), jnp.asarray(_find_average(net))
 
   def shared(params, choices, batch):
     forward = oneshot.make_forward(net, choices)
     return steps.make_gradients(forward, LOSS)(params, {}, batch, None)[0]
 
-  model = mj.create('movinet', case.classes, spec=space.decode(space.largest()))
+  model = mj.create(space.family, case.classes, spec=space.decode(space.largest()))
   variables = net.extract(params, space.largest())
 
   def alone(variables, batch):
@@ -110,15 +115,14 @@ def whole(case: Case) -> dict:
   Both learn from a batch, and give answers for another as large: the search for its policy,
   training for nothing.
   """
-  space, batch = case.space(), case.batch()
+  net, batch = case.supernet(), case.batch()
   both, place = {**batch, 'valid': batch}, mesh.make_mesh(jax.devices()[:1])
-  cost = movinet.make_cost_table(space, num_classes=case.classes)
-  net = Supernet(space, case.classes)
+  cost, space = net.make_cost_table(), net.space
   options = {'candidates': 1, 'optimizer': OPTIMIZER}
   search = oneshot.make_search_step(net, Objective(cost), LOSS, place, **options)
   settings = oneshot.make_settings(space.space, target=cost.bounds[1] / 2)
   state = oneshot.make_state(net, settings, OPTIMIZER)
-  model = mj.create('movinet', case.classes, spec=space.decode(space.largest()))
+  model = mj.create(space.family, case.classes, spec=space.decode(space.largest()))
   tx = optimizers.make_optimizer(
     batch_size=case.clips, total_steps=100, warmup_steps=0, **OPTIMIZER
   )
@@ -159,11 +163,11 @@ def _compare(calls, programs) -> dict:
   }
 
 
-def _find_average(space):
+def _find_average(net):
   """Of 200 random networks, that whose cost is nearest to their mean."""
   rng = np.random.default_rng(0)
-  drawn = np.stack([space.space.sample(rng) for _ in range(200)])
-  costs = movinet.make_cost_table(space).count(drawn)
+  drawn = np.stack([net.space.space.sample(rng) for _ in range(200)])
+  costs = net.make_cost_table().count(drawn)
   return drawn[np.argmin(np.abs(costs - costs.mean()))]
 
 
@@ -172,9 +176,9 @@ def buffers(case: Case) -> dict:
 
   Of the quickstart's space, whatever the case, for networks have to be streams.
   """
-  options = dict(CASES['quick'].options)
-  options |= {'kernels': ((1, 3, 3), (3, 3, 3)), 'depth': 2}
-  net = Supernet(movinet.make_space(**options), 4)
+  config = CASES['quick'].config.copy_and_resolve_references()
+  config.space.update(kernels=((1, 3, 3), (3, 3, 3)), depth=2)
+  net = Case(config, 4, 8, (16, 64), 8).supernet()
   params = jax.eval_shape(net.init, jax.random.key(0))
   choices = jnp.asarray(net.space.largest())
   cases = {
@@ -200,15 +204,15 @@ def buffers(case: Case) -> dict:
 
 def estimate(case: Case, topology: str) -> dict:
   """Compiles the whole search step for TPUs that are not here, one candidate each."""
-  devices = find_devices(find_topology(topology))
-  place, space = mesh.make_mesh(devices), case.space()
-  net = Supernet(space, case.classes, dtype=jnp.bfloat16)
-  cost = movinet.make_cost_table(space, num_classes=case.classes)
-  options = {'candidates': len(devices), 'optimizer': OPTIMIZER}
-  step = oneshot.make_search_step(net, Objective(cost), LOSS, place, **options)
-  settings = oneshot.make_settings(space.space, target=cost.bounds[1] / 2)
-  state = jax.eval_shape(lambda: oneshot.make_state(net, settings, OPTIMIZER))
-  batch = jax.eval_shape(lambda: case.batch(len(devices)))
+  devices, found = find_devices(find_topology(topology)), case.config.search
+  place, net = mesh.make_mesh(devices), case.supernet(dtype=jnp.bfloat16)
+  cost = net.make_cost_table()
+  algorithm = oneshot.find_algorithm(found.get('algorithm', 'reinforce'))
+  options = {'candidates': len(devices), 'optimizer': OPTIMIZER, 'algorithm': algorithm}
+  step = oneshot.make_search_step(net, Objective(cost, found.reward), LOSS, place, **options)
+  settings = oneshot.make_settings(net.space.space, algorithm, target=cost.bounds[1] / 2)
+  state = jax.eval_shape(lambda: oneshot.make_state(net, settings, OPTIMIZER, algorithm))
+  batch = jax.eval_shape(lambda: case.batch(case.tpu_clips * len(devices)))
   state, batch = (
     jax.tree.map(lambda x, s=sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree)
     for tree, sharding in (
@@ -216,12 +220,15 @@ def estimate(case: Case, topology: str) -> dict:
       ({**batch, 'valid': batch}, mesh.split(place)),
     )
   )
+  began = os.times()
   program, secs = compile_program(step, state, batch)
+  spent = os.times().user - began.user
   memory, found = program.memory_analysis(), find_collectives(program.as_text())
   reduced = [one for one in found if one.kind == 'all-reduce']
   return {
     'topology': topology,
     'compile_secs': round(secs),
+    'compile_user_secs': round(spent),
     'temporary_mb_a_device': round(memory.temp_size_in_bytes / 1e6, 1),
     'arguments_mb_a_device': round(memory.argument_size_in_bytes / 1e6, 1),
     'code_mb': round(memory.generated_code_size_in_bytes / 1e6, 1),

@@ -4,8 +4,6 @@ import argparse
 import ast
 import copy
 import dataclasses
-import functools
-import operator
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +19,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 # What holds sections, and is not the arguments of a function itself.
 _CONTAINERS = ('config', 'config.data', 'config.clip')
+# Sections that a config may leave out, and that the command line may begin.
+_OPTIONAL = ('config.data.classes',)
 
 
 def parse_config(parser: argparse.ArgumentParser, argv: Sequence[str]):
@@ -55,7 +55,8 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
   """Runs a config file's get_config and applies `--config.section.key=value`.
 
   A section is the keyword arguments of a function, so a key that it does not list yet is
-  added; whoever calls that function finds a key that is none of its arguments.
+  added; whoever calls that function finds a key that is none of its arguments. `data.classes`
+  is the only section that a config need not list.
 
   Raises:
     ValueError: no such file or section, or a value of another type than the config's.
@@ -93,6 +94,8 @@ def complete_config(kind: type, config: Mapping) -> dict:
 def merge_config(config: Mapping, changes: Mapping, where: str = 'config') -> dict:
   """A config with changes to its sections, which may bring new keys but no new sections.
 
+  `data.classes` is the exception, as on the command line.
+
   Raises:
     ValueError: there is no such section, or no such key where keys are given; names the
       nearest.
@@ -101,8 +104,9 @@ def merge_config(config: Mapping, changes: Mapping, where: str = 'config') -> di
   for key, value in changes.items():
     old = merged.get(key)
     outer = where.partition('.')[0]
-    top = where.replace(outer, 'config', 1) in _CONTAINERS
-    if key not in merged and (top or isinstance(value, Mapping)):
+    place = where.replace(outer, 'config', 1)
+    fixed = place in _CONTAINERS or isinstance(value, Mapping)
+    if key not in merged and fixed and f'{place}.{key}' not in _OPTIONAL:
       kind = 'section' if isinstance(value, Mapping) else 'key'
       raise ValueError(f'{where} has no {kind} {key!r}{suggest(key, merged)}')
     if isinstance(old, Mapping) and not isinstance(value, Mapping):
@@ -156,6 +160,8 @@ def _is_new(config, key, text, file) -> bool:
   *path, last = key.split('.')
   section, where = config, 'config'
   for name in path:
+    if section.get(name) is None and f'{where}.{name}' in _OPTIONAL:
+      return True
     if not isinstance(section.get(name), ml_collections.ConfigDict):
       raise ValueError(f'{file} has no section {where}.{name}{suggest(name, section)}')
     section, where = section[name], f'{where}.{name}'
@@ -166,7 +172,12 @@ def _is_new(config, key, text, file) -> bool:
 
 def _put(config, key, value):
   *path, last = key.split('.')
-  section = functools.reduce(operator.getitem, path, config)
+  section = config
+  for name in path:
+    if section.get(name) is None:
+      with section.unlocked():
+        section[name] = ml_collections.ConfigDict()
+    section = section[name]
   with section.unlocked():
     if last in section:
       del section[last]  # and with it the type of what it held

@@ -17,7 +17,8 @@ def format_choice(value) -> str:
   if isinstance(value, Mapping):
     return ', '.join(f'{k} {format_choice(v)}' for k, v in value.items())
   if isinstance(value, (list, tuple)):
-    return '×'.join(map(format_choice, value))
+    names = any(isinstance(part, str) for part in value)
+    return (', ' if names else '×').join(map(format_choice, value))
   return f'{value:g}' if isinstance(value, float) else str(value)
 
 

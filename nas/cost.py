@@ -74,6 +74,17 @@ class CostTable:
     high, low = self.limbs(choices)
     return high.astype(jnp.float32) * LIMB + low
 
+  def hold(self, held: np.ndarray | None) -> 'CostTable':
+    """The table of the networks with some choices, [D], -1 for those that are open; None: all."""
+    if held is None:
+      return self
+    terms = []
+    for term in self.terms:
+      index = tuple(slice(None) if held[n] < 0 else int(held[n]) for n in term.numbers)
+      numbers = tuple(n for n in term.numbers if held[n] < 0)
+      terms.append(Term(numbers, np.asarray(term.table[index], np.int64)))
+    return CostTable(terms)
+
   @functools.cached_property
   def bounds(self) -> tuple[int, int]:
     """The least and the greatest cost that the space has, exactly."""

@@ -1,8 +1,8 @@
 """What a search maximises: accuracy, weighed against what a network costs.
 
-The absolute reward is TuNAS's (Bender et al., CVPR 2020), the others are MnasNet's (Tan et
-al., CVPR 2019). The optional press on a second cost is for the memory of streams (MoViNet,
-supplement A.3, last paragraph).
+The absolute reward is TuNAS's (Bender et al., CVPR 2020). The hinge is Auto-TSNet's (Gong et
+al., ICCV 2021, section 4.1). The others are MnasNet's (Tan et al., CVPR 2019). The optional
+press on a second cost is for the memory of streams (MoViNet, supplement A.3, last paragraph).
 """
 
 import dataclasses
@@ -29,6 +29,12 @@ def absolute_reward(quality, cost_ratio, beta):
   return quality + beta * jnp.abs(cost_ratio - 1)
 
 
+def hinge_reward(quality, cost_ratio, beta):
+  """Q + beta max(0, x - 1): only what costs more than the target is penalized."""
+  _check_beta(beta)
+  return quality + beta * jnp.maximum(cost_ratio - 1, 0)
+
+
 def mnas_reward(quality, cost_ratio, beta):
   """Q x^beta (MnasNet's soft constraint; beta -0.07 there)."""
   _check_beta(beta)
@@ -48,6 +54,7 @@ def _check_beta(beta):
 
 REWARDS = {
   'absolute': absolute_reward,
+  'hinge': hinge_reward,
   'mnas': mnas_reward,
   'mnas_hard': mnas_hard_reward,
 }

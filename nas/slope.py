@@ -1,5 +1,6 @@
 """How fast accuracy rises with cost: what β has to hold against."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -30,6 +31,22 @@ def estimate_slope(samples: Samples | None, target: float) -> float | None:
     if fit and fit[1] <= max(0.05, abs(fit[0]) / 4):
       return fit[0]
   return None
+
+
+def estimate_relative_slope(samples: Samples | None, target: float) -> float | None:
+  """As `estimate_slope`, but of the accuracy over its mean in the second half of the search.
+
+  That is the slope of the logarithm of accuracy, which single batches without a correct answer
+  do not have.
+  """
+  if samples is None or not len(samples):
+    return None
+  steps = np.asarray(samples.steps)
+  late = np.asarray(samples.accuracy, float)[steps >= (steps.min() + steps.max()) / 2]
+  mean = np.nanmean(late)
+  if not mean > 0:
+    return None
+  return estimate_slope(dataclasses.replace(samples, accuracy=samples.accuracy / mean), target)
 
 
 def _fit_slope(steps, x, y) -> tuple[float, float] | None:

@@ -144,7 +144,7 @@ def check_mounts(job: Job, target: str, kinds: Sequence[str]):
 
 def list_unmounted(config, job: Job) -> list[str]:
   """--config.KEY=FOLDER of all data that a job with mounts would look for in its image."""
-  splits = vars(config.data) if config else {}
+  splits = {'train': config.data.train, 'eval': config.data.eval} if config else {}
   return [
     f'--config.data.{split}.{key}={place}'
     for split, options in splits.items()

@@ -44,13 +44,16 @@ def split_aim(section: Mapping) -> tuple[Aim, dict]:
   return schema.build(Aim, {k: v for k, v in section.items() if k in own}, 'search'), given
 
 
-def make_objective(aim: Aim, given: Mapping, networks, costs: Mapping[str, CostTable]) -> Objective:
+def make_objective(
+  aim: Aim, given: Mapping, networks, costs: Mapping[str, CostTable], held=None
+) -> Objective:
   """The rewards of a search.
 
   Args:
     given: settings of the search.
     networks: the space of networks.
     costs: by name.
+    held: choices [D] of decisions that are not searched, -1 for the others; None: all are.
 
   Raises:
     ValueError: a target that no network has, or a weight without its target.
@@ -58,8 +61,8 @@ def make_objective(aim: Aim, given: Mapping, networks, costs: Mapping[str, CostT
   # With a weight of 0 too, so that a study of weights compiles once.
   memory = costs['state_bytes'] if 'memory_beta' in given else None
   objective = Objective(costs[aim.cost], memory=memory, reward=aim.reward)
-  _check_target('search.target', given['target'], aim.cost, objective.cost)
-  _check_memory(given, networks, memory)
+  _check_target('search.target', given['target'], aim.cost, objective.cost.hold(held))
+  _check_memory(given, networks, memory and memory.hold(held))
   return objective
 
 

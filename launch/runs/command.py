@@ -22,6 +22,6 @@ def make_train_command(
     workdir: of the training run.
     changes: of the recipe's sections, by key.
   """
-  flat = traverse_util.flatten_dict({'data': recipe.locate(data), **changes}, sep='.')
+  flat = traverse_util.flatten_dict({'data': recipe.locate(train_with, data), **changes}, sep='.')
   words = ['movinet', 'train', f'--config={train_with}', f'--spec={spec}', f'--workdir={workdir}']
   return shlex.join([*words, *(f'--config.{key}={value}' for key, value in flat.items())])

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from launch.runs.command import make_train_command
+from launch.runs.inheritance import FOUND
 from movinet_jax import data
 from movinet_jax.spec import to_json
 from movinet_jax.train import writers
@@ -18,7 +19,7 @@ from movinet_jax.train.workdir import replace_file
 from nas import report
 from nas.oneshot import finalists, samples
 
-FOUND, REPORT, FINALISTS = 'found.json', 'report.html', 'finalists'
+REPORT, FINALISTS = 'report.html', 'finalists'
 
 
 def conclude(search, home: Path, state) -> dict:
@@ -42,62 +43,64 @@ def conclude(search, home: Path, state) -> dict:
     np.asarray(policy.most_probable(state.policy)),
     probabilities,
     limits,
+    held=search.held,
   )
-  found = _write_networks(search, home, near)
-  _write_report(search, home, state, settings, found, near, control)
+  mine = next(row for row in near if not row['changed'])
+  found = _describe(search, mine, home / FOUND, home / 'trained')
+  _write_finalists(search, home, near)
+  findings = make_findings(search, home, int(state.step), found, near, control)
+  report.write_report(home / REPORT, findings)
+  _write_network(home / FOUND, found)  # last: it says that the search has ended
   return found
 
 
-def _write_networks(search, home: Path, near: list[Mapping]) -> dict:
-  """Writes the found network and its finalists, each as a file that can be trained."""
-  common = {'target': {'cost': search.aim.cost, 'value': search.target}}
-  if search.latency:
-    common['latency'] = search.latency['about']
-
-  def write(path: Path, row: Mapping, workdir: str, **more) -> dict:
-    train = _make_command(search, path, home / workdir)
-    network = {**_describe(search, row), **common, **more, 'train': train}
-    path.parent.mkdir(exist_ok=True)
-    replace_file(path, json.dumps(network, indent=2) + '\n')
-    return network
-
-  mine = next(row for row in near if not row['changed'])
-  found = write(home / FOUND, mine, 'trained')
+def _write_finalists(search, home: Path, near: list[Mapping]):
+  """Writes the best of the found network and its neighbours, each as a file to train."""
   for old in (home / FINALISTS).glob('*.json'):  # of an earlier comparison
     old.unlink()
   for rank, row in enumerate(near[: search.config.finalists.top], 1):
     place = home / FINALISTS / f'{rank:02d}.json'
-    write(place, row, f'trained-{rank:02d}', rank=rank, changed=row['changed'])
-  return found
+    network = _describe(search, row, place, home / f'trained-{rank:02d}')
+    _write_network(place, {**network, 'rank': rank, 'changed': row['changed']})
 
 
-def _make_command(search, path: Path, workdir: Path) -> str:
-  return make_train_command(search.config.train_with, search.config.data, path, workdir)
+def _write_network(path: Path, network: Mapping):
+  path.parent.mkdir(exist_ok=True)
+  replace_file(path, json.dumps(network, indent=2) + '\n')
 
 
-def _write_report(search, home: Path, state, settings: Mapping, found, near, control):
-  steps, every = int(state.step), search.config.loop.log_every
-  tried, probabilities = samples.read_samples(home / 'samples', steps)
-  _warn_of_samples(home, tried, steps * search.config.candidates)
-  findings = report.Findings(
+def make_findings(search, home: Path, last: int, found: Mapping, near=(), control=()):
+  """What a search has left in its workdir after so many steps, for a report."""
+  tried, probabilities = samples.read_samples(home / 'samples', last)
+  settings = {name: value.item() for name, value in search.settings.items()}
+  _warn_of_samples(home, tried, last * search.config.candidates)
+  relative = search.algorithm.relative
+  estimate_slope = report.estimate_relative_slope if relative else report.estimate_slope
+  return report.Findings(
     title=f'Search in {home}',
     command=found['train'],
     space=search.space,
-    sections=search.algorithm.sections,
-    rows=_remeasure(_read_rows(home, every, steps), tried, settings['target']),
+    sections=(*list_sections(search), *search.algorithm.sections),
+    held=search.held,
+    rows=_remeasure(_read_rows(home, search.config.loop.log_every, last), tried, search.target),
     samples=tried,
     probabilities=probabilities,
     found=found,
     neighbours=near,
     control=control,
     cost=search.aim.cost,
-    target=settings['target'],
+    target=search.target,
     beta=settings['beta'],
     reward=search.objective.reward,
-    slope=report.estimate_slope(tried, settings['target']),
+    slope=estimate_slope(tried, search.target),
+    relative=relative,
     policy_start=search.make_policy(settings).learns_from(),
   )
-  report.write_report(home / REPORT, findings)
+
+
+def list_sections(search) -> tuple[str, ...]:
+  """The sections of a report that a space of networks has for itself."""
+  return tuple(getattr(search.networks, 'sections', ()))
 
 
 def _make_judge(search, state, settings: Mapping) -> Callable:
@@ -120,9 +123,16 @@ def _make_judge(search, state, settings: Mapping) -> Callable:
   return finalists.make_judge(search.net, jax.device_get(state.params), reward, few)
 
 
-def _describe(search, row: Mapping) -> dict:
-  """A network that can be trained by this alone, and what is known of it."""
-  networks, choices = search.networks, row['choices']
+def _describe(search, row: Mapping, path: Path, workdir: Path) -> dict:
+  """A network that can be trained by this alone, and what is known of it.
+
+  Args:
+    row: of `finalists.compare`.
+    path: its file.
+    workdir: where the printed command trains it.
+  """
+  networks, choices, cfg = search.networks, row['choices'], search.config
+  measured = {'latency': search.latency['about']} if search.latency else {}
   return {
     'family': networks.family,
     'spec': to_json(networks.decode(choices)),
@@ -130,6 +140,9 @@ def _describe(search, row: Mapping) -> dict:
     'cost': {name: int(table.count(choices)) for name, table in search.costs.items()},
     'accuracy': row['accuracy'],
     'reward': row['reward'],
+    'target': {'cost': search.aim.cost, 'value': search.target},
+    **measured,
+    'train': make_train_command(cfg.train_with, cfg.data, path, workdir),
   }
 
 

@@ -25,16 +25,16 @@ def load(train_with: str, changes: Mapping, data: training.Splits) -> dict:
     changes: of its sections, by key.
     data: what was searched on, which the recipe trains on too.
   """
-  recipe = merge_config(_load(train_with), {**changes, 'data': locate(data)}, 'recipe')
+  changes = {**changes, 'data': locate(train_with, data)}
+  recipe = merge_config(_load(train_with), changes, 'recipe')
   # A bar for each of several runs side by side would help nobody.
   recipe['loop'] = {**recipe['loop'], 'progress': False}
   return complete_config(training.Config, recipe)
 
 
-def count_classes(train_with: str, changes: Mapping) -> int | None:
+def count_classes(train_with: str, changes: Mapping, data: training.Splits) -> int | None:
   """N where the recipe, with what is changed in it, says it without its data."""
-  recipe = merge_config(_load(train_with), changes, 'recipe')
-  return training.count_classes(training.read(recipe))
+  return training.count_classes(training.read(load(train_with, changes, data)))
 
 
 @functools.cache
@@ -42,17 +42,25 @@ def _load(file: str) -> dict:
   return load_config(file).to_dict()
 
 
-def locate(data: training.Splits) -> dict[str, dict]:
-  """Sections that tell a training config where the data of a search is.
+def locate(train_with: str, data: training.Splits) -> dict[str, dict]:
+  """Sections that tell a training config where the data of a search is, and of which classes.
 
   It is evaluated on `data.eval`, which a search itself does not read; without one, on what
   the recipe says of the same place.
   """
-  if data.eval is not None:
-    return {'train': dict(data.train), 'eval': dict(data.eval)}
   own = ('split', 'path', 'skip')
   place = {key: value for key, value in data.train.items() if key not in own}
-  return {'train': dict(data.train), 'eval': place}
+  sections = {'train': dict(data.train), 'eval': place if data.eval is None else dict(data.eval)}
+  if classes := _list_classes(train_with, data):
+    sections['classes'] = classes
+  return sections
+
+
+def _list_classes(train_with: str, data: training.Splits) -> dict:
+  """The `data.classes` of a search; None for keys that only its recipe has."""
+  replaced = dict.fromkeys(_load(train_with)['data'].get('classes') or ())
+  given = vars(data.classes) if data.classes else {}
+  return {**replaced, **{key: value for key, value in given.items() if value is not None}}
 
 
 def fit(recipe: Mapping, family: str, spec, changes: Mapping) -> dict:

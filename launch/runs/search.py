@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,14 +11,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from launch.config import complete_config, load_config
-from launch.runs import outcome, recipe, training
+from launch.config import complete_config, load_config, merge_config
+from launch.runs import inheritance, outcome, recipe, training
 from launch.runs.aim import Aim, check_subclips, make_costs, make_objective, split_aim
+from launch.runs.inheritance import SPACE
 from launch.runs.training import Splits
 from movinet_jax import data, models, schema
 from movinet_jax.schema import Count, Seed
 from movinet_jax.train import losses, mesh, optimizers
-from movinet_jax.train.checkpoint import Checkpointer, CheckpointOptions
+from movinet_jax.train.checkpoint import Checkpointer, CheckpointOptions, load_params
 from movinet_jax.train.loop import LoopOptions
 from movinet_jax.train.loop import run as run_loop
 from movinet_jax.train.position import check_same_data, make_position
@@ -26,16 +28,18 @@ from movinet_jax.train.writers import Writer
 from nas import oneshot, report, spaces
 from nas.cost import CostTable
 from nas.objective import Objective
-from nas.oneshot import samples
+from nas.oneshot import progressive, samples
 from nas.oneshot.finalists import Comparison
 from nas.space import Space
 
-SPACE = 'space.json'
 DEFAULT_SPACE = 'movinet'  # where a config's space has no name
+# What a workdir holds itself, and so no folder of a step.
+_TAKEN = ('checkpoints', 'finalists', 'samples', 'tensorboard', 'trained')
 # What may change when a search goes on, as in training; and what is only read when it ends.
 FREE = (
   *('loader.workers', 'loader.threads', 'loader.max_failed_share'),
   *('loop.log_every', 'loop.save_every', 'checkpoints.keep', 'supernet.remat', 'train_with'),
+  'inherit',  # where it has moved to; that it found the same, the checkpoint knows
   *(f'data.{split}.{key}' for split in ('train', 'eval') for key in ('root', 'path', 'directory')),
   *(f'finalists.{field.name}' for field in dataclasses.fields(Comparison)),
 )
@@ -60,6 +64,13 @@ class Config:
     supernet: of the space's supernet.
     optimizer: optimizers.make_chain.
     finalists: what is compared at the end.
+    searched: paths of the decisions that are searched, where `*` stands for anything; None:
+      all but those that are held.
+    held: choices, by number, of decisions that are not; those not named have what `inherit`
+      found, or else their first choice.
+    inherit: workdir of a search whose network and weights this one begins with.
+    steps: changes to this config by the name of a step, for a search in several steps. They
+      run in the order of their names, and each inherits from the one before; see steps.py.
   """
 
   seed: Seed
@@ -79,6 +90,10 @@ class Config:
   optimizer: Mapping = dataclasses.field(default_factory=dict)
   checkpoints: CheckpointOptions = dataclasses.field(default_factory=CheckpointOptions)
   finalists: Comparison = dataclasses.field(default_factory=Comparison)
+  searched: tuple[str, ...] | None = None
+  held: Mapping[str, int] | None = None
+  inherit: str | None = None
+  steps: Mapping[str, Mapping] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +108,7 @@ class Search:
     objective: what is maximized.
     algorithm: the class of what proposes networks.
     settings: the numbers of this search, see oneshot.make_settings.
+    held: choices [D] of decisions that are not searched, -1 for the others; None: all are.
     step: of the search, for the loop.
     place: the mesh of devices.
     sources: for the weights and for the policy; () where only the number of classes was given.
@@ -107,6 +123,7 @@ class Search:
   objective: Objective
   algorithm: type
   settings: Mapping
+  held: np.ndarray | None
   step: Callable
   place: object
   sources: tuple[data.Source, ...]
@@ -153,28 +170,48 @@ class Search:
   def target(self) -> float:
     return float(self.settings['target'])
 
+  @property
+  def claim(self) -> dict:
+    """The record, and the measured times: a search goes on with no others."""
+    return {**self.record, **({'latency': self.latency} if self.latency else {})}
+
   def make_state(self):
     given = self.net, self.settings, self.config.optimizer, self.algorithm
-    return oneshot.make_state(*given)
+    return oneshot.make_state(*given, held=self.held)
 
   def make_policy(self, settings: Mapping):
-    return oneshot.make_algorithm(self.space, settings, self.algorithm)
+    return oneshot.make_algorithm(self.space, settings, self.algorithm, self.held)
+
+  def shares_program(self, other: 'Search') -> bool:
+    """Whether another search's step is this one's, but for numbers that it is given."""
+    built = ('candidates', 'space', 'supernet', 'loss', 'optimizer')
+    same = all(getattr(self.config, key) == getattr(other.config, key) for key in built)
+    same &= (self.aim, self.algorithm) == (other.aim, other.algorithm)
+    same &= (self.objective.memory is None) == (other.objective.memory is None)
+    return same and self.num_classes == other.num_classes and self.latency == other.latency
 
 
 def resolve(
-  config: Mapping, *, num_classes: int | None = None, devices: Sequence | None = None
+  config: Mapping,
+  *,
+  num_classes: int | None = None,
+  devices: Sequence | None = None,
+  before: Sequence[Config] = (),
 ) -> Search:
   """Builds a search from its config.
 
   Args:
-    config: what a config file gives.
+    config: what a config file gives; of a search in steps, the last one's is resolved.
     num_classes: N, in place of any data: nothing is opened.
     devices: to search on; by default all there are.
+    before: configs of the steps that will have run before it, if they have not yet.
 
   Raises:
     ValueError: the config does not fit itself, the data or the devices.
     SourceError: there is no such data.
   """
+  *earlier, config = list_steps(config).values()
+  before = before or [schema.build(Config, step, '') for step in earlier]
   cfg = schema.build(Config, config, '')
   _check_shares(cfg)
   _check_unevaluated(cfg)
@@ -183,6 +220,8 @@ def resolve(
   if num_classes is None:
     sources = data.split_source(open_data(cfg), cfg.policy_share, seed=cfg.seed)
     num_classes = len(sources[0].labels)
+    config = training.name_classes(config, sources[0].labels)
+    cfg = schema.build(Config, config, '')
   networks = _make_space(cfg)
   aim, given = split_aim(cfg.search)
   net = _make_supernet(cfg.supernet, networks, num_classes)
@@ -190,7 +229,9 @@ def resolve(
   algorithm = oneshot.find_algorithm(aim.algorithm)
   settings = _make_settings(cfg, networks, algorithm, given)
   costs, latency = make_costs(aim, net)
-  objective = make_objective(aim, given, networks, costs)
+  held = inheritance.find_held(cfg, networks.space, before)
+  # What a search before has found may cost more than this one's target: no reason to end.
+  objective = make_objective(aim, given, networks, costs, None if cfg.inherit else held)
   # As the step will; here for what the config says of it.
   ours = {'schedule': lambda step: 0.0, 'weight_decay': 0.0}
   schema.call(optimizers.make_chain, cfg.optimizer, 'optimizer', **ours)
@@ -214,6 +255,7 @@ def resolve(
     objective=objective,
     algorithm=algorithm,
     settings=settings,
+    held=held,
     step=step,
     place=place,
     sources=sources,
@@ -222,8 +264,13 @@ def resolve(
   )
 
 
-def run(search: Search, folder: str) -> dict:
+def run(search: Search, folder: str, step: Callable | None = None) -> dict:
   """Searches from wherever the workdir stands.
+
+  Args:
+    search: what to run.
+    folder: its workdir.
+    step: of the search, spread over its devices; for searches that share one program.
 
   Returns:
     found.json; {} in all processes but the first.
@@ -231,11 +278,9 @@ def run(search: Search, folder: str) -> dict:
   cfg, home = search.config, Path(folder)
   _warn_of_target(search)
   _warn_of_command(cfg)
-  # With the times it was begun with, a search goes on with no others.
-  measured = {'latency': search.latency} if search.latency else {}
-  resumes = claim_together(home, {**search.record, **measured}, FREE)
+  resumes = claim_together(home, search.claim, FREE)
   if resumes:
-    _check_space(home / SPACE, search.space)
+    inheritance.check_space(home / SPACE, search.space)
   if not jax.process_index():
     replace_file(home / SPACE, json.dumps(search.space.to_json()) + '\n')
   print(f'{"Resuming" if resumes else "Starting"} the search in {folder}')
@@ -250,7 +295,7 @@ def run(search: Search, folder: str) -> dict:
     )
     with batches:
       state = run_loop(
-        mesh.shard_step(search.step, search.place),
+        step or mesh.shard_step(search.step, search.place),
         state,
         batches,
         checkpointer=saver,
@@ -271,10 +316,13 @@ def _begin(search: Search, saver: Checkpointer):
   cfg, latest, meta = search.config, saver.latest_step(), None
   if latest is None:
     state = search.make_state()
+    if cfg.inherit:
+      state = state.replace(params=load_params(Path(cfg.inherit) / CHECKPOINTS, state.params))
   else:
     shapes = mesh.place_shapes(search.make_shapes(), search.place)
     state, meta = saver.restore(shapes)
     print(f'Restored step {latest}', file=sys.stderr)
+    inheritance.check_held(saver.directory, state.held, search.held, search.space)
   make = functools.partial(
     data.make_batches,
     clip=cfg.clip,
@@ -318,7 +366,7 @@ def _make_space(cfg: Config):
 
 def open_data(cfg: Config) -> data.Source:
   """The videos that a search learns from."""
-  source = training.open_split(cfg.data.train, 'train')
+  source = training.open_train(cfg.data)
   training.check_loss(cfg.loss, source)
   if source.multi_label:
     raise ValueError('a search scores networks by their first guess: one label a video')
@@ -327,14 +375,19 @@ def open_data(cfg: Config) -> data.Source:
 
 def count_classes(cfg: Config) -> int | None:
   """N where the recipe says it, without its data."""
-  return recipe.count_classes(cfg.train_with, {})
+  return recipe.count_classes(cfg.train_with, {}, cfg.data)
 
 
 def resize(config: Mapping, clips: int) -> dict:
   """A config with another number of clips a step, and of the policy's in proportion."""
   share = config['policy_batch_size'] / config['batch_size'] * clips / config['candidates']
   policy = config['candidates'] * max(1, round(share))
-  return {**config, 'batch_size': clips, 'policy_batch_size': policy}
+  resized = {**config, 'batch_size': clips, 'policy_batch_size': policy}
+  own = ('batch_size', 'policy_batch_size')
+  for name, step in (config.get('steps') or {}).items():
+    left = {key: value for key, value in step.items() if key not in own}
+    resized['steps'] = {**resized['steps'], name: left}
+  return resized
 
 
 def _check_shares(cfg: Config):
@@ -357,6 +410,35 @@ def _check_unevaluated(cfg: Config):
       raise ValueError(f'{key} is {given!r}, but a search evaluates nothing: leave it out')
 
 
+def list_steps(config: Mapping) -> dict[str, dict]:
+  """Lists the configs of a search's steps by name, in their order; of one without steps, itself.
+
+  Raises:
+    ValueError: a step's name cannot be a folder's, or it changes a section or key that there is
+      not; names the nearest.
+  """
+  rest = {key: value for key, value in config.items() if key != 'steps'}
+  steps = schema.build(Mapping[str, Mapping], config.get('steps') or {}, 'steps')
+  whole = {'searched': None, 'held': {}, **complete_config(Config, rest)}
+  found = {}
+  for name in sorted(steps, key=_find_order):
+    if not re.fullmatch('[a-z][a-z0-9_]*', name) or name in _TAKEN:
+      raise ValueError(
+        f'steps has the name {name!r}; wanted a word of a-z, 0-9 and _, such as step1_sparse, but '
+        f'none of {", ".join(_TAKEN)}: it becomes a folder of the workdir'
+      )
+    if 'inherit' in steps[name]:
+      raise ValueError(f'steps.{name}.inherit is not a key: it inherits from the step before')
+    found[name] = merge_config({'inherit': None, **whole}, steps[name], name)
+  return found or {'': rest}
+
+
+def _find_order(name: str) -> list:
+  """Sorts numbers inside of names as numbers: step2 before step10."""
+  parts = re.split('([0-9]+)', name)
+  return [(int(part), '') if part.isdecimal() else (-1, part) for part in parts]
+
+
 def _make_settings(cfg: Config, networks, algorithm: type, given: Mapping) -> Mapping:
   for key, where in (('seed', 'seed'), ('total_steps', 'loop.total_steps')):
     if key in given:
@@ -373,25 +455,11 @@ def _make_supernet(section: Mapping, networks, num_classes: int) -> oneshot.Supe
   return schema.call(make, section, 'supernet', space=networks, num_classes=num_classes)
 
 
-def _check_space(path: Path, space: Space):
-  """Raises a ValueError if a workdir's samples are of another space than `space`."""
-  if not path.exists():
-    return
-  try:
-    found = Space.from_json(json.loads(path.read_text()))
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}; begin another workdir') from error
-  if found != space:
-    raise ValueError(
-      f'{path} is the space {found.digest} of {len(found)} decisions, the config says '
-      f'{space.digest} of {len(space)}: begin another workdir'
-    )
-
-
 def _warn_of_target(search: Search):
   """Says so where few random networks are near the target."""
   space, target, rng = search.space, search.target, np.random.default_rng(0)
-  drawn = search.objective.cost.count(rng.integers(space.sizes, size=(2000, len(space))))
+  drawn = progressive.impose(search.held, rng.integers(space.sizes, size=(2000, len(space))))
+  drawn = search.objective.cost.count(drawn)
   if abs(target - drawn.mean()) > 3 * drawn.std():
     print(
       f'Note: search.target is {target:g} {search.aim.cost}, where 2,000 random networks have '

@@ -166,6 +166,9 @@ def resolve(config: Mapping, *, num_classes: int | None = None) -> Sweep:
     learnt, held_out = data.split_source(open_data(cfg), cfg.held_out, seed=cfg.seed)
     _check_fitness(cfg.fitness, held_out)
     sources, num_classes = {'train': learnt, 'eval': held_out}, len(learnt.labels)
+    config = training.name_classes(config, learnt.labels)
+    cfg = schema.build(Config, config, '')
+    base = recipe.load(cfg.train_with, cfg.recipe, cfg.data)
   algorithm = make_algorithm(cfg, space, num_classes)
   record = complete_config(Config, config)
   return Sweep(cfg, space, algorithm, sources, base, pruning, record)
@@ -202,12 +205,12 @@ def read_safe_config(folder: str) -> dict:
 
 def open_data(cfg: Config) -> data.Source:
   """The videos of a sweep: trials learn from a part, and are scored on the rest."""
-  return training.open_split(cfg.data.train, 'train')
+  return training.open_train(cfg.data)
 
 
 def count_classes(cfg: Config) -> int | None:
   """N where the recipe says it, without its data."""
-  return recipe.count_classes(cfg.train_with, cfg.recipe)
+  return recipe.count_classes(cfg.train_with, cfg.recipe, cfg.data)
 
 
 def _check_fitness(names, source: data.Source):

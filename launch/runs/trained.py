@@ -51,7 +51,7 @@ class Trained:
     if not cfg.precise_norm or checkpoint.has_statistics(folder, self.step):
       return self.variables
     try:
-      source = training.open_eval(cfg.data.train, self.labels)
+      source = training.open_eval(cfg.data.train, self.labels, cfg.data.classes)
     except (data.SourceError, FileNotFoundError) as error:
       raise data.SourceError(
         f'step {self.step} of {self.workdir} was never evaluated, so its batch statistics '

@@ -35,10 +35,16 @@ FREE = (
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-  """Arguments of data.open_source for each split of a dataset."""
+  """What is read of a dataset.
+
+  Attributes:
+    train, eval: arguments of data.open_source for each split.
+    classes: the classes that are taken of both; None or {} for all.
+  """
 
   train: Mapping
   eval: Mapping | None = None
+  classes: data.Classes | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +182,10 @@ def resolve(
     sources = sources or open_sources(cfg.data)
     check_loss(cfg.loss, sources['train'])
     num_classes = len(sources['train'].labels)
+    config = name_classes(config, sources['train'].labels)
+  if cfg.data.classes:  # `model.num_classes` is then of the whole dataset
+    config = {**config, 'model': {**config['model'], 'num_classes': num_classes}}
+  cfg = schema.build(Config, config, '')
   place = mesh.make_mesh(devices, **vars(cfg.mesh or MeshOptions()))
   mesh.check_share(cfg.batch_size, place)
   mesh.check_clip(place, frames=cfg.clip.train.frames, rows=cfg.clip.train.size)
@@ -302,14 +312,14 @@ def read(config: Mapping) -> Config:
 
 def open_data(cfg: Config) -> data.Source:
   """The videos that are trained on."""
-  source = open_split(cfg.data.train, 'train')
+  source = open_train(cfg.data)
   check_loss(cfg.loss, source)
   return source
 
 
 def count_classes(cfg: Config) -> int | None:
   """N where the config itself says it, without its data."""
-  return cfg.model.get('num_classes')
+  return len(cfg.data.classes or ()) or cfg.model.get('num_classes')
 
 
 def resize(config: Mapping, clips: int) -> dict:
@@ -317,17 +327,47 @@ def resize(config: Mapping, clips: int) -> dict:
   return {**config, 'batch_size': clips}
 
 
-def open_sources(splits: Splits, labels: Sequence[str] | None = None) -> dict[str, data.Source]:
+def open_sources(splits: Splits) -> dict[str, data.Source]:
   """The data of each split; evaluation uses the label map of training."""
-  sources = {'train': open_split(splits.train, 'train')}
+  sources = {'train': open_train(splits)}
   if splits.eval is not None:
-    sources['eval'] = open_eval(splits.eval, labels or sources['train'].labels)
+    sources['eval'] = open_eval(splits.eval, sources['train'].labels, splits.classes)
   return sources
 
 
-def open_eval(section: Mapping, labels: Sequence[str]) -> data.Source:
-  """A split with the label map of a trained network, unless the section gives its own."""
+def open_train(splits: Splits) -> data.Source:
+  """The training split, with the classes that are taken of it."""
+  source = open_split(splits.train, 'train')
+  if not splits.classes:
+    return source
+  return data.take_classes(source, splits.classes.choose(source.labels))
+
+
+def open_eval(
+  section: Mapping, labels: Sequence[str], classes: data.Classes | None = None
+) -> data.Source:
+  """A split with the label map of a trained network, unless the section gives its own.
+
+  Args:
+    section: arguments of data.open_source.
+    labels: the label map.
+    classes: of the network's config. Where it took some of the classes only, videos of the
+      others are left out; otherwise they are an error.
+  """
+  if classes:
+    return data.take_classes(open_split(section, 'eval'), labels)
   return open_split({'labels': labels, **section}, 'eval')
+
+
+def name_classes(config: Mapping, labels: Sequence[str]) -> dict:
+  """A run's config with the names of its classes in place of a draw.
+
+  The names are kept with the run, which never has to draw again. A config that takes all
+  classes stays as it is.
+  """
+  if not schema.build(Splits, config['data'], 'data').classes:
+    return dict(config)
+  return {**config, 'data': {**config['data'], 'classes': {'names': tuple(labels)}}}
 
 
 def open_split(section: Mapping, split: str) -> data.Source:

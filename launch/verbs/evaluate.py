@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
   if arguments.frames:
     clip = dataclasses.replace(clip, frames=arguments.frames)
   section = _choose_data(trained, arguments)
-  source = open_eval(section, trained.labels)
+  source = open_eval(section, trained.labels, trained.config.data.classes)
   name = f'evaluation-{arguments.mode}-{trained.step}'
   out = arguments.out or str(Path(arguments.checkpoint) / name)
   subject = {

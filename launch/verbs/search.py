@@ -10,8 +10,13 @@ then train what was found:
 
 The workdir gets what `movinet train` leaves, space.json and samples/ with every network that
 was tried, found.json, the network with how it was found, finalists/ with its best neighbours,
-and report.html. Weights and policy learn on
-two parts of the training split; other splits are not read.
+and report.html. Weights and policy learn on two parts of the training split; other splits are
+not read.
+
+A config with `steps` is searched step by step, each in a folder of the workdir:
+
+  movinet search --config=configs/search/tsnet.py --workdir=runs/tsnet
+  movinet search --config=configs/search/tsnet.py --workdir=runs/tsnet --step=step2_dense
 """
 
 import argparse
@@ -22,7 +27,7 @@ from launch import cluster
 from launch.arguments import make_parser
 from launch.config import parse_config
 from launch.errors import ExitCode
-from launch.runs import search
+from launch.runs import search, steps
 from launch.runs.outcome import FOUND, REPORT
 from movinet_jax import models
 from nas.cost import TITLES
@@ -32,9 +37,15 @@ DISTRIBUTED = True  # its processes are one run
 
 def main(argv: Sequence[str]) -> int:
   arguments, config = parse_config(make_arguments(), argv)
+  config = config.to_dict()
+  if arguments.step and not config.get('steps'):
+    raise ValueError(f'--step={arguments.step}, but {arguments.config} has no steps: leave it out')
   cluster.connect()
-  resolved = search.resolve(config.to_dict())
-  found = search.run(resolved, arguments.workdir)
+  if config.get('steps'):
+    resolved, found = steps.run(config, arguments.workdir, arguments.step)
+  else:
+    resolved = search.resolve(config)
+    found = search.run(resolved, arguments.workdir)
   if found:  # not a process that only helps another
     print_found(resolved, found)
     print(f'wrote {Path(arguments.workdir) / FOUND} and {REPORT}; train it with\n')
@@ -45,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('search', __doc__)
   parser.add_argument('--workdir', required=True, help='folder of the search')
+  parser.add_argument('--step', default='', help='run one step of a search in steps; default: all')
   return parser
 
 

@@ -13,6 +13,7 @@ import inspect
 
 from movinet_jax import schema
 from movinet_jax.data import sources
+from movinet_jax.data.classes import Classes, take_classes
 from movinet_jax.data.clip import Clip, EvalClip, TrainClip
 from movinet_jax.data.filters import fit_frame
 from movinet_jax.data.pipeline import (
@@ -39,6 +40,7 @@ from movinet_jax.registry import list_members, load_member
 __all__ = [
   'Batch',
   'Batches',
+  'Classes',
   'Clip',
   'Cut',
   'DecodeError',
@@ -62,6 +64,7 @@ __all__ = [
   'read_clip',
   'read_frames',
   'split_source',
+  'take_classes',
 ]
 
 

@@ -25,7 +25,7 @@ from movinet_jax.data.limited import run_limited
 from movinet_jax.data.manifest import append_rows, one_line, read_rows
 from movinet_jax.data.reader import count_frames
 from movinet_jax.data.source import SourceError
-from movinet_jax.data.sources.tfds import open_builder
+from movinet_jax.data.sources.tfds import open_builder, write_labels
 from movinet_jax.data.transcode import write_cut
 from movinet_jax.names import suggest
 
@@ -380,6 +380,8 @@ def read_prepared(prepared: str) -> dict[str, list[tuple[str, str, str]]]:
 def build(prepared: str, data_dir: str, version: str) -> str:
   """Copies prepared clips into ArrayRecord files; at once if that was done before.
 
+  Then lists the labels of the records, also of a dataset that was built before it did so.
+
   Returns:
     The folder to give to `open_source('tfds', directory=…)`.
 
@@ -400,6 +402,7 @@ def build(prepared: str, data_dir: str, version: str) -> str:
         f'{builder.data_path} was built from other clips than {prepared} holds now; '
         'remove it or take another data_dir'
       )
-    return str(builder.data_path)
-  builder.download_and_prepare()
+  else:
+    builder.download_and_prepare()
+  write_labels(str(builder.data_path))
   return str(builder.data_path)

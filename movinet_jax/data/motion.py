@@ -6,6 +6,12 @@ class has the same distribution: a network that looks at frames one by one can d
 better than chance, one that sees motion can be perfect. Left and right are classes here,
 so train with `flip=False`.
 
+Gratings are for networks of two streams. Each frame is a new texture with a diagonal grating in
+it. The class `rising-left` says how the grating leans and how it moves. One frame tells how it
+leans. Neighbouring frames tell how it moves. Frames 8 apart do not, as the grating moves by a
+whole period in 8 frames. The class `rising`
+says only how the grating leans: its place in each frame is random.
+
 The videos are real H.264 files, so the whole path from the file on is exercised. Every
 frame in them is a key frame, as a coded difference would betray the motion.
 """
@@ -59,6 +65,18 @@ PATTERNS = {
 }
 STRAIGHT = ('left', 'right', 'up', 'down')
 
+# Of gratings. All lean, as one along an axis would hide motion along it.
+_LEANS = {'rising': 1, 'falling': -1}  # sign of the phase downwards
+_WAYS = {'left': -1, 'right': 1}
+_WAVES = 2  # periods in a picture
+_PERIOD_FRAMES = 8  # in which a grating moves by a period
+# Of the variance of a frame. With a tenth of it a small network learns more slowly, with 3 % it
+# learns nothing in 300 steps.
+_GRATING_SHARE = 0.2
+LEANS = tuple(_LEANS)
+GRATINGS = tuple(f'{lean}-{way}' for lean in _LEANS for way in _WAYS)
+CLASSES = (*PATTERNS, *LEANS, *GRATINGS)
+
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
@@ -67,9 +85,10 @@ class Motion:
   Attributes:
     videos_per_class: in each split.
     splits: (name, share of videos_per_class) pairs.
-    classes: names of PATTERNS.
+    classes: names of CLASSES.
     frames, size, fps: length, height and width in pixels, and rate of a video.
-    speed: pixels from frame to frame; 1 to 3 survives coding and is no blur.
+    speed: pixels from frame to frame; 1 to 3 survives coding and is no blur. Gratings have
+      their own.
     seed: of everything; equal arguments write equal bytes.
   """
 
@@ -84,8 +103,8 @@ class Motion:
 
   def __post_init__(self):
     for name in self.classes:
-      if name not in PATTERNS:
-        raise ValueError(f'no motion {name!r}{suggest(name, PATTERNS)}')
+      if name not in CLASSES:
+        raise ValueError(f'no motion {name!r}{suggest(name, CLASSES)}')
     if self.frames < 2:
       raise ValueError(f'motion needs 2 frames at least, got frames={self.frames}')
     if self.size < 16 or self.size % 2:
@@ -136,8 +155,15 @@ def write_motion(root: str, **kwargs) -> int:
 def make_frames(motion: Motion, split: str, name: str, number: int) -> np.ndarray:
   """One video, uint8 `[T, H, W, 3]`, before it is coded."""
   splits = [split for split, _ in motion.splits]
-  key = (motion.seed, splits.index(split), list(PATTERNS).index(name), number)
+  key = (motion.seed, splits.index(split), CLASSES.index(name), number)
   rng = np.random.default_rng(key)
+  draw = _move_texture if name in PATTERNS else _draw_grating
+  pixels = draw(motion, name, rng).transpose(0, 2, 3, 1)
+  return np.clip(np.round(pixels * _DEVIATION + _MEAN), 0, 255).astype(np.uint8)
+
+
+def _move_texture(motion: Motion, name: str, rng: np.random.Generator) -> np.ndarray:
+  """One texture that moves by a pattern, `[T, 3, H, W]` of mean 0 and deviation 1."""
   waves = _make_waves(motion.size, rng)
   steps = motion.speed * PATTERNS[name](motion.frames)
   places = np.cumsum(steps, axis=0)
@@ -145,8 +171,21 @@ def make_frames(motion: Motion, split: str, name: str, number: int) -> np.ndarra
   across = np.exp(-2j * np.pi * places[:, :1] * frequency)  # [T, W]
   down = np.exp(-2j * np.pi * places[:, 1:] * frequency)  # [T, H]
   moved = waves * (down[:, :, None] * across[:, None, :])[:, None]  # [T, 3, H, W]
-  pixels = np.fft.ifft2(moved).real.transpose(0, 2, 3, 1)
-  return np.clip(np.round(pixels * _DEVIATION + _MEAN), 0, 255).astype(np.uint8)
+  return np.fft.ifft2(moved).real
+
+
+def _draw_grating(motion: Motion, name: str, rng: np.random.Generator) -> np.ndarray:
+  """A grating in a new texture each frame, `[T, 3, H, W]` of mean 0 and deviation 1."""
+  lean, _, way = name.partition('-')
+  turns = rng.random(motion.frames)  # of the phase
+  if way:
+    turns = turns[0] - _WAYS[way] * np.arange(motion.frames) / _PERIOD_FRAMES
+  place = np.arange(motion.size) * _WAVES / motion.size
+  right, down = place, _LEANS[lean] * place[:, None]
+  grating = np.sqrt(2) * np.cos(2 * np.pi * (right + down + turns[:, None, None]))
+  textures = np.stack([_make_waves(motion.size, rng) for _ in range(motion.frames)])
+  shares = np.sqrt([_GRATING_SHARE, 1 - _GRATING_SHARE])
+  return shares[0] * grating[:, None] + shares[1] * np.fft.ifft2(textures).real
 
 
 def _make_waves(size: int, rng: np.random.Generator) -> np.ndarray:

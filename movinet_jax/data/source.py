@@ -35,7 +35,8 @@ class Source:
   """A dataset; picklable, so that loader processes can have it.
 
   Attributes:
-    records: anything with `len` and `[i] -> Record`.
+    records: anything with `len` and `[i] -> Record`. Where that reads a video from a file,
+      `list_labels()` gives the class number of each without reading any.
     labels: the name of each class number.
     digest: names and labels of all records, hashed; no folder of this machine in it.
     multi_label: whether labels are tuples of class numbers.

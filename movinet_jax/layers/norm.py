@@ -4,7 +4,11 @@ import math
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.core import FrozenDict
 from jax import lax
+
+# The norm of PyTorch with its usual momentum, for fields of BatchNorm.
+PYTORCH_NORM = FrozenDict(momentum=0.9, epsilon=1e-5, unbiased=True)
 
 
 class BatchNorm(nn.Module):

@@ -70,3 +70,5 @@ def _draw_many(key, draw, length) -> jax.Array:
 
 
 he_normal = variance_scaling(2.0, 'fan_in', 'truncated_normal')
+# PyTorch's kaiming_normal_(mode='fan_out'), which takes no notice of groups.
+kaiming_normal = variance_scaling(2.0, 'fan_out', 'normal')

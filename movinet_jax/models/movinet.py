@@ -9,7 +9,6 @@ frames of each temporal convolution and running sums of each pooling.
 import dataclasses
 import functools
 import math
-import typing
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -17,6 +16,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from movinet_jax import layers, ops, schema
+from movinet_jax.layers import Costs
 from movinet_jax.schema import Count, Limit, Range, Rate
 
 NATIVE_FPS = 25
@@ -385,20 +385,6 @@ class Bottleneck(nn.Module):
     )
 
 
-class Costs(typing.NamedTuple):
-  """What a part of a network costs, as movinet_jax.cost.count traces it.
-
-  Attributes:
-    macs: multiply-adds of a clip.
-    params: parameters.
-    state_bytes: what a stream keeps between calls, in float32.
-  """
-
-  macs: int
-  params: int
-  state_bytes: int
-
-
 def count_bottleneck(
   spec: Spec,
   layer: Layer,
@@ -435,7 +421,7 @@ def count_bottleneck(
     counted.append(_count_squeeze_excite(spec, expand, frames))
   if stride > 1 or before != features:
     counted.append(_count_conv_norm(outside, before * features, features))
-  return Costs(*map(sum, zip(*counted, strict=True)))
+  return layers.add_costs(counted)
 
 
 def _count_conv_norm(places: int, weights: int, features: int) -> Costs:

@@ -11,11 +11,7 @@ import functools
 import math
 from typing import Annotated, Literal
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-
-from movinet_jax import layers, ops, schema
+from movinet_jax import layers, schema
 from movinet_jax.schema import SOME, Count, Positive, Rate
 
 NATIVE_FPS = 30
@@ -83,9 +79,9 @@ def make_spec(
     **fields: of the Spec.
   """
   base = (12, 24, 48, 96)
-  widths = [round_width(size, width) for size in base]
+  widths = [layers.round_to_8(width * size) for size in base]
   return Spec(
-    stem=round_width(12, width),
+    stem=layers.round_to_8(width * 12),
     stages=tuple(
       Stage(features, int(bottleneck * features), math.ceil(depth * count))
       for features, count in zip(widths, (1, 2, 5, 3), strict=True)
@@ -95,11 +91,6 @@ def make_spec(
     frame_stride=frame_stride,
     **fields,
   )
-
-
-def round_width(width: float, factor: float) -> int:
-  """The paper's rounding of a product, layers.round_to_8."""
-  return layers.round_to_8(width * factor)
 
 
 _LARGE = {'width': 2.9, 'depth': 5.0}
@@ -126,69 +117,6 @@ SMALL: dict[str, Spec] = {
   'stream': dataclasses.replace(_TINY, causal=True, frames=16),
 }
 
-# PyTorch's kaiming_normal_(mode='fan_out'), which takes no notice of groups.
-_kaiming = layers.variance_scaling(2.0, 'fan_out', 'normal')
-_NORM = {'momentum': 0.9, 'epsilon': 1e-5, 'unbiased': True}
-
-
-class Bottleneck(nn.Module):
-  """Expands, convolves per channel, perhaps excites, projects; the sum is rectified."""
-
-  features: int
-  inner: int
-  stride: int = 1
-  squeeze: bool = True
-  shortcut_norm: bool = False
-  causal: bool = False
-  drop_rate: float = 0.0
-  norm_group: int | None = None
-  form: str = 'auto'
-  dtype: jnp.dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self, x, state=None, *, train=False):
-    thread = layers.Thread(state, train)
-    norm = {**_NORM, 'group_size': self.norm_group}
-    conv_norm = functools.partial(layers.ConvNorm, norm=norm)
-    bare = functools.partial(layers.PointwiseConv, kernel_init=_kaiming, dtype=self.dtype)
-    # Without a parent of its own yet, a convolution becomes part of its ConvNorm.
-    pointwise = functools.partial(bare, parent=None)
-    depthwise = layers.DepthwiseConv(
-      (3, 3, 3),
-      (self.stride, self.stride),
-      causal=self.causal,
-      padding='centred',
-      kernel_init=_kaiming,
-      form=self.form,
-      dtype=self.dtype,
-      parent=None,
-    )
-    y = thread(conv_norm(pointwise(self.inner), 'relu', name='expand'), x)
-    y = thread(conv_norm(depthwise, name='depthwise'), y)
-    if self.squeeze:
-      excite = layers.SqueezeExcite(
-        hidden=round_width(self.inner, 1 / 16),
-        causal=self.causal,
-        activation='relu',
-        kernel_init=_kaiming,
-        dtype=self.dtype,
-        name='se',
-      )
-      y = thread(excite, y)
-    y = ops.get_activation('swish')(y)
-    # A fresh network is its shortcuts alone.
-    last = {**norm, 'scale_init': nn.initializers.zeros}
-    project = layers.ConvNorm(pointwise(self.features), norm=last, name='project')
-    y = thread(project, y)
-    y = thread(layers.StochasticDepth(self.drop_rate, name='drop'), y)
-    widens = x.shape[-1] != self.features
-    x = x[:, :, :: self.stride, :: self.stride]
-    if widens or (self.stride > 1 and self.shortcut_norm):
-      x = thread(conv_norm(pointwise(self.features), name='shortcut'), x)
-    elif self.stride > 1:
-      x = thread(bare(self.features, name='shortcut'), x)
-    return nn.relu(x + y), thread.after
-
 
 class Model(layers.Network):
   """An X3D of any spec.
@@ -200,17 +128,17 @@ class Model(layers.Network):
 
   stochastic_depth: Rate = 0.0
 
-  recomputed = Bottleneck
+  recomputed = layers.Bottleneck
 
   def _parts(self):
-    yield Centre(self.spec.mean, self.spec.deviation, name='centre')
+    yield layers.Centre(self.spec.mean, self.spec.deviation, name='centre')
     yield from self._stem()
     yield from self._bottlenecks()
     yield from self._head()
 
   def _stem(self):
     """In space without a norm, then in time: one after the other, both at full width."""
-    common = {'kernel_init': _kaiming, 'padding': 'centred', 'dtype': self.dtype}
+    common = {'kernel_init': layers.kaiming_normal, 'padding': 'centred', 'dtype': self.dtype}
     yield layers.SpatialConv(self.spec.stem, (3, 3), (2, 2), **common, name='stem_space')
     conv = layers.DepthwiseConv(
       (5, 1, 1), causal=self.spec.causal, form=self.form, **common, parent=None
@@ -218,14 +146,14 @@ class Model(layers.Network):
     yield self._conv_norm(conv, 'stem')
 
   def _conv_norm(self, conv, name):
-    norm = {**_NORM, 'group_size': self.norm_group}
+    norm = {**layers.PYTORCH_NORM, 'group_size': self.norm_group}
     return layers.ConvNorm(conv, 'relu', norm, name=name)
 
   def _bottlenecks(self):
     count = len(self.spec.stages)
     for i, stage in enumerate(self.spec.stages):
       for j in range(stage.depth):
-        yield Bottleneck(
+        yield layers.Bottleneck(
           stage.features,
           stage.inner,
           stride=1 if j else 2,
@@ -242,59 +170,19 @@ class Model(layers.Network):
   def _head(self):
     pointwise = functools.partial(layers.PointwiseConv, dtype=self.dtype)
     inner = self.spec.stages[-1].inner
-    conv = pointwise(inner, kernel_init=_kaiming, parent=None)
+    conv = pointwise(inner, kernel_init=layers.kaiming_normal, parent=None)
     yield self._conv_norm(conv, 'project')
     size = -(-self.spec.resolution // 2 ** (1 + len(self.spec.stages)))
     window = self.spec.frames, size, size
     yield layers.SlidingPool(window, self.spec.causal, name='pool')
-    yield Hidden(self.spec.hidden, self.dropout, self.dtype, name='hidden')
+    yield layers.Hidden(self.spec.hidden, self.dropout, self.dtype, name='hidden')
     yield pointwise(
       self.num_classes,
       use_bias=True,
       kernel_init=layers.normal(0.01),
       name='classifier',
     )
-    yield Average(self.spec.average, name='average')
-
-
-class Centre(nn.Module):
-  """Takes a mean and a deviation out of pixels."""
-
-  mean: float
-  deviation: float
-
-  @nn.compact
-  def __call__(self, x, state=None, *, train=False):
-    return (x - self.mean) / self.deviation, {}
-
-
-class Hidden(nn.Module):
-  """The wide layer before the classifier: no bias, no norm, and the only dropout."""
-
-  features: int
-  dropout: float
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, x, state=None, *, train=False):
-    conv = layers.PointwiseConv(self.features, kernel_init=_kaiming, dtype=self.dtype, name='conv')
-    x = nn.relu(conv(x)[0])
-    return nn.Dropout(self.dropout, deterministic=not train)(x), {}
-
-
-class Average(nn.Module):
-  """Mean over all places, [B, T, H, W, N] -> [B, 1, 1, 1, N] float32; see Spec."""
-
-  kind: str
-
-  @nn.compact
-  def __call__(self, x, state=None, *, train=False):
-    x = x.astype(jnp.float32)
-    if train or self.kind == 'logits':
-      return x.mean((1, 2, 3), keepdims=True), {}
-    places = math.prod(x.shape[1:4])
-    total = jax.nn.logsumexp(jax.nn.log_softmax(x), (1, 2, 3), keepdims=True)
-    return total - math.log(places), {}
+    yield layers.Average(self.spec.average, name='average')
 
 
 def count_macs(spec: Spec, num_classes: int = 400) -> int:
@@ -311,7 +199,7 @@ def count_macs(spec: Spec, num_classes: int = 400) -> int:
     total += wide * before * inner + narrow * (before * features)
     total += narrow * rest * features * inner
     total += narrow * stage.depth * inner * (27 + features)
-    hidden = round_width(inner, 1 / 16)
+    hidden = layers.round_to_8(inner / 16)
     total += times * math.ceil(stage.depth / 2) * 2 * inner * hidden
     before = features
   inner = spec.stages[-1].inner

@@ -5,6 +5,7 @@ from movinet_jax.ops.attention import attend
 from movinet_jax.ops.buffer import prepend
 from movinet_jax.ops.conv import pointwise_conv, spatial_conv
 from movinet_jax.ops.depthwise import depthwise_conv3d
+from movinet_jax.ops.nodes import gather_nodes, scatter_nodes
 from movinet_jax.ops.padding import (
   centred_padding,
   same_padding,
@@ -30,12 +31,14 @@ __all__ = [
   'centred_padding',
   'cumulative_mean',
   'depthwise_conv3d',
+  'gather_nodes',
   'get_activation',
   'global_mean',
   'max_pool',
   'pointwise_conv',
   'prepend',
   'same_padding',
+  'scatter_nodes',
   'sine_positions',
   'sliding_mean',
   'space_padding',

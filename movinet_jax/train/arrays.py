@@ -7,9 +7,12 @@ from flax import serialization, traverse_util
 
 
 def to_tree(state):
-  """A state as nested dicts of arrays, without the empty ones that optax leaves in it."""
+  """A state as nested dicts of arrays.
+
+  It lacks fields that are None, and the empty dicts that optax leaves in a state.
+  """
   flat = traverse_util.flatten_dict(serialization.to_state_dict(state))
-  return traverse_util.unflatten_dict(flat)
+  return traverse_util.unflatten_dict({k: v for k, v in flat.items() if v is not None})
 
 
 def from_tree(like, tree: Mapping):

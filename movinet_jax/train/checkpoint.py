@@ -42,6 +42,7 @@ __all__ = [
   'find_step',
   'has_statistics',
   'is_of_a_lost_process',
+  'load_params',
   'load_variables',
   'read_meta',
 ]
@@ -223,17 +224,41 @@ def load_variables(directory, which: str | int = 'latest', *, ema=True, metric=N
   path = Path(os.path.abspath(directory)) / str(step) / 'state'
   shapes = _read_shapes(path)
   check_trained(shapes, path.parent)
-  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  with explaining_damage(path.parent), ocp.StandardCheckpointer() as reader:
-    # Saved on whatever devices there were; read on this machine's first one.
-    wanted = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), shapes)
-    tree = reader.restore(path, wanted)
+  tree = _read_tree(path, shapes)
   source = tree['ema'] if ema else tree
   names = ('params', 'batch_stats')
   variables = {name: jax.device_get(source.get(name, {})) for name in names}
   if ema and has_statistics(directory, step):
     variables['batch_stats'] = read_statistics(directory, step, variables['batch_stats'])
   return variables, read_step(directory, step)
+
+
+def load_params(directory, like):
+  """Reads the weights of the latest state of any kind of run, without knowing the rest of it.
+
+  Args:
+    like: weights of the structure and shapes wanted.
+
+  Returns:
+    host arrays in the structure of `like`.
+
+  Raises:
+    FileNotFoundError: if there is no checkpoint.
+    ValueError: if the weights there are others.
+  """
+  path = Path(os.path.abspath(directory)) / str(find_step(directory, 'latest', None, 'max'))
+  shapes, wanted = _read_shapes(path / 'state'), to_tree({'params': like})
+  check_same_arrays({'params': shapes.get('params', {})}, wanted, path)
+  tree = _read_tree(path / 'state', shapes)
+  return from_tree({'params': like}, {'params': jax.device_get(tree['params'])})['params']
+
+
+def _read_tree(path, shapes):
+  """All arrays of a state, saved on whatever devices there were, on this machine's first one."""
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  wanted = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), shapes)
+  with explaining_damage(path.parent), ocp.StandardCheckpointer() as reader:
+    return reader.restore(path, wanted)
 
 
 class _LatestAndBest(checkpoint_managers.PreservationPolicy):

@@ -80,8 +80,8 @@ def claim_together(workdir, config: Mapping, free: Collection[str] = ()) -> bool
   """Claims a workdir for all processes of a run, which call this together.
 
   The first process claims it. The others look at what it left, so that all of them fail
-  where one does. There is a result to protect once the workdir holds a checkpoint or a line
-  of metrics.
+  where one does. There is a result to protect once the workdir, or a folder in it, holds a
+  checkpoint, or once there is a line of metrics.
 
   Args:
     workdir: folder of the run, which all processes share.
@@ -115,6 +115,8 @@ def _claim_run(folder, config, free) -> bool:
   logged = folder / METRICS
   begun = bool(count_steps(folder / CHECKPOINTS))
   begun = begun or (logged.exists() and logged.stat().st_size > 0)
+  # A run in steps has a folder for each.
+  begun = begun or any(map(count_steps, folder.glob(f'*/{CHECKPOINTS}')))
   return claim_workdir(folder, config, begun=begun, free=free)
 
 

@@ -46,9 +46,12 @@ class Policy:
   Attributes:
     space: what is decided.
     temperature: logits are divided by it.
+    held: [D] int32, the choice of each decision that is held fixed and -1 for those that are
+      searched; None searches all. A held decision has probability 1, and no gradient.
 
   Raises:
-    ValueError: a number out of its range, or a space in which nothing is to be decided.
+    ValueError: a number out of its range, a space in which nothing is to be decided, or
+      `held` that does not fit the space.
   """
 
   sections: ClassVar[tuple[str, ...]] = ('decisions',)  # of nas.report
@@ -56,6 +59,10 @@ class Policy:
   space: Space
   _: dataclasses.KW_ONLY
   temperature: Positive = 1.0
+  held: jax.Array | np.ndarray | None = None
+
+  # Whether accuracy counts by its logarithm, so that beta weighs cost against a relative gain.
+  relative: ClassVar[bool] = False
 
   # Whether held-out clips are scored before the supernet's weights learn. If so, `weigh` is
   # given the scores, and the same scores reach `update`.
@@ -65,6 +72,8 @@ class Policy:
     if not len(self.space):
       raise ValueError('the space has no decisions: there is nothing to search')
     schema.verify(self, but=jax.Array)
+    if self.held is not None:
+      _check_held(self.space, self.held)
 
   def draw(self, state, key: jax.Array) -> jax.Array:
     """[D], a choice for every decision, closed ones too."""
@@ -87,7 +96,13 @@ class Policy:
   def metrics(self, state, scores: Scores) -> dict[str, jax.Array]:
     """Scalars about an update: the state that it returned and the scores it was given."""
     del scores
-    return {'entropy': self.entropies(state).mean()}
+    entropies = self.entropies(state)
+    searched = None if self.held is None else self.held < 0
+    return {
+      'entropy': entropies.mean(where=searched),
+      'entropy_total': self.entropy_total(state),
+      'entropy_bound': self.entropy_bound(),
+    }
 
   def log_prob(self, state, choices: jax.Array) -> jax.Array:
     """[...] nats, of choices [..., D] under the policy alone.
@@ -103,6 +118,30 @@ class Policy:
   def entropies(self, state) -> jax.Array:
     """[D] nats, of each decision where it is open."""
     return self._entropies(state.logits)
+
+  def entropy_total(self, state) -> jax.Array:
+    """Nats, of the distribution over architectures.
+
+    That is the sum over decisions of the probability that each is open, times its entropy.
+    """
+    parents, wanted = self._needs
+    taken = jnp.where(wanted < 0, 1.0, self.probabilities(state)[parents, wanted])
+    return jnp.prod(taken, -1) @ self.entropies(state)
+
+  def entropy_bound(self) -> jax.Array:
+    """Nats, the logarithm of how many architectures there are with the held decisions."""
+    possible = jnp.where(self._is_possible(), 0.0, _NEVER)
+    # inside: [D, N], the logarithm of the number of ways to decide what lies inside a choice.
+    inside, total = jnp.zeros(possible.shape), jnp.float32(0)
+    for level in self._levels:
+      ways = jax.nn.logsumexp(inside[level] + possible[level], -1)
+      needs = [self.space.decisions[n].needs for n in level]
+      if not needs[0]:
+        total = ways.sum()
+        continue
+      parents, wanted = np.array([pairs[-1] for pairs in needs]).T
+      inside = inside.at[parents, wanted].add(ways)
+    return total
 
   def most_probable(self, state) -> jax.Array:
     """[D] int32, the most probable choice of each open decision and 0 for closed ones.
@@ -135,8 +174,16 @@ class Policy:
     return charts
 
   def _mask(self, logits):
-    exists = np.arange(logits.shape[-1]) < self.space.sizes[:, None]
-    return jnp.where(exists, logits / self.temperature, _NEVER)
+    return jnp.where(self._is_possible(), logits / self.temperature, _NEVER)
+
+  def _is_possible(self):
+    """[D, N] bool: false beyond the last choice, and for all but a held one."""
+    numbers = np.arange(self.space.sizes.max())
+    exists = numbers < self.space.sizes[:, None]
+    if self.held is None:
+      return exists
+    held = self.held[:, None]
+    return exists & ((held < 0) | (held == numbers))
 
   def _log_prob(self, logits, choices, counted):
     found = jax.nn.log_softmax(self._mask(logits))[np.arange(len(logits)), choices]
@@ -153,3 +200,25 @@ class Policy:
     most = max(map(len, needs))
     full = [(*pairs, *[(0, -1)] * (most - len(pairs))) for pairs in needs]
     return np.moveaxis(np.array(full, np.int32).reshape(len(needs), most, 2), -1, 0)
+
+  @functools.cached_property
+  def _levels(self):
+    """Numbers of the decisions by how many they lie inside of, the innermost first."""
+    depths = np.array([len(decision.needs) for decision in self.space.decisions])
+    return [np.flatnonzero(depths == depth) for depth in range(depths.max(), -1, -1)]
+
+
+def _check_held(space, held):
+  if held.shape != (len(space),):
+    raise ValueError(
+      f'held has shape {list(held.shape)}; wanted a choice or -1 for each of the '
+      f'{len(space)} decisions'
+    )
+  if isinstance(held, np.ndarray):  # what is traced was checked before
+    wrong = np.flatnonzero((held < -1) | (held >= space.sizes))
+    if wrong.size:
+      decision, value = space.decisions[wrong[0]], held[wrong[0]]
+      raise ValueError(
+        f'held has {value} for {decision.path}; wanted a choice from 0 to '
+        f'{decision.choices - 1}, or -1 to search it'
+      )

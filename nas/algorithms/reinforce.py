@@ -118,6 +118,8 @@ class Reinforce(Policy):
       self.warmup(state.step, self.ops_warmup),
     )
     replaced = jax.random.uniform(coin_key, sizes.shape) < probability
+    if self.held is not None:
+      replaced &= self.held < 0
     instead = jnp.where(is_filters, sizes - 1, uniform)
     choices = jnp.where(replaced, instead, choices).astype(jnp.int32)
     return Draw(choices, ~replaced)

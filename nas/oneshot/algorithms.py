@@ -22,9 +22,11 @@ class Algorithm(Protocol):
   Attributes:
     scores_first: whether candidates are scored with the weights before a step's update, so
       that `weigh` sees their scores. Otherwise they are scored with the new weights.
+    relative: whether accuracy counts by its logarithm, for the report to judge beta.
   """
 
   scores_first: ClassVar[bool]
+  relative: ClassVar[bool]
 
   def init(self, key: jax.Array) -> Any:
     """The state that a search begins with."""

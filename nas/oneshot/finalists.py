@@ -15,6 +15,7 @@ from movinet_jax.schema import Count, Natural, Share
 from movinet_jax.train.metrics import count_correct
 from movinet_jax.train.steps import to_float
 from nas.cost import CostTable
+from nas.oneshot.progressive import impose
 from nas.space import Space
 
 _TRIES = 200_000  # random networks looked at for those of equal cost
@@ -48,6 +49,7 @@ def compare(
   probabilities: np.ndarray,
   limits: Comparison,
   *,
+  held: np.ndarray | None = None,
   seed: int = 0,
 ) -> tuple[list[dict], list[dict]]:
   """Compares networks: rows of the found one and its neighbours, and rows of the control.
@@ -59,11 +61,12 @@ def compare(
     judge: choices [K, D] -> (accuracies [K], rewards [K]).
     chosen: [D], the found network.
     probabilities: [D, N] of the policy.
+    held: [D], choices that all networks have, -1 for decisions that are searched; None: all are.
   """
   chosen = space.canonical(chosen)
-  near = list_neighbours(space, chosen, probabilities, limits.neighbours)
+  near = list_neighbours(space, chosen, probabilities, limits.neighbours, held)
   rng, centre = np.random.default_rng(seed), int(cost.count(chosen))
-  drawn = draw_in_band(space, cost, rng, centre, limits.band, limits.control, chosen)
+  drawn = draw_in_band(space, cost, rng, centre, limits.band, limits.control, chosen, held)
   everyone = np.stack([chosen, *near, *drawn])
   accuracy, reward = judge(everyone)
   rows = [
@@ -78,15 +81,17 @@ def compare(
   return near_rows, rows[1 + len(near) :]
 
 
-def list_neighbours(space, chosen, probabilities, count: int) -> list[np.ndarray]:
+def list_neighbours(space, chosen, probabilities, count: int, held=None) -> list[np.ndarray]:
   """Lists networks that differ from one in a single open decision, most probable first.
 
-  Decisions that such a change opens take their most probable choices.
+  Decisions that such a change opens take their most probable choices. Decisions that are held
+  (see `compare`) stay.
   """
   opened, found = space.is_open(chosen), []
   likely = np.where(opened, chosen, probabilities.argmax(-1))
+  searched = opened if held is None else opened & (held < 0)
   for n, size in enumerate(space.sizes):
-    for choice in range(size) if opened[n] else ():
+    for choice in range(size) if searched[n] else ():
       if choice != chosen[n]:
         other = likely.copy()
         other[n] = choice
@@ -95,7 +100,7 @@ def list_neighbours(space, chosen, probabilities, count: int) -> list[np.ndarray
   return [other for *_, other in sorted(found, key=lambda f: f[:3])[:count]]
 
 
-def draw_in_band(space, cost, rng, centre: int, band: float, count: int, besides):
+def draw_in_band(space, cost, rng, centre: int, band: float, count: int, besides, held=None):
   """Draws up to `count` distinct random networks whose cost is within a share of `centre`.
 
   They are drawn uniformly as long as enough of them have such a cost. The rest come from
@@ -103,6 +108,7 @@ def draw_in_band(space, cost, rng, centre: int, band: float, count: int, besides
 
   Args:
     besides: [D], a network not to draw.
+    held: see `compare`.
   """
   limit, found = band * centre, {}
   besides = space.canonical(besides).tobytes()
@@ -116,21 +122,22 @@ def draw_in_band(space, cost, rng, centre: int, band: float, count: int, besides
   for _ in range(_TRIES // 1000):
     if len(found) == count:
       break
-    keep(rng.integers(space.sizes, size=(1000, len(space))))
+    keep(impose(held, rng.integers(space.sizes, size=(1000, len(space)))))
   if len(found) < count:
-    keep(_walk_into_band(space, cost, rng, centre, limit, 2 * count))
+    keep(_walk_into_band(space, cost, rng, centre, limit, 2 * count, held))
   return list(found.values())
 
 
-def _walk_into_band(space, cost, rng, centre, limit, count) -> np.ndarray:
+def _walk_into_band(space, cost, rng, centre, limit, count, held) -> np.ndarray:
   """Ends of walks [count, D]: uniform over the band, the more steps the nearer."""
-  walkers = rng.integers(space.sizes, size=(count, len(space)))
+  walkers = impose(held, rng.integers(space.sizes, size=(count, len(space))))
   away, rows = np.abs(cost.count(walkers) - centre), np.arange(count)
   for _ in range(20 * len(space)):
     moved = walkers.copy()
     for _ in range(2):  # of which one may make up for the other
       decisions = rng.integers(len(space), size=count)
       moved[rows, decisions] = rng.integers(space.sizes[decisions])
+    moved = impose(held, moved)
     distance = np.abs(cost.count(moved) - centre)
     taken = distance <= np.maximum(away, limit)
     walkers[taken], away[taken] = moved[taken], distance[taken]

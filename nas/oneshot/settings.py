@@ -102,6 +102,11 @@ def make_settings(space, algorithm: type = Reinforce, **given: float) -> dict[st
   }
 
 
-def make_algorithm(space, settings: Mapping, algorithm: type = Reinforce):
-  """The algorithm with these settings, which are numbers or traced."""
-  return algorithm(space, **{name: settings[name] for name in list_settings(algorithm)})
+def make_algorithm(space, settings: Mapping, algorithm: type = Reinforce, held=None):
+  """The algorithm with these settings, which are numbers or traced.
+
+  Args:
+    held: decisions that are not searched, see nas.algorithms.policy.Policy.
+  """
+  given = {name: settings[name] for name in list_settings(algorithm)}
+  return algorithm(space, held=held, **given)

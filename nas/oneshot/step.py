@@ -5,7 +5,8 @@ an architecture that the algorithm proposes. The weights take the sum of the can
 gradients on training clips, each weighed as the algorithm says. Then each candidate is
 scored with the new weights on held-out clips, its reward weighs score against cost, and the
 algorithm learns from the scores. An algorithm that weighs gradients by scores has the
-candidates scored first, with the old weights.
+candidates scored first, with the old weights. Then candidates whose weight is 0 are not
+trained.
 
 The algorithm proposes and learns outside of `jax.shard_map`, on values that all devices
 share. Inside it, every device runs its own candidates, and nothing communicates but one
@@ -15,12 +16,13 @@ differentiated.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -48,6 +50,8 @@ class SearchState:
     policy: the algorithm's state.
     settings: scalars that searches of one compiled program may differ in, see
       `make_settings`.
+    held: [D] int32, the choices of decisions that are held fixed, -1 for those that are
+      searched. None, which is no leaf, searches all.
   """
 
   step: jax.Array
@@ -55,6 +59,7 @@ class SearchState:
   opt_state: Any
   policy: Any
   settings: Mapping[str, jax.Array]
+  held: jax.Array | None = None
 
 
 def make_state(
@@ -62,18 +67,30 @@ def make_state(
   settings: Mapping[str, jax.Array],
   optimizer: Mapping = {},
   algorithm: type = Reinforce,
+  held: Sequence[int] | None = None,
 ) -> SearchState:
-  """The state that a search begins with. Arguments are those of the step."""
+  """The state that a search begins with. Arguments are those of the step.
+
+  Args:
+    held: [D], the choices of decisions that are held fixed, -1 for those that are searched.
+
+  Raises:
+    ValueError: `held` does not fit the space.
+  """
+  held = None if held is None else np.asarray(held, np.int32)
   key = jax.random.key(settings['seed'])
   params = supernet.init(key)
   state = SearchState(
     step=jnp.int32(0),
     params=params,
     opt_state=_make_optimizer(settings, optimizer).init(params),
-    policy=make_algorithm(supernet.space.space, settings, algorithm).init(key),
+    policy=make_algorithm(supernet.space.space, settings, algorithm, held).init(key),
     settings=dict(settings),
+    held=held,
   )
-  return jax.tree.map(jnp.array, state)  # copies: what a step donates, it may own alone
+  # Copies, because what a step donates it may own alone. Of strong types, as the step returns
+  # them: for weak ones it would be compiled twice.
+  return jax.tree.map(lambda x: jnp.array(x, x.dtype), state)
 
 
 @checked
@@ -104,7 +121,8 @@ def make_search_step(
   Returns:
     step(state, batch) -> (state, metrics). A batch has clips `video`, `label`, `mask` for
     the weights, and in `valid` such a batch again for the algorithm; R divides both. Metrics
-    are scalars, and in `aux` what the R candidates were and got.
+    are scalars, and in `aux` what the R candidates were and got. The loss is the mean over
+    the candidates that were trained.
 
   Raises:
     ValueError: counts that do not divide; sub-clips that make no sense.
@@ -115,12 +133,13 @@ def make_search_step(
       f'{candidates} candidates cannot be shared by {devices} devices: take a multiple'
     )
   everywhere = NamedSharding(mesh, SHARED)
-  learn = _make_learn(supernet, loss, mesh, subclips, boundary)
+  call = _call_if_weighed if algorithm.scores_first else _call
+  learn = _make_learn(supernet, loss, mesh, subclips, boundary, call)
   judge = _make_judge(supernet, objective, mesh, subclips)
 
   def step(state, batch):
     settings = state.settings
-    policy = make_algorithm(supernet.space.space, settings, algorithm)
+    policy = make_algorithm(supernet.space.space, settings, algorithm, state.held)
     key = jax.random.fold_in(jax.random.key(settings['seed']), state.step)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(candidates))
     # Drawn by every device for all: what each can make itself, none has to be sent.
@@ -141,10 +160,11 @@ def make_search_step(
       scores = judge(params, choices, held_out, settings)
     learnt = policy.update(state.policy, proposals, scores)
 
+    trained = weights != 0 if policy.scores_first else None
     norm = optax.tree.norm(grads)
     checked = jnp.array([norm, values.sum(), scores.reward.sum()])
     metrics = {
-      'loss': values.mean(),
+      'loss': values.mean(where=trained),
       'accuracy': scores.accuracy.mean(),
       'reward': scores.reward.mean(),
       'cost_ratio': scores.cost_ratio.mean(),
@@ -185,10 +205,14 @@ def make_forward(supernet, choices):
   return forward
 
 
-def _make_learn(supernet, loss, mesh, subclips, boundary):
+def _make_learn(supernet, loss, mesh, subclips, boundary, call):
   """(params, choices [R, D], weights [R], clips [R, B, ...], decay) -> gradients, losses [R].
 
   Gradients are the weighted sum over candidates.
+
+  Args:
+    call: (weight, add, total) -> (total, loss), which calls `add` with the total so far for a
+      candidate that is to be trained.
   """
 
   def learn_one(params, decay, choices, clips):
@@ -203,8 +227,12 @@ def _make_learn(supernet, loss, mesh, subclips, boundary):
 
     def body(total, row):
       choices, weight, clips = row
-      grads, value = learn_one(params, decay, choices, clips)
-      return jax.tree.map(lambda t, g: t + weight * g, total, grads), value
+
+      def add(total):
+        grads, value = learn_one(params, decay, choices, clips)
+        return jax.tree.map(lambda t, g: t + weight * g, total, grads), value
+
+      return call(weight, add, total)
 
     start = jax.tree.map(jnp.zeros_like, params)
     total, values = lax.scan(body, start, (choices, weights, clips))
@@ -216,6 +244,16 @@ def _make_learn(supernet, loss, mesh, subclips, boundary):
     in_specs=(SHARED, SPLIT, SPLIT, SPLIT, SHARED),
     out_specs=(SHARED, SPLIT),
   )
+
+
+def _call(weight, add, total):
+  del weight
+  return add(total)
+
+
+def _call_if_weighed(weight, add, total):
+  """Leaves out a candidate whose weight is 0; its loss is 0 then."""
+  return lax.cond(weight != 0, add, lambda total: (total, _vary(jnp.float32(0))), total)
 
 
 def _make_judge(supernet, objective, mesh, subclips):

@@ -10,14 +10,16 @@ can interpret expressions without `eval`, so a strict Content-Security-Policy ho
 
 from nas.choices import name_choices
 from nas.report.charts import pareto_front
-from nas.report.findings import SECTIONS, Findings, SweepFindings
+from nas.report.findings import SECTIONS, Findings, ProgressiveFindings, SweepFindings
 from nas.report.page import make_report, write_report
-from nas.slope import estimate_slope
+from nas.slope import estimate_relative_slope, estimate_slope
 
 __all__ = [
   'SECTIONS',
   'Findings',
+  'ProgressiveFindings',
   'SweepFindings',
+  'estimate_relative_slope',
   'estimate_slope',
   'make_report',
   'name_choices',

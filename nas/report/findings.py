@@ -9,6 +9,7 @@ import numpy as np
 
 from nas.cost import TITLES
 from nas.history import Conclusion, Trial
+from nas.oneshot.progressive import can_open
 from nas.oneshot.samples import Samples
 from nas.report.amounts import is_finite
 from nas.space import Space
@@ -44,8 +45,22 @@ class Findings:
   beta: float | None = None  # of the reward
   reward: str = 'absolute'  # its form, see nas.objective.REWARDS
   slope: float | None = None  # accuracy gained per unit of cost / target: `estimate_slope`
+  relative: bool = False  # whether the slope is of log accuracy: `estimate_relative_slope`
   policy_start: int | None = None  # the step after which the policy's rate is above 0
-  sections: Sequence[str] = ('decisions',)  # of the algorithm: files of nas.report.sections
+  # Of the space and of the algorithm: files of nas.report.sections.
+  sections: Sequence[str] = ('decisions',)
+  held: np.ndarray | None = None  # choices [D] of decisions that were not searched, else -1
+
+  @property
+  def sizes(self) -> np.ndarray:
+    """[D], how many choices were left to each decision."""
+    return self.space.sizes if self.held is None else np.where(self.held < 0, self.space.sizes, 1)
+
+  @property
+  def searched(self) -> np.ndarray:
+    """[D] bool, decisions that were searched and that matter in some network."""
+    held = np.full(len(self.space), -1) if self.held is None else self.held
+    return (self.sizes > 1) & can_open(self.space, held)
 
   @property
   def found_cost(self) -> int | None:
@@ -59,6 +74,21 @@ class Findings:
     """Returns the found network's accuracy or reward, if it was measured."""
     value = (self.found or {}).get(key)
     return value if is_finite(value) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgressiveFindings:
+  """What a one-shot search in steps has left so far."""
+
+  FIRST: ClassVar = ('steps',)  # sections
+  LAST: ClassVar = ()
+
+  title: str
+  command: str  # that trains the result, exactly
+  space: Space
+  found: Mapping  # of the last step
+  steps: Mapping[str, Findings]  # by name, in their order
+  sections: Sequence[str] = ()  # of the space: files of nas.report.sections
 
 
 @dataclasses.dataclass(frozen=True)

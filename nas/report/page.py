@@ -14,11 +14,12 @@ import jinja2
 import vl_convert
 
 from nas.choices import format_choice
-from nas.report.findings import Findings, SweepFindings
+from nas.report.findings import Findings, ProgressiveFindings, SweepFindings
 from nas.report.sections import make_sections
 from nas.report.sections.costs import list_columns
 
 VEGA_LITE = '6.4'
+Left = Findings | ProgressiveFindings | SweepFindings
 
 
 @functools.cache
@@ -36,7 +37,7 @@ def _load_templates() -> jinja2.Environment:
   return made
 
 
-def make_report(findings: Findings | SweepFindings) -> str:
+def make_report(findings: Left) -> str:
   """Makes the text of a page. Raises ValueError as `write_report` does."""
   space, count = findings.space, findings.space.count()
   power = f'{count:,}' if count < 10**6 else f'about 10^{len(str(count)) - 1}'
@@ -48,7 +49,7 @@ def make_report(findings: Findings | SweepFindings) -> str:
   return page.render(title=title, sections=sections, shared=shared, footer=footer)
 
 
-def write_report(path, findings: Findings | SweepFindings):
+def write_report(path, findings: Left):
   """Writes a page, whole or not at all.
 
   Raises:

@@ -192,6 +192,40 @@ def test_a_built_set_says_how_large_its_pictures_are(official, built, tmp_path):
   assert kinetics.build(str(tmp_path / 'prepared'), str(tmp_path), '600') == small
 
 
+def test_classes_are_taken_without_reading_videos(built, prepared, tmp_path, monkeypatch):
+  source = data.open_source('tfds', directory=built)
+  read = []
+  get = type(source.records).__getitem__
+
+  def count(records, index):
+    read.append(index)
+    return get(records, index)
+
+  monkeypatch.setattr(type(source.records), '__getitem__', count)
+  part = data.take_classes(source, ('arm wrestling, indoors', 'zumba'))
+  assert (len(part), read) == (1, [])
+  assert part.records[0].name == 'train/-abcdefghij_000010_000020'
+  assert part.records[0].label == 0
+  # A dataset that was built before its labels were kept is read whole, or completed.
+  old = tmp_path / 'old'
+  shutil.copytree(built, old / 'kinetics/600/1.0.0')
+  for split in ('train', 'validation'):
+    (old / f'kinetics/600/1.0.0/labels-{split}.npy').unlink()
+  before = data.open_source('tfds', directory=str(old / 'kinetics/600/1.0.0'))
+  read.clear()
+  again = data.take_classes(before, part.labels)
+  assert read == [0, 1, 2]
+  assert again.fingerprint() == part.fingerprint()
+  assert again.records[0] == part.records[0]
+  kinetics.build(prepared[0], str(old), '600')
+  read.clear()
+  assert len(data.take_classes(before, part.labels)) == 1
+  assert read == []
+  np.save(old / 'kinetics/600/1.0.0/labels-train.npy', np.zeros(2, np.int32))
+  with pytest.raises(SourceError, match=r'labels-train\.npy has the shape \(2,\), wanted \(3,\)'):
+    data.take_classes(before, part.labels)
+
+
 def test_identity_of_a_built_set(built):
   def fingerprint(**kwargs):
     return data.open_source('tfds', directory=built, **kwargs).fingerprint()

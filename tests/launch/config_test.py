@@ -32,7 +32,7 @@ VARIANTS = [
 def test_every_training_config_resolves(file):
   cfg = config.load_config(file).to_dict()
   resolved = training.resolve(cfg, num_classes=cfg['model'].get('num_classes', 4))
-  assert resolved.num_classes in (4, 339, 400, 600)
+  assert resolved.num_classes in (4, 174, 339, 400, 600)
 
 
 SEARCHES = [
@@ -97,6 +97,17 @@ def test_overrides():
 def test_wrong_overrides_are_errors(overrides, named):
   with pytest.raises(ValueError, match=named):
     config.load_config('configs/movinet/folder.py', overrides)
+
+
+def test_classes_need_not_be_listed_by_a_config():
+  given = ['--config.data.classes.count=3', '--config.data.classes.seed=1']
+  cfg = config.load_config('configs/movinet/folder.py', given)
+  assert cfg.data.classes.to_dict() == {'count': 3, 'seed': 1}
+  cfg = config.load_config('configs/movinet/folder.py', ["--config.data.classes.names=('a','b')"])
+  assert cfg.data.classes.names == ('a', 'b')
+  assert 'classes' not in config.load_config('configs/movinet/folder.py').data
+  merged = config.merge_config({'data': {'train': {}}}, {'data': {'classes': {'count': 3}}})
+  assert merged == {'data': {'train': {}, 'classes': {'count': 3}}}
 
 
 def test_of_a_key_given_twice_the_last_counts():

@@ -288,3 +288,15 @@ def test_a_recipe_for_other_data_is_said_before_the_search(searched, search_comm
   changed = {'train_with': 'configs/movinet/csv.py'}
   assert search.main(search_command(searched, **changed)[1:]) == 0
   assert 'csv.py could not train on this data' in capsys.readouterr().err
+
+
+def test_parsec_searches_and_its_state_is_read_again(search_command, tmp_path):
+  changed = {'search.algorithm': 'parsec', 'search.reward': 'hinge', 'search.samples_per_nat': 0.2}
+  command = search_command(tmp_path, **changed)[1:]
+  assert search.main(command) == 0
+  rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').open()]
+  assert {'entropy_total', 'entropy_bound', 'penalty', 'samples'} <= set(rows[0])
+  found = (tmp_path / 'found.json').read_text()
+  assert search.main([*command, '--config.finalists.top=2']) == 0  # which judges again
+  again = json.loads((tmp_path / 'found.json').read_text())
+  assert again['choices'] == json.loads(found)['choices']

@@ -30,17 +30,24 @@ GRID = {
     layers.PointwiseConv(5, parent=None),
     layers.DepthwiseConv((3, 3, 3), (2, 2), causal=True, parent=None),
   ),
+  'deviation': (0.225,),
+  'dropout': (0.5,),
   'features': (5,),
   'frames': (4,),
   'hidden': (3,),
+  'inner': (6,),
+  'kernel': ((3, 3, 3), (1, 5, 5)),
   'kernel_size': {2: ((3, 3),), 3: ((1, 3, 3), (3, 3, 3), (5, 1, 1))},
-  'layer': (layers.MaxPool((3, 1), (2, 1), parent=None),),
   'kind': ('2d', '3d', '2plus3d'),
+  'layer': (layers.MaxPool((3, 1), (2, 1), parent=None),),
+  'mean': (0.45,),
   'padding': ('same', 'centred'),
   'positions': (False, True),
   'rate': (0.5,),
   'stride': {2: ((2, 2),)},
   'use_bias': (True,),
+  'values': ('logits', 'probabilities'),
+  'width': (3,),
   'window': {2: ((3, 3),), 3: ((3, 2, 2),)},
 }
 
@@ -260,7 +267,8 @@ def test_types(module, clip):
   variables = jax.eval_shape(module.init, jax.random.key(0), half)
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
   y, state = jax.eval_shape(module.apply, variables, half)
-  assert y.dtype == (jnp.float32 if hasattr(module, 'spec') else jnp.bfloat16)
+  makes_logits = hasattr(module, 'spec') or isinstance(module, layers.Average)
+  assert y.dtype == (jnp.float32 if makes_logits else jnp.bfloat16)
   assert isinstance(state, dict)
   for path, leaf in traverse_util.flatten_dict(state).items():
     assert all(isinstance(key, str) for key in path)

@@ -54,7 +54,7 @@ def test_published_facts():
   families = models.families()
   facts = {name: (m.NATIVE_FPS, m.NUM_CLASSES) for name, m in families.items()}
   assert facts['movinet'] == facts['ensemble'] == (25, 600)
-  assert facts['x3d'] == (30, 400)
+  assert facts['x3d'] == facts['tsnet'] == (30, 400)
   assert facts['tvn'] == (25, 339)
 
 

@@ -10,13 +10,12 @@ import pytest
 
 import movinet_jax as mj
 from movinet_jax import convert
+from movinet_jax.layers import Bottleneck, round_to_8
 from movinet_jax.models.x3d import (
   VARIANTS,
-  Bottleneck,
   Spec,
   Stage,
   make_spec,
-  round_width,
 )
 from tests.models.x3d_states import to_pytorch, to_pytorchvideo, to_slowfast
 
@@ -66,7 +65,7 @@ def test_widths_by_the_papers_rounding():
   assert [stage.inner for stage in VARIANTS['xl'].stages] == [72, 162, 306, 630]
   assert [stage.depth for stage in VARIANTS['xxl'].stages] == [11, 21, 51, 31]
   squeezes = {24: 8, 108: 8, 162: 16, 306: 24, 432: 32, 630: 40}
-  assert {inner: round_width(inner, 1 / 16) for inner in squeezes} == squeezes
+  assert {inner: round_to_8(inner / 16) for inner in squeezes} == squeezes
 
 
 def make(spec=TINY, **options):

@@ -39,6 +39,8 @@ def test_unknown_rewards_are_refused():
   [
     ('absolute', 1.5, 0.8 - 0.05),
     ('absolute', 0.5, 0.8 - 0.05),
+    ('hinge', 1.5, 0.8 - 0.05),
+    ('hinge', 0.5, 0.8),
     ('mnas', 2.0, 0.8 / 2**0.1),
     ('mnas', 0.5, 0.8 * 2**0.1),
     ('mnas_hard', 2.0, 0.8 / 2**0.1),

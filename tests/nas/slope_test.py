@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nas.oneshot.samples import Samples
-from nas.slope import estimate_slope
+from nas.slope import estimate_relative_slope, estimate_slope
 
 TARGET_MACS = 300_000_000
 
@@ -48,3 +48,11 @@ def test_no_slope_where_samples_do_not_tell():
   assert estimate_slope(noisy, TARGET_MACS) is None
   same = dataclasses.replace(noisy, cost=np.full(400, TARGET_MACS))
   assert estimate_slope(same, TARGET_MACS) is None
+
+
+def test_the_relative_slope_is_that_of_the_logarithm():
+  samples = plant_samples(0.3)
+  assert estimate_relative_slope(samples, TARGET_MACS) == pytest.approx(0.6, abs=0.1)
+  silent = dataclasses.replace(samples, accuracy=0 * samples.accuracy)
+  assert estimate_relative_slope(silent, TARGET_MACS) is None
+  assert estimate_relative_slope(None, TARGET_MACS) is None

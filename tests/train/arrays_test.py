@@ -1,10 +1,30 @@
-"""Weights against the network that they are for."""
+"""States as trees of arrays, and weights against the network that they are for."""
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import pytest
 
-from movinet_jax.train.arrays import check_weights
+from movinet_jax.train.arrays import check_weights, from_tree, to_tree
+
+
+@flax.struct.dataclass
+class State:
+  step: jax.Array
+  slots: dict
+  extra: jax.Array | None = None
+
+
+def test_a_field_that_is_none_is_not_in_a_checkpoint():
+  """So a state may get an optional field, and checkpoints of before are read as ever."""
+  state = State(jnp.int32(3), {'empty': {}})
+  tree = to_tree(state)
+  assert set(tree) == {'step'}
+  read = from_tree(State(jnp.int32(0), {'empty': {}}), tree)
+  assert read.extra is None
+  assert (read.step, read.slots) == (3, {'empty': {}})
+  assert set(to_tree(state.replace(extra=jnp.ones(2)))) == {'step', 'extra'}
+
 
 WANTED = {'params': {'w': jax.ShapeDtypeStruct((2, 3), jnp.float32)}}
 

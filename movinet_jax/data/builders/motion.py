@@ -8,7 +8,10 @@ SUMMARY = 'textures that move, written as MP4'
 DESCRIPTION = 'Writes small videos whose class is in the motion alone, to try everything on.'
 EXAMPLE = """\
 movinet build-data motion --out data/motion
-    small videos whose class is in the motion alone, to try everything on"""
+    small videos whose class is in the motion alone, to try everything on
+movinet build-data motion --out data/gratings --frames 32 \\
+    --classes rising-left,rising-right,falling-left,falling-right
+    videos of which one frame tells a part, and neighbouring frames the rest"""
 
 
 def add_arguments(parser):
@@ -17,7 +20,7 @@ def add_arguments(parser):
   parser.add_argument(
     '--classes',
     default=','.join(motion.STRAIGHT),
-    help=f'comma-separated, of: {", ".join(motion.PATTERNS)}',
+    help=f'comma-separated, of: {", ".join(motion.CLASSES)}',
   )
   parser.add_argument('--frames', type=int, default=16)
   parser.add_argument('--size', type=int, default=48, help='height and width in pixels')

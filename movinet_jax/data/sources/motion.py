@@ -1,4 +1,4 @@
-"""Generated videos whose class is in their motion alone, written where they are not yet."""
+"""Generated videos whose class is in their motion, written where they are not yet."""
 
 from movinet_jax.data import motion
 from movinet_jax.data.source import Source, SourceError
@@ -9,6 +9,7 @@ def open_source(
   root: str,
   split: str,
   labels: str | tuple[str, ...] | None = None,
+  classes: tuple[str, ...] = motion.STRAIGHT,
   videos_per_class: int = 100,
   frames: int = 16,
   size: int = 48,
@@ -21,7 +22,7 @@ def open_source(
     root: folder of the videos.
     split: 'train' or 'val'.
     labels: see sources.folder.
-    videos_per_class, frames, size, speed, seed: see motion.Motion.
+    classes, videos_per_class, frames, size, speed, seed: see motion.Motion.
 
   Raises:
     SourceError: root holds something else, or an argument does not fit.
@@ -29,6 +30,7 @@ def open_source(
   try:
     motion.write_motion(
       root,
+      classes=classes,
       videos_per_class=videos_per_class,
       frames=frames,
       size=size,

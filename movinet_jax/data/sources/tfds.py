@@ -7,6 +7,7 @@ import functools
 import json
 import os
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from movinet_jax.data import source as sources
@@ -76,11 +77,49 @@ class _BuiltRecords:
     label = self._renumbered[int(row['label'])]
     return Record(bytes(row['video']), label, row['name'].decode())
 
+  def list_labels(self) -> list[int]:
+    """The class number of each record: from the file that the build left, which is quick.
+
+    Datasets built before there was one are read whole, videos and all.
+
+    Raises:
+      SourceError: the file is of other records.
+    """
+    path = _name_labels(self._directory, self._split)
+    if not os.path.exists(path):
+      return [record.label for record in self]
+    own = np.load(path, allow_pickle=False)
+    if own.shape != (len(self),):
+      raise SourceError(
+        f'{path} has the shape {own.shape}, wanted ({len(self)},): remove it, and run the '
+        '`movinet build-data` command of this dataset again'
+      )
+    return [self._renumbered[number] for number in own.tolist()]
+
   def __iter__(self):
     return (self[index] for index in range(len(self)))
 
   def __getstate__(self):
     return {key: value for key, value in vars(self).items() if key != '_rows'}
+
+
+def write_labels(directory: str):
+  """Writes the class numbers of each split with labels beside its records, unless they are there.
+
+  Reads all records once, because only they know their order.
+  """
+  builder = open_builder(directory)
+  for split in (builder.info.metadata or {}).get('digests', {}):
+    path = _name_labels(directory, split)
+    if not os.path.exists(path):
+      numbers = [int(row['label']) for row in builder.as_data_source(split=split)]
+      with open(f'{path}.part', 'wb') as file:
+        np.save(file, np.array(numbers, np.int32))
+      os.replace(f'{path}.part', path)
+
+
+def _name_labels(directory: str, split: str) -> str:
+  return os.path.join(directory, f'labels-{split}.npy')
 
 
 def open_builder(directory: str) -> tfds.core.DatasetBuilder:

@@ -23,12 +23,10 @@ import numpy as np
 from jax import lax
 
 from movinet_jax import ops
-from movinet_jax.layers.norm import BatchNorm, batch_moments, normalise
 from movinet_jax.models import movinet
 from nas.cost import CostTable
+from nas.oneshot import masked
 from nas.spaces.movinet import Block, MovinetSpace, make_cost_table
-
-_he_normal = jax.nn.initializers.he_normal()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Supernet:
     space, base = self.space, self.space.base
     stem, project = space.stems[-1], space.projects[-1]
     keys = iter(jax.random.split(key, 4 + len(space.blocks)))
-    params = {'stem': _init_conv(next(keys), (1, 3, 3, 3, stem))}
+    params = {'stem': masked.init_conv(next(keys), (1, 3, 3, 3, stem))}
     before = stem
     for i, block in enumerate(space.blocks):
       first, rest = jax.random.split(next(keys))
@@ -74,8 +72,8 @@ class Supernet:
         made['rest'] = jax.vmap(make)(jax.random.split(rest, block.depth - 1))
       params[f'block{i}'] = made
       before = block.widths[-1]
-    params['project'] = _init_conv(next(keys), (before, project))
-    params['hidden'] = {'conv': _init_dense(next(keys), project, base.head)}
+    params['project'] = masked.init_conv(next(keys), (before, project))
+    params['hidden'] = {'conv': masked.init_dense(next(keys), project, base.head)}
     params['classifier'] = {
       'kernel': 0.01 * jax.random.normal(next(keys), (base.head, self.num_classes)),
       'bias': jnp.zeros(self.num_classes),
@@ -87,35 +85,35 @@ class Supernet:
     expand, width = block.expands[-1], block.widths[-1]
     keys = jax.random.split(key, 5)
     params = {
-      'expand': _init_conv(keys[0], (before or width, expand)),
+      'expand': masked.init_conv(keys[0], (before or width, expand)),
       'kernels': {
         str(k): self._init_depthwise(jax.random.fold_in(keys[1], k), kernel, expand)
         for k, kernel in enumerate(block.kernels)
       },
-      'project': _init_conv(keys[2], (expand, width)),
+      'project': masked.init_conv(keys[2], (expand, width)),
       'rezero': {'scale': jnp.zeros(())},
     }
     if self.space.se:
       params['se'] = self._init_squeeze_excite(keys[3], expand)
     if before is not None:
-      params['skip'] = _init_conv(keys[4], (before, width))
+      params['skip'] = masked.init_conv(keys[4], (before, width))
     return params
 
   def _init_depthwise(self, key, kernel, expand):
     space, time = jax.random.split(key)
     if self.space.base.conv == '3d':
-      return {'depthwise': _init_conv(space, (*kernel, 1, expand))}
-    params = {'depthwise': _init_conv(space, (1, *kernel[1:], 1, expand))}
+      return {'depthwise': masked.init_conv(space, (*kernel, 1, expand))}
+    params = {'depthwise': masked.init_conv(space, (1, *kernel[1:], 1, expand))}
     if kernel[0] > 1:
-      params['temporal'] = _init_conv(time, (kernel[0], 1, 1, 1, expand))
+      params['temporal'] = masked.init_conv(time, (kernel[0], 1, 1, 1, expand))
     return params
 
   def _init_squeeze_excite(self, key, expand):
     reduce, back = jax.random.split(key)
     inputs = expand * self.squeezes
     params = {
-      'reduce': _init_dense(reduce, inputs, self.count_hidden(expand)),
-      'expand': _init_dense(back, self.count_hidden(expand), expand),
+      'reduce': masked.init_dense(reduce, inputs, self.count_hidden(expand)),
+      'expand': masked.init_dense(back, self.count_hidden(expand), expand),
     }
     if self.space.base.positions:
       params['position_scale'] = jnp.zeros(())
@@ -294,7 +292,7 @@ class Supernet:
       squeezed += params['position_scale'] * waves
     hidden = jnp.stack([jnp.int32(self.count_hidden(e)) for e in range(0, widest + 1, 8)])
     y = ops.get_activation(base.activation)(self._multiply(params['reduce'], squeezed))
-    y = _mask(y, hidden[chosen['expand'] // 8])
+    y = masked.keep_first(y, hidden[chosen['expand'] // 8])
     y = ops.get_activation(base.gate)(self._multiply(params['expand'], y))
     gated = x * y.astype(x.dtype)
     if self.space.se == 'search':
@@ -319,19 +317,14 @@ class Supernet:
 
     if stride > 1:
       return project(ops.average_pool(x, (3, 3), (stride, stride)))
-    pads = ((0, 0),) * 4 + ((0, max(0, widest - x.shape[-1])),)
-    keep = lambda x: jnp.pad(x, pads)[..., :widest]  # noqa: E731
-    return lax.cond(before == width, keep, project, x)
+    return lax.cond(before == width, lambda x: masked.widen(x, widest), project, x)
 
   def _multiply(self, params, x):
-    return ops.pointwise_conv(x, params['kernel'].astype(self.dtype), params.get('bias'))
+    return masked.multiply(params, x, self.dtype)
 
   def _norm(self, params, x, width, activation=None):
-    """Norm by the batch, activation, and zeros beyond the first `width` channels."""
-    mean, var = batch_moments(x[None])
-    norm = params['norm']
-    y = normalise(x, mean[0], var[0], norm['scale'], norm['bias'], BatchNorm.epsilon)
-    return _mask(ops.get_activation(activation or self.space.base.activation)(y), width)
+    activation = activation or self.space.base.activation
+    return masked.norm(params['norm'], x, width, activation)
 
   # One network alone.
 
@@ -341,7 +334,7 @@ class Supernet:
     Its batch statistics are those that norms begin with: a supernet has none.
     """
     spec, blocks = self.space.decode(choices), self.space.blocks
-    cut = {'stem': _cut_conv(params['stem'], None, spec.stem)}
+    cut = {'stem': masked.cut_conv(params['stem'], None, spec.stem)}
     before, counts = spec.stem, [0] * len(blocks)
     for place in self._list_places(choices):
       i, weights = place.block, _find_layer(params, place)
@@ -350,7 +343,7 @@ class Supernet:
       name = f'block{i}_layer{counts[i]}'
       cut[name] = self._cut_layer(weights, kernel, layer, before, width)
       counts[i], before = counts[i] + 1, width
-    cut['project'] = _cut_conv(params['project'], before, spec.project)
+    cut['project'] = masked.cut_conv(params['project'], before, spec.project)
     hidden = params['hidden']['conv']
     cut['hidden'] = {'conv': {'kernel': hidden['kernel'][: spec.project], 'bias': hidden['bias']}}
     cut['classifier'] = params['classifier']
@@ -359,7 +352,7 @@ class Supernet:
     wanted = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
     # A block's first layer has weights for a projection also where the network needs none.
     cut = {k: {n: v for n, v in cut[k].items() if n in w} for k, w in wanted['params'].items()}
-    return {'params': cut, 'batch_stats': _begin_statistics(wanted['batch_stats'])}
+    return {'params': cut, 'batch_stats': masked.begin_statistics(wanted['batch_stats'])}
 
   def _list_places(self, choices):
     """The places where one network has a layer."""
@@ -371,16 +364,16 @@ class Supernet:
   def _cut_layer(self, params, kernel, layer, before, width):
     expand = layer.expand
     cut = {
-      'expand': _cut_conv(params['expand'], before, expand),
-      'project': _cut_conv(params['project'], expand, width),
+      'expand': masked.cut_conv(params['expand'], before, expand),
+      'project': masked.cut_conv(params['project'], expand, width),
       'rezero': params['rezero'],
     }
     for name, weights in kernel.items():
-      cut[name] = _cut_conv(weights, None, expand)
+      cut[name] = masked.cut_conv(weights, None, expand)
     if layer.se:
       cut['se'] = self._cut_squeeze_excite(params['se'], expand)
     if 'skip' in params:
-      cut['skip'] = _cut_conv(params['skip'], before, width)
+      cut['skip'] = masked.cut_conv(params['skip'], before, width)
     return cut
 
   def _cut_squeeze_excite(self, params, expand):
@@ -404,34 +397,3 @@ def _find_layer(params, place):
   if place.layer == 0:
     return block['first']
   return jax.tree.map(lambda w: w[place.layer - 1], block['rest'])
-
-
-def _begin_statistics(shapes):
-  return jax.tree_util.tree_map_with_path(
-    lambda path, s: jnp.full(s.shape, float(path[-1].key == 'var'), s.dtype), shapes
-  )
-
-
-def _cut_conv(params, inputs: int | None, outputs: int):
-  """The first channels; a depthwise kernel and the stem's have all their inputs."""
-  kernel = params['conv']['kernel'][..., :outputs]
-  if inputs is not None:
-    kernel = kernel[:inputs]
-  norm = {key: value[:outputs] for key, value in params['norm'].items()}
-  return {'conv': {'kernel': kernel}, 'norm': norm}
-
-
-def _mask(x, width):
-  """Zeros beyond the first `width` channels."""
-  return jnp.where(jnp.arange(x.shape[-1]) < width, x, jnp.zeros((), x.dtype))
-
-
-def _init_conv(key, shape):
-  return {
-    'conv': {'kernel': _he_normal(key, shape)},
-    'norm': {'scale': jnp.ones(shape[-1]), 'bias': jnp.zeros(shape[-1])},
-  }
-
-
-def _init_dense(key, inputs, outputs):
-  return {'kernel': _he_normal(key, (inputs, outputs)), 'bias': jnp.zeros(outputs)}

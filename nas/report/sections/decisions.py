@@ -28,6 +28,9 @@ def make(findings: Findings) -> list[tuple]:
   lost = 'missing', 'The policy has not been logged yet.'
   parts = [('note', said) if len(steps) else lost]
   for group, members in choices.list_groups(space).items():
+    members = [n for n in members if findings.sizes[n] > 1 or findings.held is None]
+    if not members:
+      continue
     names, rows = [choices.name_decision(space.decisions[n].path) for n in members], []
     for name, n in zip(names, members, strict=True):
       left = None if sure is None else choices.share_entropy(space.sizes[[n]], sure[[n]])[0]

@@ -23,7 +23,8 @@ def _make_network(found: Mapping) -> list[tuple]:
   spec = found.get('spec')
   if spec is None:
     return [('missing', 'No network has been found yet.')]
-  facts, rows = {k: v for k, v in spec.items() if k not in ('blocks', 'version')}, []
+  facts = {k: v for k, v in spec.items() if k != 'version' and not _has_parts(v)}
+  rows = []
   for number, block in enumerate(spec.get('blocks', ())):
     about = {k: v for k, v in block.items() if k != 'layers' and v is not None}
     layers = [_draw_layer(layer) for layer in block.get('layers', ())]
@@ -34,6 +35,11 @@ def _make_network(found: Mapping) -> list[tuple]:
     *([('table', names, rows, len(names))] if rows else []),
     ('fold', 'Its spec as JSON', [('code', json.dumps(spec, indent=1, ensure_ascii=False))]),
   ]
+
+
+def _has_parts(value) -> bool:
+  """Whether a field of a spec lists parts of the network, and is no fact by itself."""
+  return isinstance(value, (list, tuple)) and any(isinstance(part, Mapping) for part in value)
 
 
 def _draw_layer(layer: Mapping) -> tuple:
@@ -57,7 +63,7 @@ def _list_tiles(findings: Findings) -> list[tuple[str, str, str]]:
     more = f'accuracy of {len(control)} networks'
     tiles.append(('Random control', format_number(control.mean(), '.3f'), more))
   steps, table = findings.probabilities or ((), ())
-  left = mean_entropy(findings.space.sizes, np.asarray(table[-1])) if len(steps) else None
+  left = mean_entropy(findings.sizes, np.asarray(table[-1])) if len(steps) else None
   if left is not None:
     tiles.append(('Entropy left', format_percent(left), 'of the most possible'))
   if samples is not None and len(samples):
@@ -74,13 +80,14 @@ def _judge_beta(findings: Findings) -> tuple:
   ratios = list_values(findings.rows, 'cost_ratio')
   late = ratios[-max(1, len(ratios) // 10) :]
   mean = f' The last tenth of the steps had a mean ratio of {late.mean():.2f}.' if len(late) else ''
-  if findings.reward != 'absolute':
+  if findings.reward not in ('absolute', 'hinge'):
     why = f'judged: its term in the reward “{findings.reward}” grows with accuracy'
     return 'missing', f'Whether {beta} holds the target is not {why}.{mean}'
   if slope is None:
     why = 'known: the samples do not tell how fast accuracy rises with cost near it'
     return 'missing', f'Whether {beta} holds the target is not {why}.{mean}'
-  rise = f'near it, accuracy changes by {format_number(slope, "+.3f")} per unit of cost ratio'
+  name = 'log accuracy' if findings.relative else 'accuracy'
+  rise = f'near it, {name} changes by {format_number(slope, "+.3f")} per unit of cost ratio'
   if abs(findings.beta) >= slope:
     return 'note', f'{beta} holds the target: {rise}, no more than |β|.{mean}'
   said = f'The reward is greatest above the target: {rise}, more than |β| = {abs(findings.beta):g}.'

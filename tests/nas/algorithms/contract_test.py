@@ -22,7 +22,10 @@ BEST = np.int32([1, 2, 0, 1])
 CANDIDATES = 4
 STEPS = 400
 # Hyperparameters for a search of STEPS steps, by file.
-OPTIONS = {'reinforce': {'policy_rate': 0.05, 'total_steps': STEPS}}
+OPTIONS = {
+  'reinforce': {'policy_rate': 0.05, 'total_steps': STEPS},
+  'parsec': {'policy_rate': 0.025, 'total_steps': STEPS},
+}
 
 
 def make_scores(accuracy):
@@ -65,7 +68,7 @@ def assert_equal(first, second):
 
 
 def test_there_are_algorithms():
-  assert 'reinforce' in list_algorithms(ONE_SHOT)
+  assert {'reinforce', 'parsec'} <= set(list_algorithms(ONE_SHOT))
 
 
 @ALGORITHMS
@@ -133,6 +136,24 @@ def test_learns_what_is_best(name, kind):
   assert probabilities.shape == (len(SPACE), SPACE.sizes.max())
   np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=1e-5)
   assert (probabilities[np.arange(len(SPACE)), BEST] > 0.8).all()
+
+
+@ALGORITHMS
+def test_holds_what_is_held(name, kind):
+  """Decisions that are held fixed are never anything else, and only others learn."""
+  held = np.int32([-1, 1, -1, 3])
+  algorithm = kind(SPACE, held=held, **OPTIONS[name])
+  first = make_state(algorithm)
+  run = jax.jit(functools.partial(search.__wrapped__, algorithm, seed=0, steps=STEPS))
+  last, proposals = run(first)
+  is_held = held >= 0
+  assert (np.asarray(proposals.choices)[..., is_held] == held[is_held]).all()
+  for choice in (0, 1):
+    assert (np.asarray(proposals.choices)[:10, :, ~is_held] == choice).any()
+  np.testing.assert_array_equal(algorithm.most_probable(last), [1, 1, 0, 3])
+  np.testing.assert_array_equal(algorithm.probabilities(last)[is_held], np.eye(4)[[1, 3]])
+  np.testing.assert_array_equal(last.logits[is_held], first.logits[is_held])
+  assert (last.logits[~is_held] != first.logits[~is_held]).any(-1).all()
 
 
 @ALGORITHMS

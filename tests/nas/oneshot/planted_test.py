@@ -6,29 +6,21 @@ searchable layers at most, clips of 8 frames of 16², which a search learns in s
 """
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import pytest
-from jax import lax
 
 from movinet_jax.data import motion
-from movinet_jax.train import losses, mesh, steps
-from movinet_jax.train.metrics import count_correct
-from nas import oneshot
-from nas.cost import CostTable
 from nas.objective import Objective
 from nas.oneshot.supernets.movinet import Supernet
 from nas.spaces import movinet
+from tests.nas.oneshot import planted
+from tests.nas.oneshot.planted import POOL
 
 pytestmark = pytest.mark.slow
 
 CLASSES, FRAMES, SIZE = 4, 8, 16
-CANDIDATES, CLIPS, HELD_OUT = 8, 4, 8  # clips of each candidate
-POOL = {'train': 1024, 'val': 1024, 'test': 512}
-OPTIMIZER = {'name': 'sgd', 'momentum': 0.9, 'clip_norm': 1.0}
 SPACE = {
   **{'stem': 16, 'project': 32, 'head': 32, 'depth': 1},
   **{'multipliers': (1.0,), 'stem_multipliers': (1.0,)},
@@ -51,45 +43,18 @@ STREAM = {
 seeds = pytest.mark.parametrize('seed', range(3))
 
 
-class Task(NamedTuple):
-  """A space and what searches of it share: one program, whatever is sought.
-
-  Attributes:
-    net, cost, memory: of the space: multiply-adds and bytes of stream state.
-    everyone: [K, D], all networks.
-    longest: [K], how many frames the longest kernel of each sees.
-    step, judge: compiled, see oneshot.make_search_step and make_judge.
-  """
-
-  net: Supernet
-  cost: CostTable
-  memory: CostTable
-  everyone: np.ndarray
-  longest: np.ndarray
-  step: Callable
-  judge: Callable
-
-
 @functools.cache
-def make_task(name: str) -> Task:
+def make_task(name: str) -> planted.Task:
   space = movinet.make_space(**{'plain': PLAIN, 'stream': STREAM}[name])
   net = Supernet(space, CLASSES)
-  cost, memory = (
-    movinet.make_cost_table(space, kind, num_classes=CLASSES) for kind in ('macs', 'state_bytes')
-  )
-  place = mesh.make_mesh(jax.devices()[:1])
-  step = oneshot.make_search_step(
-    net,
-    Objective(cost, memory=memory if name == 'stream' else None),
-    losses.make_loss('softmax', label_smoothing=0.1),
-    place,
-    candidates=CANDIDATES,
-    optimizer=OPTIMIZER,
-  )
-  everyone = np.stack(list(space.space.enumerate()))
-  longest = find_times(space, everyone).max(1)
-  step = mesh.shard_step(step, place)
-  return Task(net, cost, memory, everyone, longest, step, make_judge(net))
+  cost, memory = (net.make_cost_table(kind) for kind in ('macs', 'state_bytes'))
+  return planted.make_task(net, Objective(cost, memory=memory if name == 'stream' else None))
+
+
+def list_networks(task) -> tuple[np.ndarray, np.ndarray]:
+  """All networks [K, D], and how many frames the longest kernel of each sees, [K]."""
+  everyone = np.stack(list(task.net.space.space.enumerate()))
+  return everyone, find_times(task.net.space, everyone).max(1)
 
 
 def find_times(space, choices) -> np.ndarray:
@@ -101,21 +66,6 @@ def find_times(space, choices) -> np.ndarray:
     for place in space.places
   ]
   return np.stack(times, -1)
-
-
-def make_judge(net):
-  """(weights, choices, clips) -> accuracy, in batches as small as the search has them."""
-
-  @jax.jit
-  def judge(params, choices, clips):
-    def count(batch):
-      logits, _ = net.apply(params, steps.to_float(batch['video']), choices)
-      return count_correct(logits, batch['label'], batch['mask'])
-
-    batches = jax.tree.map(lambda x: x.reshape(-1, HELD_OUT, *x.shape[1:]), clips)
-    return lax.map(count, batches).sum() / len(clips['label'])
-
-  return judge
 
 
 # Videos.
@@ -150,12 +100,6 @@ def make_texture(seed: int, split: str):
   return np.clip(video, 0, 255).astype(np.uint8), label
 
 
-def take(pool, rows):
-  video, label = pool
-  mask = np.ones(len(rows), np.float32)
-  return {'video': video[rows], 'label': label[rows].astype(np.int32), 'mask': mask}
-
-
 # Searches.
 
 
@@ -163,44 +107,19 @@ class Result(NamedTuple):
   """What a search found.
 
   Attributes:
-    choices: [D], the most probable network.
-    times: [layers], frames that its kernels see, k_t.
+    found: see planted.Found.
+    times: [layers], frames that the kernels of the found network see, k_t.
     sees_time: [layers], the policy's probability of k_t > 1.
-    ratio: its cost, of the target.
-    score: (choices [D]) -> accuracy with shared weights, on clips not seen before.
   """
 
-  choices: np.ndarray
+  found: planted.Found
   times: np.ndarray
   sees_time: np.ndarray
-  ratio: float
-  score: Callable
 
 
 def search(task, make, seed, total_steps, **given) -> Result:
-  space = task.net.space.space
-  settings = oneshot.make_settings(
-    space,
-    **{'seed': seed, 'total_steps': total_steps, 'learning_rate': 0.1},
-    **{'policy_rate': 0.05, **given},
-  )
-  state = oneshot.make_state(task.net, settings, OPTIMIZER)
-  pools, rng = {split: make(seed, split) for split in POOL}, np.random.default_rng(seed)
-  for _ in range(total_steps):
-    batch, held_out = (
-      take(pools[split], rng.choice(POOL[split], count * CANDIDATES, replace=False))
-      for split, count in (('train', CLIPS), ('val', HELD_OUT))
-    )
-    state, metrics = task.step(state, {**batch, 'valid': held_out})
-  choices = np.asarray(oneshot.make_algorithm(space, settings).most_probable(state.policy))
-  clips = take(pools['test'], rng.permutation(POOL['test']))
-  return Result(
-    choices,
-    find_times(task.net.space, choices),
-    find_sees_time(task.net.space, np.asarray(metrics['aux']['probabilities'])),
-    task.cost.count(choices) / settings['target'].item(),
-    lambda choices: task.judge(state.params, choices, clips).item(),
-  )
+  found, space = planted.search(task, [(make, total_steps)], seed, **given), task.net.space
+  return Result(found, find_times(space, found.choices), find_sees_time(space, found.probabilities))
 
 
 def find_sees_time(space, probabilities) -> np.ndarray:
@@ -229,32 +148,34 @@ def flatten(space, choices) -> np.ndarray:
 def test_motion_needs_a_kernel_that_sees_time(seed):
   """And a tight target is met: there accuracy is had for less than it costs to miss."""
   task = make_task('plain')
-  costs = task.cost.count(task.everyone)
+  everyone, longest = list_networks(task)
+  costs = task.objective.cost.count(everyone)
   target = 0.65 * costs.mean()
   near = abs(costs / target - 1) <= 0.05
   # Hardly met by chance, and not by a policy that has learnt nothing.
   assert near.mean() < 0.1
   assert not near[0]
-  found = search(task, make_motion, seed, 500, beta=-2.0, target=target)
-  assert found.times.max() >= 3
-  assert found.sees_time.max() > 0.9
+  found, times, sees_time = search(task, make_motion, seed, 500, beta=-2.0, target=target)
+  assert times.max() >= 3
+  assert sees_time.max() > 0.9
   assert abs(found.ratio - 1) <= 0.05
   assert found.score(found.choices) > 0.85
   # Chance is 1/4. A class and its reverse are one to networks that see single frames,
   # so nothing that is learnt could bring them above 1/2.
   assert found.score(flatten(task.net.space, found.choices)) < 0.4
-  blind = np.random.default_rng(seed).permutation(task.everyone[task.longest == 1])
+  blind = np.random.default_rng(seed).permutation(everyone[longest == 1])
   assert max(map(found.score, blind[:16])) < 0.4
 
 
 @seeds
 def test_cost_removes_time_from_static_textures(seed):
   task = make_task('plain')
-  target, mean = task.cost.bounds[0], task.cost.count(task.everyone).mean()
+  cost = task.objective.cost
+  target, mean = cost.bounds[0], cost.count(list_networks(task)[0]).mean()
   assert target < 0.6 * mean
-  found = search(task, make_texture, seed, 300, beta=-0.5, target=target)
-  assert found.times.max() == 1
-  assert found.sees_time.max() < 0.3
+  found, times, sees_time = search(task, make_texture, seed, 300, beta=-0.5, target=target)
+  assert times.max() == 1
+  assert sees_time.max() < 0.3
   assert abs(found.ratio - 1) <= 0.05
   assert found.score(found.choices) > 0.9
 
@@ -263,13 +184,14 @@ def test_cost_removes_time_from_static_textures(seed):
 def test_stream_memory_removes_time_from_static_textures(seed):
   """Of all kernels; by multiply-adds alone 5x1x1 and 7x1x1 are the best."""
   task = make_task('stream')
-  memory = task.memory.count(task.everyone)
+  everyone, longest = list_networks(task)
+  memory = task.objective.memory.count(everyone)
   # What remains without temporal kernels; with one it is 20 times as much and more.
-  given = {'memory_target': memory[task.longest == 1].max()}
-  given |= {'beta': -0.3, 'target': task.cost.bounds[0]}
+  given = {'memory_target': memory[longest == 1].max()}
+  given |= {'beta': -0.3, 'target': task.objective.cost.bounds[0]}
   run = functools.partial(search, task, make_texture, seed, 300, **given)
-  found, free = run(memory_beta=-0.03), run(memory_beta=0.0)
-  assert found.times.max() == 1
-  assert found.sees_time.max() < 0.2
+  (found, times, sees_time), free = run(memory_beta=-0.03), run(memory_beta=0.0)
+  assert times.max() == 1
+  assert sees_time.max() < 0.2
   assert found.score(found.choices) > 0.9
   assert free.times.max() >= 5

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import sys
 
 import jax
@@ -139,7 +140,7 @@ def test_every_setting_of_the_policy_reaches_it():
     **{'baseline_momentum': 0.8, 'entropy': 0.7, 'temperature': 2.0},
   }
   for field in dataclasses.fields(policy):
-    if field.name not in ('space', '_'):
+    if field.name not in ('space', '_', 'held'):
       assert getattr(policy, field.name) == pytest.approx(wanted[field.name])
 
 
@@ -165,8 +166,9 @@ def test_a_state_is_laid_out_as_checkpoints_have_it():
   policy = {'step': (), 'logits': table, 'squares': table, 'reward_sum': (), 'reward_weight': ()}
   assert {name: x.shape for name, x in state.policy._asdict().items()} == policy
   assert {f.name for f in dataclasses.fields(state)} == {
-    *('step', 'params', 'opt_state', 'policy', 'settings'),
+    *('step', 'params', 'opt_state', 'policy', 'settings', 'held'),
   }
+  assert state.held is None  # which is no leaf: checkpoints of before have no such thing
   assert set(state.params) == {'stem', 'block0', 'block1', 'project', 'hidden', 'classifier'}
   layer = jax.tree.map(jnp.shape, state.params['block1']['rest'])
   assert layer == {
@@ -202,6 +204,24 @@ def test_one_program_serves_a_study():
     rewards.append(found[-1]['aux']['reward'])
   assert len({r.tobytes() for r in rewards[:4]}) == 4
   assert step._cache_size() == before
+
+
+def test_decisions_that_are_held():
+  """All candidates of all steps have them so; the number of programs does not grow."""
+  net, step = make_step()
+  held = np.full(len(net.space.space), -1)
+  held[::2] = net.space.space.sizes[::2] - 1
+  settings = make_settings(net, policy_rate=0.3, policy_growth=1.0)
+  state = oneshot.make_state(net, settings, OPTIMIZER, held=held)
+  state, found = run(step, state)
+  programs = step._cache_size()
+  choices = np.stack([metrics['aux']['choices'] for metrics in found])
+  assert (choices[..., ::2] == held[::2]).all()
+  assert (choices[..., 1::2].min((0, 1)) < choices[..., 1::2].max((0, 1))).any()
+  np.testing.assert_array_equal(state.held, held)
+  assert found[0]['entropy_bound'] < math.log(net.space.space.count())
+  run(step, oneshot.make_state(net, settings, OPTIMIZER, held=0 * held))
+  assert step._cache_size() == programs
 
 
 def whole(tree):

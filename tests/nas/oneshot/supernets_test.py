@@ -91,7 +91,7 @@ def test_a_planted_supernet_is_searched(make_planted):
 
 
 def test_a_space_names_its_supernet():
-  assert oneshot.list_supernets() == ['movinet']
+  assert oneshot.list_supernets() == ['movinet', 'tsnet']
   space = movinet.make_space()
   assert oneshot.find_supernet(space).__module__ == 'nas.oneshot.supernets.movinet'
   with pytest.raises(ValueError, match='has no supernet'):

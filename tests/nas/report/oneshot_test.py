@@ -214,6 +214,13 @@ def test_warning_where_beta_is_below_the_slope_and_only_there(beta, slope, warns
     assert float(re.search(r'β = −([\d.]+)\.', found.said)[1]) > slope
 
 
+def test_a_hinge_is_judged_and_what_is_relative_is_said():
+  found = change(reward='hinge', relative=True, beta=-0.1, slope=0.3)
+  assert 'slope-warning' in found.ids()
+  assert 'log accuracy changes by +0.300 per unit of cost ratio' in found.said
+  assert 'log accuracy' not in change(reward='hinge', beta=-0.1, slope=0.3).said
+
+
 def test_tiles_and_command_say_what_was_found(page):
   findings = make_search()
   assert findings.slope == pytest.approx(0.3, abs=0.02)

@@ -10,12 +10,14 @@ from movinet_jax import models
 from nas import spaces
 from tests.nas.spaces.scaling_test import GRID
 from tests.nas.spaces.scaling_test import SMALL as BASE
+from tests.nas.spaces.tsnet_test import SMALL as TSNET
 from tests.nas.spaces.tvn_test import TINY as TVN
 from tests.nas.spaces.x3d_test import TINY as X3D
 
 ARGUMENTS = {
   'movinet': BASE,
   'scaling': {'base': BASE, 'grid': GRID, 'num_classes': 5},
+  'tsnet': TSNET,
   'tvn': TVN,
   'x3d': X3D,
 }

@@ -5,7 +5,6 @@ import pytest
 
 import movinet_jax as mj
 from nas import spaces
-from nas.spaces.movinet.cost import make_cost_table
 
 COSTS = ('macs', 'params')
 CLASSES = 7
@@ -17,6 +16,7 @@ _FEW = {
 }
 SMALL = {
   'movinet': [{}, {'se': 'search'}, {'phi': -1.0, 'merge_equal': True}, {'phi': 3.0}],
+  'tsnet': [{}, {'join': 'sum'}],
   'tvn': [
     {**_FEW, 'frames': (2, 1), 'gate': (True, False)},
     # One frame is left sooner by a convolution, which has more parameters.
@@ -42,8 +42,8 @@ SAMPLED = {'scaling'}  # Its networks are random ones: none is known to be small
 
 def make_count(name, space):
   """choices -> macs and params, by the fastest way that a space has."""
-  if name == 'movinet':
-    tables = {cost: make_cost_table(space, cost, num_classes=CLASSES) for cost in COSTS}
+  if hasattr(space, 'make_cost_table'):
+    tables = {cost: space.make_cost_table(cost, num_classes=CLASSES) for cost in COSTS}
     return lambda choices: {k: int(table.count(choices)) for k, table in tables.items()}
   if name == 'tvn':
     return lambda choices: space.count_costs(choices, CLASSES)
@@ -59,8 +59,8 @@ def make_count(name, space):
 
 def find_least(name, space):
   """Of each cost, over all networks."""
-  if name == 'movinet':  # which eliminates decisions
-    return {cost: make_cost_table(space, cost, num_classes=CLASSES).bounds[0] for cost in COSTS}
+  if hasattr(space, 'make_cost_table'):  # which eliminates decisions
+    return {cost: space.make_cost_table(cost, num_classes=CLASSES).bounds[0] for cost in COSTS}
   everyone = list(map(make_count(name, space), space.space.enumerate()))
   return {cost: min(costs[cost] for costs in everyone) for cost in COSTS}
 
