@@ -13,7 +13,6 @@ beside that of the space, in nats.
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import sys
@@ -29,7 +28,7 @@ from timing import describe_machine
 
 from configs.search import quickstart, tsnet
 from launch.runs import search
-from movinet_jax.train import writers
+from movinet_jax.train import mesh, writers
 
 STEPS, SEEDS, BETA = 150, (0, 1, 2), -0.5
 # Each algorithm's rate is that of the quickstart which has it.
@@ -51,13 +50,11 @@ def main(names):
 
 def compare(space: str, algorithm: str, home: Path) -> dict:
   """Searches once for each seed, with one compiled step."""
-  began, first, found = os.times().user, None, []
+  began, step, found = os.times().user, None, []
   for seed in SEEDS:
     resolved = search.resolve(make_config(space, algorithm, seed, home / space))
-    first = first or resolved
-    # The same function on the same devices: compiled once.
-    resolved = dataclasses.replace(resolved, step=first.step, place=first.place)
-    found.append(run(resolved, home / f'{space}-{algorithm}-{seed}'))
+    step = step or mesh.shard_step(resolved.step, resolved.place)
+    found.append(run(resolved, home / f'{space}-{algorithm}-{seed}', step))
   columns = {name: [row[name] for row in found] for name in found[0]}
   about = {'benchmark': 'algorithms', 'space': space, 'algorithm': algorithm, 'steps': STEPS}
   return {**about, **columns, 'user_secs': round(os.times().user - began)}
@@ -78,14 +75,12 @@ def make_config(space: str, algorithm: str, seed: int, videos: Path) -> dict:
   cfg.finalists.update(neighbours=2, control=2)
   given = {'algorithm': algorithm, 'policy_rate': RATES[algorithm]}
   cfg.search.update(reward='hinge', beta=BETA, **given)
-  if algorithm != 'parsec' and 'accuracy_share' in cfg.search:
-    del cfg.search.accuracy_share
   return cfg.to_dict()
 
 
-def run(resolved: search.Search, home: Path) -> dict:
+def run(resolved: search.Search, home: Path, step) -> dict:
   with contextlib.redirect_stdout(sys.stderr):
-    found = search.run(resolved, str(home))
+    found = search.run(resolved, str(home), step)
   last = [row for row in writers.read_rows(home) if 'entropy_total' in row][-1]
   return {
     'accuracy': round(found['accuracy'], 3),

@@ -204,12 +204,12 @@ def buffers(case: Case) -> dict:
 
 def estimate(case: Case, topology: str) -> dict:
   """Compiles the whole search step for TPUs that are not here, one candidate each."""
-  devices, found = find_devices(find_topology(topology)), case.config.search
+  devices, given = find_devices(find_topology(topology)), case.config.search
   place, net = mesh.make_mesh(devices), case.supernet(dtype=jnp.bfloat16)
   cost = net.make_cost_table()
-  algorithm = oneshot.find_algorithm(found.get('algorithm', 'reinforce'))
+  algorithm = oneshot.find_algorithm(given.get('algorithm', 'reinforce'))
   options = {'candidates': len(devices), 'optimizer': OPTIMIZER, 'algorithm': algorithm}
-  step = oneshot.make_search_step(net, Objective(cost, found.reward), LOSS, place, **options)
+  step = oneshot.make_search_step(net, Objective(cost, given.reward), LOSS, place, **options)
   settings = oneshot.make_settings(net.space.space, algorithm, target=cost.bounds[1] / 2)
   state = jax.eval_shape(lambda: oneshot.make_state(net, settings, OPTIMIZER, algorithm))
   batch = jax.eval_shape(lambda: case.batch(case.tpu_clips * len(devices)))

@@ -91,10 +91,16 @@ def complete_config(kind: type, config: Mapping) -> dict:
   return {**defaults, **config}
 
 
-def merge_config(config: Mapping, changes: Mapping, where: str = 'config') -> dict:
+def merge_config(
+  config: Mapping, changes: Mapping, where: str = 'config', place: str = 'config'
+) -> dict:
   """A config with changes to its sections, which may bring new keys but no new sections.
 
   `data.classes` is the exception, as on the command line.
+
+  Args:
+    where: what the config is called in messages.
+    place: where it stands in a whole config.
 
   Raises:
     ValueError: there is no such section, or no such key where keys are given; names the
@@ -103,8 +109,6 @@ def merge_config(config: Mapping, changes: Mapping, where: str = 'config') -> di
   merged = copy.deepcopy(dict(config))
   for key, value in changes.items():
     old = merged.get(key)
-    outer = where.partition('.')[0]
-    place = where.replace(outer, 'config', 1)
     fixed = place in _CONTAINERS or isinstance(value, Mapping)
     if key not in merged and fixed and f'{place}.{key}' not in _OPTIONAL:
       kind = 'section' if isinstance(value, Mapping) else 'key'
@@ -112,7 +116,7 @@ def merge_config(config: Mapping, changes: Mapping, where: str = 'config') -> di
     if isinstance(old, Mapping) and not isinstance(value, Mapping):
       raise ValueError(f'{where}.{key} is a section, got {value!r}')
     if isinstance(value, Mapping) and isinstance(old, Mapping):
-      merged[key] = merge_config(old, value, f'{where}.{key}')
+      merged[key] = merge_config(old, value, f'{where}.{key}', f'{place}.{key}')
     elif type(old) is float and type(value) is int:
       merged[key] = float(value)
     else:

@@ -1,12 +1,11 @@
 """What a search takes over from searches before it: choices that it holds, and weights."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from movinet_jax.train.workdir import find_differences
 from nas import choices
 from nas.oneshot import progressive
 from nas.space import Space
@@ -67,13 +66,10 @@ def check_held(path: Path, saved: np.ndarray | None, held: np.ndarray | None, sp
   """Raises a ValueError if a checkpoint's search holds other choices than the config's."""
   if held is None:
     return
-  for n in np.flatnonzero(np.asarray(saved) != held)[:1]:
+  differing = np.flatnonzero(np.asarray(saved) != held)
+  if differing.size:
+    n = differing[0]
     raise ValueError(
       f'{path} was begun with choice {int(saved[n])} of {space.decisions[n].path}, the config '
       f'says {int(held[n])} (-1 is searched): inherit from the same search'
     )
-
-
-def list_differences(was: Mapping, now: Mapping) -> list[str]:
-  """Lists what differs of two searches' records, but for where they inherit from."""
-  return [line for line in find_differences(was, now) if not line.startswith('inherit:')]

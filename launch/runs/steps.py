@@ -14,12 +14,16 @@ from jax.experimental import multihost_utils
 
 from launch.config import complete_config
 from launch.runs import outcome, search, training
-from launch.runs.inheritance import FOUND, list_differences
+from launch.runs.inheritance import FOUND
 from launch.runs.outcome import REPORT
-from movinet_jax import schema
 from movinet_jax.names import check_name
 from movinet_jax.train import mesh
-from movinet_jax.train.workdir import claim_together, read_config, replace_file
+from movinet_jax.train.workdir import (
+  claim_together,
+  find_differences,
+  read_config,
+  replace_file,
+)
 from nas import report
 
 
@@ -69,8 +73,7 @@ def _check(config: Mapping) -> dict:
   built = search.resolve(first)
   before = [built.config]
   for step in rest:
-    search.resolve(step, num_classes=built.num_classes, before=before)
-    before.append(schema.build(search.Config, step, ''))
+    before.append(search.resolve(step, num_classes=built.num_classes, before=before).config)
   return training.name_classes(config, built.sources[0].labels)
 
 
@@ -89,8 +92,9 @@ def _read_ended(resolved: search.Search, home: Path) -> dict | None:
   """What a step has found that has ended with this very config."""
   if not (home / FOUND).exists():
     return None
-  now = json.loads(json.dumps(resolved.claim))
-  return None if list_differences(read_config(home), now) else _read_found(home)
+  differences = find_differences(read_config(home), json.loads(json.dumps(resolved.claim)))
+  moved = all(line.startswith('inherit:') for line in differences)
+  return _read_found(home) if moved else None
 
 
 def _read_found(home: Path) -> dict:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Annotated
 
-from movinet_jax.data.source import Record, Source, SourceError
+from movinet_jax.data.source import Part, Record, Source, SourceError
 from movinet_jax.names import suggest
 from movinet_jax.schema import Range, Seed
 
@@ -102,7 +102,7 @@ def take_classes(source: Source, names: Sequence[str]) -> Source:
       f'{names[0]!r}{suggest(names[0], source.labels)}'
     )
   digest = hashlib.sha256(json.dumps([source.digest, *names]).encode()).hexdigest()[:32]
-  records = _Renumbered(source.records, numbers, renumbered)
+  records = _Renumbered(Part(source.records, numbers), renumbered)
   return dataclasses.replace(source, records=records, labels=tuple(names), digest=digest)
 
 
@@ -115,15 +115,14 @@ def _list_labels(records) -> Sequence[int]:
 
 @dataclasses.dataclass(frozen=True)
 class _Renumbered(Sequence):
-  """Some of the records, with other class numbers; none is read before it is asked for."""
+  """Records with other class numbers; none is read before it is asked for."""
 
   records: Sequence[Record]
-  numbers: tuple[int, ...]
   renumbered: dict[int, int]
 
   def __len__(self) -> int:
-    return len(self.numbers)
+    return len(self.records)
 
   def __getitem__(self, index: int) -> Record:
-    record = self.records[self.numbers[index]]
+    record = self.records[index]
     return dataclasses.replace(record, label=self.renumbered[record.label])

@@ -1,6 +1,6 @@
 """Flax modules that every family shares: (x, state) -> (y, state)."""
 
-from movinet_jax.layers.bottleneck import Bottleneck
+from movinet_jax.layers.bottleneck import Bottleneck, count_squeezed
 from movinet_jax.layers.centre import Centre
 from movinet_jax.layers.context_gate import ContextGate
 from movinet_jax.layers.conv import (
@@ -63,6 +63,7 @@ __all__ = [
   'check_video',
   'count_conv',
   'count_norm',
+  'count_squeezed',
   'init_state',
   'kaiming_normal',
   'normal',

@@ -52,7 +52,7 @@ class Bottleneck(nn.Module):
     y = thread(conv_norm(depthwise, name='depthwise'), y)
     if self.squeeze:
       excite = SqueezeExcite(
-        hidden=round_to_8(self.inner / 16),
+        hidden=count_squeezed(self.inner),
         causal=self.causal,
         activation='relu',
         kernel_init=kaiming_normal,
@@ -73,3 +73,8 @@ class Bottleneck(nn.Module):
     elif self.stride > 1:
       x = thread(bare(self.features, name='shortcut'), x)
     return nn.relu(x + y), thread.after
+
+
+def count_squeezed(inner: int) -> int:
+  """Channels inside the squeeze-and-excitation of a block."""
+  return round_to_8(inner / 16)

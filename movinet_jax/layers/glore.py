@@ -10,6 +10,8 @@ from movinet_jax import ops
 from movinet_jax.layers.conv import ConvNorm, PointwiseConv
 from movinet_jax.layers.norm import PYTORCH_NORM
 
+EPSILON = 1e-4  # of the norm, the published code's
+
 
 class GlobalReasoning(nn.Module):
   """Adds to each place what a graph of `width` nodes says of the whole clip.
@@ -39,7 +41,7 @@ class GlobalReasoning(nn.Module):
     nodes = nodes + conv(self.width, 'mix_nodes')(nodes)[0]
     nodes = nn.relu(jnp.swapaxes(nodes, -1, -2))
     nodes = conv(2 * self.width, 'mix_states', use_bias=False)(nodes)[0]
-    norm = {**PYTORCH_NORM, **self.norm, 'epsilon': 1e-4, 'scale_init': nn.initializers.zeros}
+    norm = {**PYTORCH_NORM, **self.norm, 'epsilon': EPSILON, 'scale_init': nn.initializers.zeros}
     extend = PointwiseConv(x.shape[-1], dtype=self.dtype, parent=None)
     y = ops.scatter_nodes(nodes, shares)
     y, _ = ConvNorm(extend, norm=norm, name='extend')(y, train=train)

@@ -148,8 +148,12 @@ def count_fused(spec: Spec, i: int) -> int:
     return 0
   if spec.join == 'sum':
     return spec.sparse[i].features
-  width = spec.dense[i].features
-  return {'sample': 1, 'stack': spec.ratio, 'conv': 2}[fusion] * width
+  return count_concatenated(spec, fusion, spec.dense[i].features)
+
+
+def count_concatenated(spec: Spec, fusion: str, width: int) -> int:
+  """Channels that a fusion lays beside those of the sparse stream, of so many dense ones."""
+  return {'none': 0, 'sample': 1, 'stack': spec.ratio, 'conv': 2}[fusion] * width
 
 
 class TimeConv(nn.Module):
@@ -269,13 +273,9 @@ class Streams(nn.Module):
 
   def _surround(self, thread, i, x):
     """Puts around dense frames those that the fusion sees for the first and the last one."""
-    fusion, ratio = self.spec.fusions[i], self.spec.ratio
-    seen, frames = count_frames(self.spec, fusion), x.shape[1]
     if not self.spec.causal:
-      before = 0 if fusion == 'stack' else seen // 2
-      needed = (-(-frames // ratio) - 1) * ratio + seen
-      after = max(needed - before - frames, 0)
-      return jnp.pad(x, ((0, 0), (before, after), (0, 0), (0, 0), (0, 0)))
+      return pad_frames(x, self.spec, self.spec.fusions[i])
+    seen = count_frames(self.spec, self.spec.fusions[i])
     if seen == 1:
       return x
     kept = thread.before.get(f'fusion{i}')
@@ -350,6 +350,18 @@ class Streams(nn.Module):
   def _conv_norm(self, conv, activation):
     norm = {**layers.PYTORCH_NORM, 'group_size': self.norm_group}
     return layers.ConvNorm(conv, activation, norm)
+
+
+def pad_frames(x: jax.Array, spec: Spec, fusion: str) -> jax.Array:
+  """Puts zeros before and behind a clip's dense frames, where a fusion sees beyond them.
+
+  Each sparse frame then sees those from its own number on, see `pick_regular`.
+  """
+  seen, frames = count_frames(spec, fusion), x.shape[1]
+  before = 0 if fusion == 'stack' else seen // 2
+  needed = (-(-frames // spec.ratio) - 1) * spec.ratio + seen
+  after = max(needed - before - frames, 0)
+  return jnp.pad(x, ((0, 0), (before, after), (0, 0), (0, 0), (0, 0)))
 
 
 def pick_regular(x: jax.Array, seen: int, *, ratio: int, count: int) -> jax.Array:
@@ -488,7 +500,7 @@ def count_block(
     count_norm(features),
   ]
   if squeeze:
-    hidden = layers.round_to_8(inner / 16)
+    hidden = layers.count_squeezed(inner)
     # A clip is squeezed once, a stream with every frame.
     weights = count_conv(maps.frames if maps.causal else 1, 2 * inner * hidden)
     parts += [weights, Costs(0, inner + hidden, 0), after.sums(inner)]

@@ -1,4 +1,4 @@
-"""Layers at full width of which a network uses the first channels: the pieces of supernets.
+"""Layers at full width of which a network uses the first channels: what supernets are made of.
 
 A network's channels are the first ones. Those behind them are zeros in every array, so no
 product with them counts, and weights that only meet them get a gradient of exactly 0. Norms use
@@ -8,9 +8,11 @@ Weights are dicts, named as `movinet_jax.layers` names those of one network alon
 `cut_conv` makes the one of the other.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +21,35 @@ from jax import lax
 from movinet_jax import ops
 from movinet_jax.layers import BatchNorm
 from movinet_jax.layers.norm import batch_moments, normalise
+from nas.cost import CostTable
 
 he_normal = jax.nn.initializers.he_normal()
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedNet:
+  """A one-shot network of such layers; its weights are a nested dict that `init` makes.
+
+  Attributes:
+    space: the networks that it holds.
+    num_classes: N.
+    form: how depthwise convolutions are computed (ops.depthwise_conv3d).
+    dtype: what is computed in; weights and logits are float32.
+    remat: compute each block of layers again in the backward pass instead of storing it.
+  """
+
+  space: Any
+  num_classes: int
+  form: str = 'auto'
+  dtype: jnp.dtype = jnp.float32
+  remat: bool = True
+
+  def make_cost_table(self, cost: str = 'macs', **options) -> CostTable:
+    """What the space's networks cost, see the space's `make_cost_table`."""
+    return self.space.make_cost_table(cost, num_classes=self.num_classes, **options)
+
+  def _multiply(self, params, x):
+    return multiply(params, x, self.dtype)
 
 
 def init_conv(key, shape, *, init=he_normal, scale: float = 1.0) -> dict:

@@ -24,36 +24,19 @@ from jax import lax
 
 from movinet_jax import ops
 from movinet_jax.models import movinet
-from nas.cost import CostTable
 from nas.oneshot import masked
-from nas.spaces.movinet import Block, MovinetSpace, make_cost_table
+from nas.spaces.movinet import Block, MovinetSpace
 
 
 @dataclasses.dataclass(frozen=True)
-class Supernet:
-  """The one-shot network of a space; its weights are a nested dict that `init` makes.
-
-  Attributes:
-    space: the networks that it holds.
-    num_classes: N.
-    form: how depthwise convolutions are computed (ops.depthwise_conv3d).
-    dtype: what is computed in; weights and logits are float32.
-    remat: compute each layer again in the backward pass instead of storing it.
-  """
+class Supernet(masked.MaskedNet):
+  """The one-shot network of a space of MoViNets."""
 
   space: MovinetSpace
-  num_classes: int
-  form: str = 'auto'
-  dtype: jnp.dtype = jnp.float32
-  remat: bool = True
 
   def __post_init__(self):
     if self.space.base.temporal_softmax:
       raise ValueError('a supernet pools over time: temporal_softmax is not searched')
-
-  def make_cost_table(self, cost: str = 'macs', **options) -> CostTable:
-    """What the space's networks cost, see `nas.spaces.movinet.make_cost_table`."""
-    return make_cost_table(self.space, cost, num_classes=self.num_classes, **options)
 
   # Weights.
 
@@ -318,9 +301,6 @@ class Supernet:
     if stride > 1:
       return project(ops.average_pool(x, (3, 3), (stride, stride)))
     return lax.cond(before == width, lambda x: masked.widen(x, widest), project, x)
-
-  def _multiply(self, params, x):
-    return masked.multiply(params, x, self.dtype)
 
   def _norm(self, params, x, width, activation=None):
     activation = activation or self.space.base.activation

@@ -19,39 +19,22 @@ import numpy as np
 from jax import lax
 
 from movinet_jax import layers, ops
+from movinet_jax.layers import glore
 from movinet_jax.models import tsnet
-from nas.cost import CostTable
 from nas.oneshot import masked
 from nas.spaces.tsnet import TsnetSpace
 
 _NAMES = 'sparse', 'dense'
-_EPSILON, _ATTENTION_EPSILON = 1e-5, 1e-4  # of norms, as the family's
 _kaiming = jax.nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 _init_conv = functools.partial(masked.init_conv, init=_kaiming)
 _init_dense = functools.partial(masked.init_dense, init=_kaiming)
 
 
 @dataclasses.dataclass(frozen=True)
-class Supernet:
-  """The one-shot network of a space; its weights are a nested dict that `init` makes.
-
-  Attributes:
-    space: the networks that it holds.
-    num_classes: N.
-    form: how depthwise convolutions are computed (ops.depthwise_conv3d).
-    dtype: what is computed in; weights and logits are float32.
-    remat: compute each block again in the backward pass instead of storing it.
-  """
+class Supernet(masked.MaskedNet):
+  """The one-shot network of a space of two-stream networks."""
 
   space: TsnetSpace
-  num_classes: int
-  form: str = 'auto'
-  dtype: jnp.dtype = jnp.float32
-  remat: bool = True
-
-  def make_cost_table(self, cost: str = 'macs', **options) -> CostTable:
-    """What the space's networks cost, see `nas.spaces.tsnet.cost.make_cost_table`."""
-    return self.space.make_cost_table(cost, num_classes=self.num_classes, **options)
 
   # Weights.
 
@@ -114,7 +97,7 @@ class Supernet:
     return {'conv': {'kernel': jnp.concatenate(made)}, 'norm': norm}
 
   def _init_squeeze_excite(self, key, inner):
-    keys, hidden = jax.random.split(key), _count_hidden(inner)
+    keys, hidden = jax.random.split(key), layers.count_squeezed(inner)
     return {
       'reduce': _init_dense(keys[0], inner, hidden),
       'expand': _init_dense(keys[1], hidden, inner),
@@ -144,9 +127,8 @@ class Supernet:
     frames = tsnet.count_frames(base, kind)
     if base.join == 'sum':
       return _init_conv(keys[0], (frames, width, self.space.groups[0][number].widths[-1]))
-    fused = frames * width
+    fused = tsnet.count_concatenated(base, kind, width)
     if kind == 'conv':
-      fused = 2 * width
       params = _init_conv(keys[0], (frames, width, fused))
     for n, (name, outputs) in enumerate(self._list_readers(number)):
       params[name] = {'kernel': _kaiming(keys[1 + n], (fused, outputs))}
@@ -287,6 +269,7 @@ class Supernet:
     """
     mine, groups = params[_NAMES[stream]], self.space.groups[stream]
     numbers = [number for number, _ in rows]
+    chosen = {number: self._read(stream, number, choices) for number in set(numbers)}
     begun = sorted({number for number, j in rows if j == 0})
     squeezes = mine[f'group{begun[0] - 1 if begun else numbers[0]}']['first'].get('se')
     given = {
@@ -295,7 +278,7 @@ class Supernet:
       ),
       'chosen': _stack(
         {
-          **self._read(stream, n, choices),
+          **chosen[n],
           'squeeze': (groups[n].position + j) % 2 == 0,
           'starts': j == 0,
         }
@@ -360,7 +343,7 @@ class Supernet:
       for name in ('time', 'space', 'features', 'expansion')
     )
     inner = np.int32(np.outer(group.widths, self.space.expansions))
-    hidden = np.vectorize(_count_hidden)(inner).astype(np.int32)
+    hidden = np.vectorize(layers.count_squeezed)(inner).astype(np.int32)
     fused = jnp.bool_(False)
     if stream == 0 and number and self.space.base.join == 'concat':
       kind = choices[self.space.fusion_number(number - 1)]
@@ -450,23 +433,20 @@ class Supernet:
     if kind == 'none':
       zero = jnp.zeros_like(x[0, 0, 0, 0, 0])
       return {name: jnp.zeros(shape, x.dtype) + zero for name, shape in shapes.items()}
-    params, fused = params[kind], self._gather(kind, x)
+    base, params, fused = self.space.base, params[kind], self._gather(kind, x)
     if 'conv' in params:
       kernel = params['conv']['kernel']
       fused = self._multiply({'kernel': kernel.reshape(-1, kernel.shape[-1])}, fused)
-    if self.space.base.join == 'sum':
+    if base.join == 'sum':
       return {'sum': self._norm(params, fused, fused.shape[-1])}
     if kind == 'conv':
-      fused = self._norm(params, fused, 2 * width, 'relu')
+      fused = self._norm(params, fused, tsnet.count_concatenated(base, kind, width), 'relu')
     return {name: self._read_fused(params[name], name, number, fused) for name in shapes}
 
   def _gather(self, kind, x):
     """The dense frames that a fusion sees for each sparse one, as channels, frame by frame."""
-    base, frames = self.space.base, x.shape[1]
-    seen, count = tsnet.count_frames(base, kind), -(-frames // base.ratio)
-    before = seen // 2 if kind == 'conv' else 0
-    after = max((count - 1) * base.ratio + seen - before - frames, 0)
-    x = jnp.pad(x, ((0, 0), (before, after), (0, 0), (0, 0), (0, 0)))
+    base, count = self.space.base, -(-x.shape[1] // self.space.base.ratio)
+    seen, x = tsnet.count_frames(base, kind), tsnet.pad_frames(x, base, kind)
     return tsnet.pick_regular(x, seen, ratio=base.ratio, count=count)
 
   def _read_fused(self, params, name, number, fused):
@@ -499,7 +479,7 @@ class Supernet:
     nodes = jax.nn.relu(jnp.swapaxes(nodes, -1, -2))
     y = ops.scatter_nodes(self._multiply(params['mix_states'], nodes), shares)
     y = self._multiply(params['extend']['conv'], y)
-    return x + masked.norm(params['extend']['norm'], y, width, 'identity', _ATTENTION_EPSILON)
+    return x + masked.norm(params['extend']['norm'], y, width, 'identity', glore.EPSILON)
 
   def _pool(self, params, stream, x, choices, lateral):
     """Means of a stream over its frames and windows of places, [B, 1, H', W', C]."""
@@ -514,11 +494,8 @@ class Supernet:
     kernel = params['conv']['kernel'].astype(self.dtype)
     return ops.depthwise_conv3d(x, kernel, stride=stride, padding='centred', form=self.form)
 
-  def _multiply(self, params, x):
-    return masked.multiply(params, x, self.dtype)
-
   def _norm(self, params, x, width, activation='identity'):
-    return masked.norm(params['norm'], x, width, activation, _EPSILON)
+    return masked.norm(params['norm'], x, width, activation, layers.PYTORCH_NORM['epsilon'])
 
   # One network alone.
 
@@ -558,14 +535,9 @@ class Supernet:
         weights = mine[f'group{i}']['first']
         if j:
           weights = jax.tree.map(lambda w, j=j: w[j - 1], mine[f'group{i}']['rest'])
-        changes = j == 0 and (group.stride > 1 or before != group.features or bool(fused))
+        rows = fused if j == 0 else {}
         squeeze = (self.space.groups[stream][i].position + j) % 2 == 0
-        kept = {'expand', 'project', *(['se'] if squeeze else [])} | (
-          {'shortcut'} if changes else set()
-        )
-        cut[f'group{i}_block{j}'] = self._cut_block(
-          weights, group, before, fused if j == 0 else {}, kept
-        )
+        cut[f'group{i}_block{j}'] = self._cut_block(weights, group, before, rows, j, squeeze)
         before = group.features
       if group.attention:
         cut[f'attention{i}'] = _cut_attention(mine[f'attention{i}'], group.features)
@@ -585,25 +557,24 @@ class Supernet:
       kernel = weights[name]['kernel']
       if kind == 'stack':
         kernel = kernel.reshape(spec.ratio, widest, -1)[:, :width].reshape(-1, kernel.shape[-1])
-      rows[name] = kernel[: 2 * width if kind == 'conv' else None]
-      if kind == 'sample':
-        rows[name] = kernel[:width]
+      rows[name] = kernel[: tsnet.count_concatenated(spec, kind, width)]
     return rows
 
-  def _cut_block(self, params, group, before, fused, kept) -> dict:
+  def _cut_block(self, params, group, before, fused, number, squeeze) -> dict:
+    """The weights of a group's block of this number."""
     inner, kernel = group.inner, self._kernels.index(group.kernel)
     cut = {
       'expand': _cut_fused(params['expand'], before, inner, fused.get('expand')),
       'depthwise': self._cut_depthwise(params['depthwise'], kernel, inner),
       'project': masked.cut_conv(params['project'], inner, group.features),
     }
-    if 'se' in kept:
-      hidden, se = _count_hidden(inner), params['se']
+    if squeeze:
+      hidden, se = layers.count_squeezed(inner), params['se']
       cut['se'] = {
         'reduce': _cut_dense(se['reduce'], inner, hidden),
         'expand': _cut_dense(se['expand'], hidden, inner),
       }
-    if 'shortcut' in kept:
+    if number == 0 and (group.stride > 1 or before != group.features or fused):
       rows = fused.get('shortcut')
       cut['shortcut'] = _cut_fused(params['shortcut'], before, group.features, rows)
     return cut
@@ -667,8 +638,3 @@ def _cut_attention(params, width: int) -> dict:
     'nodes': {**params['nodes'], 'kernel': params['nodes']['kernel'][:width]},
     'extend': masked.cut_conv(params['extend'], None, width),
   }
-
-
-def _count_hidden(inner: int) -> int:
-  """Channels inside a squeeze-excitation."""
-  return layers.round_to_8(inner / 16)

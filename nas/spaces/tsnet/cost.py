@@ -99,7 +99,7 @@ class _Counter:
     """Channels that a fusion adds to those of the sparse stream."""
     if not present or self.space.base.join == 'sum':
       return 0
-    return {'none': 0, 'sample': 1, 'stack': self.space.base.ratio, 'conv': 2}[kind] * width
+    return tsnet.count_concatenated(self.space.base, kind, width)
 
   def stem(self, stream: int, video: tsnet.Extent) -> Costs:
     return tsnet.count_stem(self.space.base.stems[stream], video)
