@@ -10,6 +10,7 @@ import pytest
 import movinet_jax as mj
 from nas.oneshot.supernets.movinet import Supernet
 from nas.spaces import movinet
+from tests.nas.oneshot.supernets import checks
 
 CLASSES = 5
 BASE = {
@@ -34,14 +35,7 @@ def make(form, remat=True):
   space = movinet.make_space(**BASE, **FORMS[form])
   net = Supernet(space, CLASSES, remat=remat)
   params = jax.jit(net.init)(jax.random.key(1))
-  leaves, tree = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(2), len(leaves))
-  params = tree.unflatten(
-    [
-      x + 0.3 * jax.random.normal(key, x.shape) if x.ndim < 2 else x
-      for x, key in zip(leaves, keys, strict=True)
-    ]
-  )
+  params = checks.liven(params, 2)
   params['classifier']['kernel'] *= 100  # else the bias is nearly all of the logits
   return net, params, jax.jit(net.apply)
 
@@ -119,13 +113,7 @@ def test_every_weight_is_some_network_s():
   tried.append(net.space.largest())
   tried[-1][space.number('blocks/1/features')] = 0
   found = [make_gradient('clips')(params, choices) for choices in tried]
-  reached = jax.tree.map(lambda *grads: any(bool((g != 0).any()) for g in grads), *found)
-  dead = [
-    jax.tree_util.keystr(path)
-    for path, alive in jax.tree_util.tree_leaves_with_path(reached)
-    if not alive
-  ]
-  assert dead == []
+  assert checks.list_dead(found) == []
 
 
 @pytest.mark.parametrize('form', ['causal', 'streams'])
@@ -177,11 +165,7 @@ def test_computing_again_changes_nothing():
 def test_computing_again_saves_memory():
   net, params, _ = make('clips')
   memory = [
-    make_gradient('clips', remat)
-    .lower(params, net.space.largest())
-    .compile()
-    .memory_analysis()
-    .temp_size_in_bytes
+    checks.measure_memory(make_gradient('clips', remat), params, net.space.largest())
     for remat in (True, False)
   ]
   assert memory[0] < 0.8 * memory[1]

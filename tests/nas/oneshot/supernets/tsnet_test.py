@@ -11,6 +11,7 @@ import movinet_jax as mj
 from nas.oneshot import masked
 from nas.oneshot.supernets.tsnet import Supernet
 from nas.spaces import tsnet
+from tests.nas.oneshot.supernets import checks
 from tests.nas.spaces.tsnet_test import SMALL
 
 CLASSES = 5
@@ -27,14 +28,7 @@ def make(join, remat=True, changes=()):
   space = tsnet.make_space(**{**SMALL, **dict(changes)}, join=join)
   net = Supernet(space, CLASSES, remat=remat)
   params = jax.jit(net.init)(jax.random.key(1))
-  leaves, tree = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(2), len(leaves))
-  params = tree.unflatten(
-    [
-      x + 0.3 * jax.random.normal(key, x.shape) if x.ndim < 3 else x
-      for x, key in zip(leaves, keys, strict=True)
-    ]
-  )
+  params = checks.liven(params, 3)
   return net, params, jax.jit(net.apply)
 
 
@@ -165,13 +159,7 @@ def test_every_weight_is_some_network_s():
     narrow[net.space.number(stream, 'groups/2/features')] = 0
   tried.append(narrow)
   found = [make_gradient('concat')(params, choices) for choices in tried]
-  reached = jax.tree.map(lambda *grads: any(bool((g != 0).any()) for g in grads), *found)
-  dead = [
-    jax.tree_util.keystr(path)
-    for path, alive in jax.tree_util.tree_leaves_with_path(reached)
-    if not alive
-  ]
-  assert dead == []
+  assert checks.list_dead(found) == []
 
 
 def test_computing_again_changes_nothing_and_saves_memory():
@@ -181,11 +169,7 @@ def test_computing_again_changes_nothing_and_saves_memory():
   for a, b in zip(*map(jax.tree.leaves, found), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * (np.abs(b).max() + 1))
   memory = [
-    make_gradient('concat', remat)
-    .lower(params, choices)
-    .compile()
-    .memory_analysis()
-    .temp_size_in_bytes
+    checks.measure_memory(make_gradient('concat', remat), params, choices)
     for remat in (True, False)
   ]
   assert memory[0] < 0.9 * memory[1]
