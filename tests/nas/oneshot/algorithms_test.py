@@ -5,7 +5,6 @@ the checks must fail for them.
 """
 
 import functools
-import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 
 import nas.algorithms
-from movinet_jax import cost
 from movinet_jax.train import mesh
 from nas import oneshot
 from nas.algorithms.parsec import Drawn, Parsec
@@ -30,7 +28,6 @@ from tests.nas.oneshot.small import (
   make_lively_state,
   make_net,
 )
-from tests.train import toy
 
 SHARE = 0.5  # of the weights that are by accuracy
 FEW = {'samples_per_nat': 1e-3}  # two samples of eight candidates
@@ -46,13 +43,13 @@ class Step(NamedTuple):
 
 
 @functools.cache
-def make_step(devices=1):
+def make_step():
   net = make_net()
   step = oneshot.make_search_step(
     net,
     Objective(make_cost(net), reward='hinge'),
     LOSS,
-    mesh.make_mesh(jax.devices()[:devices]),
+    mesh.make_mesh(),
     candidates=8,
     algorithm=Parsec,
     optimizer={**OPTIMIZER, 'clip_norm': None},
@@ -71,12 +68,12 @@ def make_state(**given):
   return make_lively_state(net, settings, Parsec)
 
 
-def take_steps(count=3, show=lambda batch: batch, devices=1, **given) -> list[Step]:
+def take_steps(count=3, show=lambda batch: batch, **given) -> list[Step]:
   """Steps of a search whose step is shown another batch than it is meant to see."""
   states, found = [make_state(**given)], []
   for number in range(count):
     batch = make_batch(number)
-    state, metrics = make_step(devices)(states[-1], show(batch))
+    state, metrics = make_step()(states[-1], show(batch))
     states.append(jax.device_get(state))
     found.append(Step(*states[-2:], batch, jax.device_get(metrics)))
   return found
@@ -217,29 +214,6 @@ def test_candidates_that_weigh_nothing_are_not_trained():
   assert not take_steps(1, spoil)[0].metrics['finite']
 
 
-def test_devices_may_have_nothing_to_train(tmp_path):
-  """Two samples of eight: all on the first of two devices. No branch communicates."""
-  process = toy.start('tests.nas.oneshot.algorithms_test', tmp_path / 'found.npz', devices=2)
-  output, _ = process.communicate(timeout=400)
-  assert process.returncode == 0, output
-  with np.load(tmp_path / 'found.npz') as file:
-    found = dict(file)
-  alone = summarize(take_steps(2, **FEW)[1])
-  np.testing.assert_array_equal(found['choices'], alone['choices'])
-  for name in ('params', 'logits'):
-    assert np.linalg.norm(found[name] - alone[name]) < 1e-6 * np.linalg.norm(alone[name])
-  assert found['collectives'] >= 2
-  assert found['collectives_in_branches'] == 0
-
-
-def summarize(step: Step) -> dict:
-  return {
-    'choices': step.metrics['aux']['choices'],
-    'params': np.concatenate([np.ravel(x) for x in jax.tree.leaves(step.after.params)]),
-    'logits': step.after.policy.logits,
-  }
-
-
 def test_algorithms_by_name():
   assert oneshot.find_algorithm('reinforce').__name__ == 'Reinforce'
   assert oneshot.find_algorithm('parsec') is Parsec
@@ -268,20 +242,3 @@ def test_equal_weights_are_exact_for_reinforce():
   drawn = jax.vmap(proposals, (None, 0))(state, jax.random.split(jax.random.key(0), 8))
   weights = oneshot.make_algorithm(space, settings).weigh(state, drawn, None)
   np.testing.assert_array_equal(weights, jnp.full(8, 1 / 8))
-
-
-def main(path):
-  """Two steps on two devices, for `test_devices_may_have_nothing_to_train`."""
-  step = take_steps(2, devices=2, **FEW)[1]
-  program = make_step(2).lower(make_state(**FEW), step.batch).compile()
-  collectives = cost.find_collectives(program.as_text())
-  np.savez(
-    path,
-    collectives=len(collectives),
-    collectives_in_branches=sum(one.in_branch for one in collectives),
-    **summarize(step),
-  )
-
-
-if __name__ == '__main__':
-  main(sys.argv[1])

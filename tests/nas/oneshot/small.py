@@ -1,4 +1,4 @@
-"""A small MoViNet search, and parts of its step done by hand."""
+"""Small supernets, and parts of a step of MoViNet's search done by hand."""
 
 import functools
 
@@ -10,7 +10,8 @@ from movinet_jax.train import losses, optimizers, steps
 from nas import oneshot
 from nas.algorithms.reinforce import Reinforce
 from nas.oneshot.supernets.movinet import Supernet
-from nas.spaces import movinet
+from nas.oneshot.supernets.tsnet import Supernet as TwoStreams
+from nas.spaces import movinet, tsnet
 
 CLASSES, CLIP = 4, (8, 16, 16)
 LOSS = losses.make_loss('softmax', label_smoothing=0.1)
@@ -25,6 +26,17 @@ def make_net(**fields):
     **{'multipliers': (1.0, 2.0), 'stem_multipliers': (1.0,), **fields},
   )
   return Supernet(space, CLASSES)
+
+
+def make_two_streams():
+  """One stage of two groups in each stream."""
+  space = tsnet.make_space(
+    **{'sparse': ((8, 16),), 'dense': ((8,),), 'depths': ((1, 1),), 'places': (0,)},
+    **{'expansions': (1.5,), 'times': (1, 3), 'sizes': (3,), 'fusions': ('none', 'conv')},
+    **{'stems': (8, 8), 'hidden': 16, 'attention_width': 6, 'ratio': 4},
+    **{'frames': 8, 'resolution': 16, 'frame_stride': 2},
+  )
+  return TwoStreams(space, CLASSES)
 
 
 def make_cost(net, kind='macs'):
