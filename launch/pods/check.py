@@ -143,14 +143,20 @@ def check_mounts(job: Job, target: str, kinds: Sequence[str]):
 
 
 def list_unmounted(config, job: Job) -> list[str]:
-  """--config.KEY=FOLDER of all data that a job with mounts would look for in its image."""
-  splits = {'train': config.data.train, 'eval': config.data.eval} if config else {}
+  """--config.KEY=FOLDER of all that a job with mounts would look for in its image."""
+  if not config:
+    return []
+  # A run that another begins with, and data.
+  places = {key: getattr(config, key, None) for key in ('init', 'inherit')}
+  for split in ('train', 'eval'):
+    options = getattr(config.data, split) or {}
+    places |= {
+      f'data.{split}.{key}': options[key] for key in ('root', 'path', 'directory') if key in options
+    }
   return [
-    f'--config.data.{split}.{key}={place}'
-    for split, options in splits.items()
-    for key, place in (options or {}).items()
-    if key in ('root', 'path', 'directory') and isinstance(place, str)
-    if place and not find_mount(job, place)
+    f'--config.{key}={place}'
+    for key, place in places.items()
+    if isinstance(place, str) and place and not find_mount(job, place)
   ]
 
 

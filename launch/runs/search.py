@@ -264,6 +264,19 @@ def resolve(
   )
 
 
+def resolve_steps(config: Mapping, *, num_classes: int | None = None, devices=None):
+  """Builds all steps of a search by name, before the first begins; of one without steps, itself.
+
+  The data is opened once: only the first has sources. Arguments and errors are those of `resolve`.
+  """
+  built, before = {}, []
+  for name, step in list_steps(config).items():
+    built[name] = resolve(step, num_classes=num_classes, devices=devices, before=before)
+    before = [*before, built[name].config]
+    num_classes = built[name].num_classes
+  return built
+
+
 def run(search: Search, folder: str, step: Callable | None = None) -> dict:
   """Searches from wherever the workdir stands.
 

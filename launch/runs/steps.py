@@ -69,12 +69,8 @@ def _check(config: Mapping) -> dict:
   Returns:
     the config with the names of its classes.
   """
-  first, *rest = search.list_steps(config).values()
-  built = search.resolve(first)
-  before = [built.config]
-  for step in rest:
-    before.append(search.resolve(step, num_classes=built.num_classes, before=before).config)
-  return training.name_classes(config, built.sources[0].labels)
+  first, *_ = search.resolve_steps(config).values()
+  return training.name_classes(config, first.sources[0].labels)
 
 
 def _run_step(resolved: search.Search, home: Path, program: Callable) -> dict:

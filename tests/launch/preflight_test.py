@@ -4,8 +4,10 @@ import importlib.util
 import json
 import os
 
+import jax
 import pytest
 
+from launch.config import load_config
 from launch.main import main
 from launch.pods.preflight import checks
 from launch.pods.preflight import machine as machines
@@ -148,6 +150,25 @@ def test_a_workdir_that_cannot_be_written_does_not_pass(tmp_path):
     assert report.rows[-1]['ok'] is ok, report.rows[-1]
   assert not report.ok
   assert os.listdir(tmp_path) == ['file']
+
+
+def test_all_steps_of_a_search_are_built():
+  read = load_config('configs/search/tsnet.py:quickstart').to_dict()
+  names, here = list(read['steps']), Machine('', jax.devices(), 1000, 1, here=True)
+  report = Findings(quiet=True)
+  checks._tell_steps(read, 4, here, report)
+  assert report.rows[0]['ok']
+  assert all(name in report.rows[0]['said'] for name in names)
+  read['steps'][names[0]]['candidates'] = 8
+  checks._tell_steps(read, 4, here, report)
+  assert report.rows[1]['ok'] is None
+  assert f'not {names[0]}' in report.rows[1]['said']
+  read['steps'][names[0]]['searched'] = ('nothing/*',)
+  with pytest.raises(ValueError, match='nothing'):
+    checks._tell_steps(read, 4, here, report)
+  whole = load_config('configs/search/quickstart.py').to_dict()
+  checks._tell_steps(whole, 4, here, report)
+  assert len(report.rows) == 2
 
 
 def test_of_a_slice_the_compiler_says_what_fits():

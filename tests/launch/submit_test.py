@@ -11,10 +11,13 @@ import sys
 import pytest
 
 from launch import main
-from launch.pods.check import check_job
-from launch.pods.job import Job
+from launch.config import load_config
+from launch.pods.check import check_job, list_unmounted
+from launch.pods.job import Job, Mount
 from launch.pods.topology import find_topology
+from launch.runs import search, training
 from launch.verbs import submit
+from movinet_jax import schema
 from tests.launch.pods import stand_in
 from tests.launch.pods.jobs import TRAIN
 from tests.launch.pods.stand_in import wait_for
@@ -205,6 +208,21 @@ def test_data_that_no_mount_has_is_said(here, capfd):
   mounted = [f'--config.data.{part}.directory=/data/k600' for part in ('train', 'eval')]
   assert run('gke', '--dry_run', words=mounted) == 0
   assert 'no --mount' not in capfd.readouterr().out
+
+
+def test_a_run_to_begin_with_that_no_mount_has_is_said():
+  """Weights of training, and the search before a search."""
+  job = Job(name='a', words=(), workdir='/data/a', mounts=(Mount('gs://mine', '/data'),))
+  for kind, file, key in (
+    (training, 'configs/movinet/folder.py', 'init'),
+    (search, 'configs/search/quickstart.py', 'inherit'),
+  ):
+    read = {**load_config(file).to_dict(), key: 'runs/before'}
+    said = f'--config.{key}=runs/before'
+    assert said in list_unmounted(schema.build(kind.Config, read, ''), job)
+    read[key] = '/data/before'
+    found = list_unmounted(schema.build(kind.Config, read, ''), job)
+    assert not any(line.startswith(f'--config.{key}') for line in found)
 
 
 @pytest.mark.parametrize(('target', 'platforms'), [('slurm', 'cuda,cpu'), ('gke', 'tpu,cpu')])

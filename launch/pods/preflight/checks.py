@@ -13,7 +13,7 @@ from launch.pods.preflight.capacity import find_largest
 from launch.pods.preflight.findings import Findings
 from launch.pods.preflight.machine import Machine
 from launch.pods.preflight.program import Compiled, Program, compile_step, make_program, time_step
-from launch.runs import sweep, training
+from launch.runs import search, sweep, training
 from launch.runs.kinds import RUNS
 from movinet_jax import data, schema
 from movinet_jax.data import pictures
@@ -57,6 +57,8 @@ def check(
     return make_program(kind.resolve(config, num_classes=classes, devices=machine.devices))
 
   try:
+    if kind is search:
+      _tell_steps(config, classes, machine, findings)
     whole = make(config)
   except ValueError as error:
     findings.add('config and batch', str(error), ok=False)
@@ -79,6 +81,18 @@ def check(
     return compile_step(make(kind.resize(config, clips)))[0]
 
   return _tell_largest(whole, first, attempt, machine, compiles, findings)
+
+
+def _tell_steps(config: Mapping, classes: int, machine: Machine, findings: Findings):
+  """Builds all steps of a search; what is compiled is the program of the last."""
+  built = search.resolve_steps(config, num_classes=classes, devices=machine.devices)
+  *others, last = built
+  if not others:
+    return
+  apart = [name for name in others if not built[name].shares_program(built[last])]
+  said = f'{", ".join(built)}; compiled is {last}'
+  said += f', not {", ".join(apart)}, whose program is another' if apart else ', for all'
+  findings.add('steps', said, ok=None if apart else True)
 
 
 def _open_source(kind: ModuleType, cfg, machine, findings) -> data.Source | None:
