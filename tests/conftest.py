@@ -1,8 +1,12 @@
 """All tests run on CPU, keep compiled programs between runs, and start from one seed."""
 
+import ctypes
+import gc
 import os
 import pathlib
 import tempfile
+
+import pytest
 
 # Before anything imports JAX; processes that tests start inherit both.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -11,3 +15,18 @@ os.environ.setdefault(
   str(pathlib.Path(tempfile.gettempdir()) / f'movinet-jax-tests-{os.getuid()}'),
 )
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _forget_programs():
+  """Compiled programs of a file, which would fill the memory of a worker by the end.
+
+  The next file reads from the cache on disk what it needs of them.
+  """
+  yield
+  import jax
+
+  jax.clear_caches()
+  gc.collect()
+  if hasattr(libc := ctypes.CDLL(None), 'malloc_trim'):
+    libc.malloc_trim(0)  # what is free goes back to the system
