@@ -16,7 +16,10 @@ from movinet_jax.layers.width import round_to_8
 
 
 class Bottleneck(nn.Module):
-  """Expands, convolves per channel, perhaps excites, projects; the sum is rectified."""
+  """Expands, convolves per channel, perhaps excites, projects; the sum is rectified.
+
+  The shortcut is a convolution where size or width change, and where `projects` says so.
+  """
 
   features: int
   inner: int
@@ -24,6 +27,7 @@ class Bottleneck(nn.Module):
   stride: int = 1
   squeeze: bool = True
   shortcut_norm: bool = False
+  projects: bool = False
   causal: bool = False
   drop_rate: float = 0.0
   norm_group: int | None = None
@@ -66,9 +70,9 @@ class Bottleneck(nn.Module):
     project = ConvNorm(pointwise(self.features), norm=last, name='project')
     y = thread(project, y)
     y = thread(StochasticDepth(self.drop_rate, name='drop'), y)
-    widens = x.shape[-1] != self.features
+    projects = self.projects or x.shape[-1] != self.features
     x = x[:, :, :: self.stride, :: self.stride]
-    if widens or (self.stride > 1 and self.shortcut_norm):
+    if projects or (self.stride > 1 and self.shortcut_norm):
       x = thread(conv_norm(pointwise(self.features), name='shortcut'), x)
     elif self.stride > 1:
       x = thread(bare(self.features, name='shortcut'), x)

@@ -156,6 +156,13 @@ def count_concatenated(spec: Spec, fusion: str, width: int) -> int:
   return {'none': 0, 'sample': 1, 'stack': spec.ratio, 'conv': 2}[fusion] * width
 
 
+def count_beside(spec: Spec, stream: str, i: int) -> int:
+  """Channels that a fusion lays beside those of a stream before group i."""
+  if stream != 'sparse' or spec.join == 'sum' or not i:
+    return 0
+  return count_fused(spec, i - 1)
+
+
 class TimeConv(nn.Module):
   """A convolution in time of frames that lie side by side as channels, frame by frame.
 
@@ -305,8 +312,10 @@ class Streams(nn.Module):
     )
     yield f'{stream}_stem', self._conv_norm(conv, 'relu')
     for i, (group, (stage, blocks)) in enumerate(zip(groups, list_stages(groups), strict=True)):
+      fused = count_beside(spec, stream, i) > 0
       for j in range(group.depth):
-        yield f'{stream}_group{i}_block{j}', self._make_block(group, stage, blocks + j, j)
+        block = self._make_block(group, stage, blocks + j, j, projects=fused and j == 0)
+        yield f'{stream}_group{i}_block{j}', block
       if group.attention:
         yield (
           f'{stream}_attention{i}',
@@ -316,7 +325,7 @@ class Streams(nn.Module):
         )
     yield f'{stream}_project', self._conv_norm(self._pointwise(groups[-1].inner), 'relu')
 
-  def _make_block(self, group, stage, number, j):
+  def _make_block(self, group, stage, number, j, *, projects):
     stages = 1 + list_stages(self.spec.sparse)[-1][0]
     return layers.Bottleneck(
       group.features,
@@ -325,6 +334,7 @@ class Streams(nn.Module):
       stride=1 if j else group.stride,
       squeeze=number % 2 == 0,
       shortcut_norm=True,
+      projects=projects,
       causal=self.spec.causal,
       drop_rate=self.stochastic_depth * (stage + 2) / (stages + 1),
       norm_group=self.norm_group,
@@ -470,8 +480,8 @@ def count_reads(
   Args:
     before: channels that come in.
     maps: what comes in.
-    projects: whether the shortcut is a convolution: of a block with a stride, or other
-      channels than `features` in all.
+    projects: whether the shortcut is a convolution: of a block with a stride, behind a
+      fusion, or other channels than `features`.
   """
   expand = count_conv(maps.places, before * inner)
   if not projects:
@@ -572,9 +582,11 @@ def count_stream(spec: Spec, stream: str, video: Extent) -> Costs:
   before = spec.stems[list(spec.streams).index(stream)]
   parts, maps = [count_stem(before, video)], video.shrink(2)
   for i, (group, (_, blocks)) in enumerate(zip(groups, list_stages(groups), strict=True)):
+    fused = count_beside(spec, stream, i)
+    before += fused
     for j in range(group.depth):
       stride = 1 if j else group.stride
-      projects = stride > 1 or before != group.features
+      projects = stride > 1 or before != group.features or (j == 0 and fused > 0)
       sizes = group.features, group.inner
       parts += [
         count_reads(before, *sizes, stride, maps, projects=projects),
@@ -590,8 +602,7 @@ def count_stream(spec: Spec, stream: str, video: Extent) -> Costs:
       before, maps = group.features, maps.shrink(stride)
     if group.attention:
       parts.append(count_attention(before, spec.attention_width, maps))
-    if stream == 'sparse' and spec.join == 'concat':
-      before += count_fused(spec, i)
+  before += count_beside(spec, stream, len(groups))
   return add_costs([*parts, count_project(before, groups[-1].inner, maps)])
 
 

@@ -114,8 +114,9 @@ class _Counter:
 
     def count_first(width, factor, *rest):
       inputs = rest[0] if number else self.space.base.stems[stream]
-      inputs += self.count_fused(*rest[1:])
-      projects = group.stride > 1 or inputs != width
+      beside = self.count_fused(*rest[1:])
+      inputs += beside
+      projects = group.stride > 1 or beside > 0 or inputs != width
       sizes = width, int(factor * width), group.stride, maps
       reads = tsnet.count_reads(inputs, *sizes, projects=projects)
       return add_costs([reads, *([count_norm(width)] if projects else [])])

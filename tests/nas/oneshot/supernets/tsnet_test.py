@@ -32,6 +32,17 @@ def make(join, remat=True, changes=()):
   return net, params, jax.jit(net.apply)
 
 
+def make_equally_wide(net):
+  """What is fused with a group of 16 channels makes it as wide as the next one, of 24."""
+  choices, space = net.space.largest(), net.space
+  given = {(0, 'groups/1/features'): 16, (0, 'groups/2/features'): 24}
+  given |= {(1, 'groups/1/features'): 8, (1, 'fusion/1'): 'sample'}
+  for where, value in given.items():
+    number = space.number(*where)
+    choices[number] = space.space.values[number].index(value)
+  return choices
+
+
 def sample(net, count):
   """Networks with a dense stream, the largest first, and one without as the last."""
   rng, space = np.random.default_rng(0), net.space.space
@@ -49,7 +60,7 @@ def sample(net, count):
 )
 def test_every_network_is_itself_alone(join, changes):
   net, params, apply = make(join, changes=changes)
-  for choices in sample(net, 5):
+  for choices in [*sample(net, 5), make_equally_wide(net)]:
     model = mj.create('tsnet', CLASSES, spec=net.space.decode(choices))
     variables = net.extract(params, choices)
     wanted = jax.eval_shape(lambda m=model: mj.init(m, jax.random.key(0), CLIP.shape))
