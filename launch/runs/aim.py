@@ -72,8 +72,14 @@ def check_subclips(aim: Aim, frames: int, networks):
   if aim.subclips > 1 and not networks.causal:
     raise ValueError(
       f'search.subclips is {aim.subclips}, but networks of this space take whole clips only: '
-      'set space.causal=True, or subclips=1'
+      f'{_advise(networks)}subclips=1'
     )
+
+
+def _advise(networks) -> str:
+  """How to get networks with stream buffers, if this space may have such."""
+  fields = [field.name for field in dataclasses.fields(networks)]
+  return 'set space.causal=True, or ' if 'causal' in fields else ''
 
 
 def make_costs(aim: Aim, net: oneshot.Supernet) -> tuple[dict[str, CostTable], dict]:
@@ -134,7 +140,7 @@ def _check_memory(given: Mapping, networks, memory: CostTable | None):
   if not networks.causal:
     raise ValueError(
       'search.memory_beta presses on stream state, which networks of this space do not '
-      'have: set space.causal=True, or leave memory_beta out'
+      f'have: {_advise(networks)}leave memory_beta out'
     )
   if 'memory_target' not in given:
     raise ValueError(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from movinet_jax.train.checkpoint import read_meta
 from nas import choices
 from nas.oneshot import progressive
 from nas.space import Space
@@ -20,10 +21,11 @@ def find_held(cfg, space: Space, before: Sequence) -> np.ndarray | None:
     cfg: the Config of a search.
     before: Configs of steps that will have run before it, where they have not yet.
   """
+  first = before[0] if before else cfg
+  decided = read_found(Path(first.inherit), space) if first.inherit else None
   if before:
     steps = [(step.searched, step.held or {}) for step in (*before, cfg)]
-    return progressive.preview(space, steps)
-  decided = read_found(Path(cfg.inherit), space) if cfg.inherit else None
+    return progressive.preview(space, steps, decided)
   return progressive.hold(space, cfg.searched, decided, cfg.held or {})
 
 
@@ -36,15 +38,20 @@ def read_found(home: Path, space: Space) -> np.ndarray:
   """
   for name in (SPACE, FOUND):
     if not (home / name).exists():
-      raise FileNotFoundError(
-        f'{home} has no {name}: inherit from the workdir of a search, or of a step, that has ended'
-      )
+      raise FileNotFoundError(f'{home} has no {name}: {_advise(home)}')
   check_space(home / SPACE, space)
   try:
     chosen = choices.find_chosen(space, json.loads((home / FOUND).read_text())['choices'])
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f'{home / FOUND} is not of a search of this space: {error}') from error
   return space.encode({space.decisions[n].path: choice for n, choice in chosen.items()})
+
+
+def _advise(home: Path) -> str:
+  """What to inherit from instead of a workdir that lacks what a search leaves."""
+  if (home / FOUND).exists() and (steps := json.loads((home / FOUND).read_text()).get('steps')):
+    return f'it is of a search in steps, so inherit from the last one, {home / list(steps)[-1]}'
+  return 'wanted the workdir of a search, or of a step of one, that has ended'
 
 
 def check_space(path: Path, space: Space):
@@ -60,6 +67,18 @@ def check_space(path: Path, space: Space):
       f'{path} is the space {found.digest} of {len(found)} decisions, the config says '
       f'{space.digest} of {len(space)}: begin another workdir'
     )
+
+
+def check_labels(checkpoints: Path, labels: Sequence[str]):
+  """Raises a ValueError if the weights to begin with are for other classes than `labels`."""
+  saved = read_meta(checkpoints)['labels']
+  if saved == list(labels):
+    return
+  other = [name for name in labels if name not in saved] or list(labels)
+  raise ValueError(
+    f'{checkpoints} is of {len(saved)} classes, and not of the {len(labels)} of this data, such as '
+    f'{other[0]!r}: inherit from a search of the same classes (data.classes)'
+  )
 
 
 def check_held(path: Path, saved: np.ndarray | None, held: np.ndarray | None, space: Space):

@@ -35,6 +35,8 @@ from nas.space import Space
 DEFAULT_SPACE = 'movinet'  # where a config's space has no name
 # What a workdir holds itself, and so no folder of a step.
 _TAKEN = ('checkpoints', 'finalists', 'samples', 'tensorboard', 'trained')
+# What all steps of a search have alike.
+_SHARED = ('seed', 'space', 'data', 'policy_share')
 # What may change when a search goes on, as in training; and what is only read when it ends.
 FREE = (
   *('loader.workers', 'loader.threads', 'loader.max_failed_share'),
@@ -188,6 +190,8 @@ class Search:
     same = all(getattr(self.config, key) == getattr(other.config, key) for key in built)
     same &= (self.aim, self.algorithm) == (other.aim, other.algorithm)
     same &= (self.objective.memory is None) == (other.objective.memory is None)
+    shapes = [(*s.batch_sizes, s.clip.frames, s.clip.size) for s in (self, other)]
+    same &= shapes[0] == shapes[1]
     return same and self.num_classes == other.num_classes and self.latency == other.latency
 
 
@@ -330,7 +334,9 @@ def _begin(search: Search, saver: Checkpointer):
   if latest is None:
     state = search.make_state()
     if cfg.inherit:
-      state = state.replace(params=load_params(Path(cfg.inherit) / CHECKPOINTS, state.params))
+      place = Path(cfg.inherit) / CHECKPOINTS
+      inheritance.check_labels(place, search.sources[0].labels)
+      state = state.replace(params=load_params(place, state.params))
   else:
     shapes = mesh.place_shapes(search.make_shapes(), search.place)
     state, meta = saver.restore(shapes)
@@ -427,8 +433,8 @@ def list_steps(config: Mapping) -> dict[str, dict]:
   """Lists the configs of a search's steps by name, in their order; of one without steps, itself.
 
   Raises:
-    ValueError: a step's name cannot be a folder's, or it changes a section or key that there is
-      not; names the nearest.
+    ValueError: a step's name cannot be a folder's, or it changes what all steps have alike, or a
+      section or key that there is not; names the nearest.
   """
   rest = {key: value for key, value in config.items() if key != 'steps'}
   steps = schema.build(Mapping[str, Mapping], config.get('steps') or {}, 'steps')
@@ -442,6 +448,11 @@ def list_steps(config: Mapping) -> dict[str, dict]:
       )
     if 'inherit' in steps[name]:
       raise ValueError(f'steps.{name}.inherit is not a key: it inherits from the step before')
+    if shared := [key for key in _SHARED if key in steps[name]]:
+      raise ValueError(
+        f'steps.{name}.{shared[0]} is not a key of a step: all steps have the same '
+        f'{", ".join(_SHARED)}, for they share weights and what is held out of the data'
+      )
     found[name] = merge_config({'inherit': None, **whole}, steps[name], name)
   return found or {'': rest}
 

@@ -6,7 +6,7 @@ that it was in, and a step can be run alone where the one before has ended.
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -18,7 +18,9 @@ from launch.runs.inheritance import FOUND
 from launch.runs.outcome import REPORT
 from movinet_jax.names import check_name
 from movinet_jax.train import mesh
+from movinet_jax.train.checkpoint import count_steps
 from movinet_jax.train.workdir import (
+  CHECKPOINTS,
   claim_together,
   find_differences,
   read_config,
@@ -46,7 +48,8 @@ def run(config: Mapping, folder: str, only: str = '') -> tuple[search.Search, di
   steps = search.list_steps(config)
   if only:
     check_name(only, steps, 'step of this search')
-  claim_together(home, complete_config(search.Config, config), search.FREE)
+  record = complete_config(search.Config, config)
+  claim_together(home, record, _list_free(home, list(steps)))
   before, ended, ran, found, program = config.get('inherit'), {}, None, {}, None
   for name, step in steps.items():
     wanted = only in ('', name)
@@ -61,6 +64,23 @@ def run(config: Mapping, folder: str, only: str = '') -> tuple[search.Search, di
   if not jax.process_index():
     _conclude(home, ended)
   return ran, found
+
+
+def _list_free(home: Path, names: Sequence[str]) -> set[str]:
+  """Keys that may change when the search goes on: of steps that have not begun, all.
+
+  Up to the last one that has, a step may change what a search by itself may.
+  """
+
+  def has_begun(name: str) -> bool:
+    return bool(count_steps(home / name / CHECKPOINTS))
+
+  count = 1 + max((n for n, name in enumerate(names) if has_begun(name)), default=-1)
+  was = read_config(home).get('steps') or {} if (home / 'config.json').exists() else {}
+  gone = [name for name in was if name not in names and not has_begun(name)]
+  free = {f'steps.{name}.{key}' for name in names[:count] for key in search.FREE}
+  free |= {f'steps.{name}{end}' for name in (*names[count:], *gone) for end in ('', '.')}
+  return {*search.FREE, *free}
 
 
 def _check(config: Mapping) -> dict:

@@ -99,7 +99,8 @@ def take_classes(source: Source, names: Sequence[str]) -> Source:
   if not numbers:
     raise SourceError(
       f'none of {len(source)} videos is of the {len(names)} classes that are taken, such as '
-      f'{names[0]!r}{suggest(names[0], source.labels)}'
+      f'{names[0]!r}{suggest(names[0], source.labels)}: where videos have numbers, '
+      'data.eval.labels names them, as data.train.labels does'
     )
   digest = hashlib.sha256(json.dumps([source.digest, *names]).encode()).hexdigest()[:32]
   records = _Renumbered(Part(source.records, numbers), renumbered)

@@ -9,8 +9,8 @@ so train with `flip=False`.
 Gratings are for networks of two streams. Each frame is a new texture with a diagonal grating in
 it. The class `rising-left` says how the grating leans and how it moves. One frame tells how it
 leans. Neighbouring frames tell how it moves. Frames 8 apart do not, as the grating moves by a
-whole period in 8 frames. The class `rising`
-says only how the grating leans: its place in each frame is random.
+whole period in 8 frames. The class `rising` says only how the grating leans: its place in each
+frame is random.
 
 The videos are real H.264 files, so the whole path from the file on is exercised. Every
 frame in them is a key frame, as a coded difference would betray the motion.

@@ -46,6 +46,10 @@ class Group:
 
   def __post_init__(self):
     schema.verify(self)
+    if not self.inner:
+      raise ValueError(
+        f'expansion is {self.expansion}, which leaves no channel inside a block of {self.features}'
+      )
 
   @property
   def inner(self) -> int:

@@ -47,7 +47,8 @@ def claim_workdir(
     begun: whether there is a result to protect. A run that failed before its first
       checkpoint is not refused its mended config.
     free: keys such as 'loop.log_every' that may change, since results do not depend on
-      them; config.json gets their new values, and stderr says which.
+      them; 'loop.' stands for all keys of a section. config.json gets their new values,
+      and stderr says which.
 
   Returns:
     True if the workdir was already claimed with this config, so that a run resumes.
@@ -67,7 +68,9 @@ def claim_workdir(
     return False
   was = read_config(folder)
   differences = find_differences(was, json.loads(text))
-  fixed = [line for line in differences if line.partition(':')[0] not in free]
+  sections = tuple(key for key in free if key.endswith('.'))
+  keys = {line: line.partition(':')[0] for line in differences}
+  fixed = [line for line, key in keys.items() if key not in free and not key.startswith(sections)]
   if fixed and begun:
     raise ConfigMismatch(folder, fixed)
   if differences:

@@ -38,16 +38,21 @@ def hold(
     ValueError: no such decision or choice, nothing that is searched, or a decision both given
       and searched.
   """
-  decided = np.zeros(len(space), np.int32) if decided is None else space.canonical(decided)
+  decided = _begin(space, decided)
   held = _hold(space, searched, decided, given)
   return None if (held == OPEN).all() else held
 
 
-def preview(space: Space, steps: Sequence[tuple[Sequence[str] | None, Mapping[str, int]]]):
+def preview(
+  space: Space,
+  steps: Sequence[tuple[Sequence[str] | None, Mapping[str, int]]],
+  decided: np.ndarray | None = None,
+):
   """Says what the last of several steps may hold, before any of them has run.
 
   Args:
     steps: `searched` and `given` of each, see `hold`.
+    decided: what the first of them begins with, see `hold`.
 
   Returns:
     As `hold`, with -1 also for decisions that a step before it searches.
@@ -55,10 +60,14 @@ def preview(space: Space, steps: Sequence[tuple[Sequence[str] | None, Mapping[st
   Raises:
     ValueError: as `hold`, for any of the steps.
   """
-  decided = np.zeros(len(space), np.int32)
+  decided = _begin(space, decided)
   for searched, given in steps:
     decided = _hold(space, searched, decided, given)
   return None if (decided == OPEN).all() else decided
+
+
+def _begin(space, decided) -> np.ndarray:
+  return np.zeros(len(space), np.int32) if decided is None else space.canonical(decided)
 
 
 def _hold(space, searched, decided, given) -> np.ndarray:

@@ -159,7 +159,7 @@ def test_all_steps_of_a_search_are_built():
   checks._tell_steps(read, 4, here, report)
   assert report.rows[0]['ok']
   assert all(name in report.rows[0]['said'] for name in names)
-  read['steps'][names[0]]['candidates'] = 8
+  read['steps'][names[0]]['batch_size'] = 64
   checks._tell_steps(read, 4, here, report)
   assert report.rows[1]['ok'] is None
   assert f'not {names[0]}' in report.rows[1]['said']

@@ -10,9 +10,10 @@ import pytest
 
 from launch.errors import ExitCode
 from launch.runs import search as runs
+from launch.runs.inheritance import check_labels
 from launch.verbs import search
 from movinet_jax.train import checkpoint
-from movinet_jax.train.workdir import CHECKPOINTS, ConfigMismatch
+from movinet_jax.train.workdir import CHECKPOINTS, ConfigMismatch, read_config
 from nas.oneshot import samples
 from nas.space import Space
 from tests.launch.search_test import CONFIG, read_samples, read_state
@@ -144,8 +145,13 @@ def test_a_step_runs_alone_after_the_one_before(searched, make_command, tmp_path
     search.main(make_command(tmp_path, f'--step={WIDTHS}'))
   assert search.main(make_command(tmp_path, f'--step={KERNELS}')) == ExitCode.DONE
   assert not (tmp_path / WIDTHS).exists()
-  assert search.main(make_command(tmp_path, f'--step={WIDTHS}')) == ExitCode.DONE
+  # What has not begun may change yet, what has may not.
+  with pytest.raises(ConfigMismatch, match=r'steps\.step1_kernels\.search\.target'):
+    search.main(make_command(tmp_path, '--config.steps.step1_kernels.search.target=3.05e5'))
+  words = f'--step={WIDTHS}', '--config.steps.step3_depth.loop.total_steps=3'
+  assert search.main(make_command(tmp_path, *words)) == ExitCode.DONE
   assert read_found(tmp_path / WIDTHS)['spec'] == read_found(searched / WIDTHS)['spec']
+  assert read_config(tmp_path)['steps'][DEPTH]['loop']['total_steps'] == 3
   with pytest.raises(ValueError, match="did you mean 'step2_widths'"):
     search.main(make_command(tmp_path, '--step=step2_width'))
 
@@ -160,6 +166,8 @@ def test_a_step_runs_alone_after_the_one_before(searched, make_command, tmp_path
     (['--config.steps.step3_depth.searched=()'], 'no decision that matters'),
     (['--config.steps.step2_widths.held={"stem": 9}'], 'stem has choices 0 to'),
     (['--config.steps.step2_widths.inherit=elsewhere'], 'inherits from the step before'),
+    (['--config.steps.step2_widths.seed=3'], 'seed is not a key of a step'),
+    (['--config.steps.step3_depth.policy_share=0.5'], 'policy_share is not a key of a step'),
   ],
 )
 def test_a_mistake_in_any_step_shows_before_the_first(words, message, make_command, tmp_path):
@@ -249,10 +257,14 @@ def test_what_cannot_be_inherited(searched, motion_videos, tmp_path):
   config.write_text(CONFIG.replace('  return cfg\n', "  cfg.inherit = ''\n  return cfg\n"))
   words = [f'--config={config}', f'--workdir={tmp_path}/run']
   words.append(f'--config.data.train.root={motion_videos}')
-  for folder, message in ((searched, 'space.json'), (tmp_path, 'space.json')):
+  last = f'inherit from the last one, {searched / DEPTH}'
+  for folder, message in ((searched, last), (tmp_path, 'space.json')):
     with pytest.raises(FileNotFoundError, match=message):
       search.main([*words, f'--config.inherit={folder}'])
   other = ['--config.space.multipliers=(1.0,)', f'--config.inherit={searched / KERNELS}']
   with pytest.raises(ValueError, match='begin another workdir'):
     search.main([*words, *other])
   assert not (tmp_path / 'run').exists()
+  labels = ('right', 'left', 'down', 'sideways')
+  with pytest.raises(ValueError, match="'sideways'"):
+    check_labels(searched / KERNELS / CHECKPOINTS, labels)

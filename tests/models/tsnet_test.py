@@ -470,6 +470,7 @@ ROW = (Group(8, 1.5, (3, 3, 3), stride=2), Group(8, 1.5, (3, 3, 3)))
     (lambda: Spec(ROW, ROW, ('none', 'cnov')), r"fusions\[1\] is 'cnov'; did you mean 'conv'"),
     (lambda: Spec(ROW, join='add'), "join is 'add'"),
     (lambda: Group(8, 0.0, (3, 3, 3)), 'expansion is 0.0; wanted a number, more than 0'),
+    (lambda: Group(8, 0.1, (3, 3, 3)), 'expansion is 0.1, which leaves no channel'),
     (lambda: Group(8, 1.0, (3, 0, 3)), r'kernel\[1\] is 0'),
     (lambda: Spec(ROW, ratio=0), 'ratio is 0'),
   ],

@@ -28,10 +28,10 @@ def make(findings: Findings | ProgressiveFindings) -> list[tuple]:
   taken = [kind for kind in fusions if kind != 'none']
   attended = sum(bool(group['attention']) for group in (*spec['sparse'], *dense))
   said = (
-    f'{len(taken)} fusions and {attended} attention blocks. The sparse stream sees one frame in '
+    f'Fusions: {len(taken)}. Attention blocks: {attended}. The sparse stream sees one frame in '
     f'{spec["ratio"]}.'
     if dense
-    else f'There is no dense stream. {attended} attention blocks.'
+    else f'There is no dense stream. Attention blocks: {attended}.'
   )
   return [('note', said), ('table', titles, rows, len(titles))]
 

@@ -46,7 +46,7 @@ _Odds = Annotated[tuple[_Odd, ...], ASCENDING]
 _Multiple = Annotated[Size, Limit(lambda size: size % 8 == 0, 'a multiple of 8')]
 _Stages = Annotated[tuple[Annotated[tuple[_Multiple, ...], ASCENDING], ...], SOME]
 _Depths = Annotated[tuple[Annotated[tuple[Size, ...], SOME], ...], SOME]
-_Eighth = Annotated[float, Limit(lambda x: x > 0 and x * 8 == int(x * 8), 'eighths, above 0')]
+_Eighth = Annotated[float, Limit(lambda x: x > 0 and x * 8 % 1 == 0, 'eighths, above 0')]
 _Expansions = Annotated[tuple[_Eighth, ...], ASCENDING]
 _Fusions = Annotated[tuple[Literal['none', 'sample', 'stack', 'conv'], ...], DISTINCT]
 
@@ -162,7 +162,9 @@ class TsnetSpace:
     """
     chosen = {'dense': int(bool(spec.dense))}
     for stream, groups in enumerate((spec.sparse, spec.dense)):
-      prefix = ('sparse', 'dense:1')[stream]
+      prefix, mine = ('sparse', 'dense:1')[stream], self.groups[stream]
+      if groups and len(groups) != len(mine):
+        raise ValueError(f'{prefix} has {len(groups)} groups; those of this space have {len(mine)}')
       for i, group in enumerate(groups):
         values = {
           **{'time': group.kernel[0], 'space': group.kernel[1]},
@@ -207,7 +209,7 @@ class TsnetSpace:
     return np.zeros(len(self.space), np.int32)
 
   def largest(self) -> np.ndarray:
-    """The choices of the network with most multiply-adds."""
+    """The choices of the widest network, with the largest kernels and the dearest fusions."""
     chosen = (self.space.sizes - 1).astype(np.int32)
     table = self.make_cost_table('macs')
     for group in range(len(self.groups[0])):

@@ -37,6 +37,10 @@ def test_what_steps_may_hold_before_they_have_run():
   assert list(progressive.preview(SPACE, steps)) == [2, -1, 1, -1, -1]
   with pytest.raises(ValueError, match='no decision that matters'):
     progressive.preview(SPACE, [(('first/*',), {}), (('second:1/*',), {})])
+  # A search before has found that there is a second one.
+  found = np.array([2, 1, 1, 0, 2])
+  steps = [(('first/*',), {}), (('second:1/kernel',), {})]
+  assert list(progressive.preview(SPACE, steps, found)) == [-1, -1, 1, -1, 2]
 
 
 def test_all_but_what_is_given_is_searched_by_default():

@@ -76,7 +76,7 @@ def test_two_streams_are_drawn_side_by_side(name):
       assert row[4][1]['kernel'] == spec.dense[i].kernel
       assert bool(row[5]) == spec.dense[i].attention
   attended = sum(group.attention for group in (*spec.sparse, *spec.dense))
-  assert f'{attended} attention blocks' in note[1]
+  assert f'Attention blocks: {attended}' in note[1]
 
 
 def test_no_network_has_been_found():

@@ -1,5 +1,8 @@
 """The space of Auto-TSNet: its size beside the paper's, its networks and their exact costs."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 
@@ -45,8 +48,12 @@ def test_a_network_and_its_choices():
   for _ in range(50):
     choices = space.space.canonical(space.space.sample(rng))
     np.testing.assert_array_equal(space.encode(space.decode(choices)), choices)
-  with pytest.raises(ValueError, match='sparse/groups/0/features is 40, wanted'):
+  with pytest.raises(ValueError, match='sparse has 11 groups; those of this space have'):
     space.encode(family.VARIANTS['manual-70'])
+  spec = space.decode(space.largest())
+  wide = dataclasses.replace(spec.sparse[0], features=40)
+  with pytest.raises(ValueError, match='sparse/groups/0/features is 40, wanted'):
+    space.encode(dataclasses.replace(spec, sparse=(wide, *spec.sparse[1:])))
 
 
 def test_named_networks_lie_in_the_paper_s_space():
@@ -102,6 +109,7 @@ def test_the_largest_network_costs_most():
     ({'places': (3, 11)}, 'groups from 0 to 10'),
     ({'times': (2,)}, 'an odd number'),
     ({'expansions': (1.3,)}, 'eighths'),
+    ({'expansions': (math.inf,)}, 'eighths'),
     ({'causal': True}, "unknown argument of a space 'causal'"),
   ],
 )
