@@ -190,8 +190,8 @@ class Streams(nn.Module):
   [B, T, H, W, 3] -> [B, 1, H', W', C] at each place that a native clip's last map fits in.
 
   The sparse stream takes every `ratio`-th frame of a video. A stream's state counts the frames
-  of each video, so videos of one batch may be at different ones. Of a chunk's sparse frames all
-  but the last are certain to come; that one is computed only if it is due in any video.
+  of each video, so videos of one batch may be at different ones. A chunk has one sparse frame more
+  for some videos than for others. This last one is computed only if a video of the batch has it.
 
   Args (fields): those of Model.
   """

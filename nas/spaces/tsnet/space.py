@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import math
 import typing
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from nas.spaces.tsnet import cost
 
 EXPANSIONS = tuple(0.75 * n for n in range(2, 9))
 TIMES, SIZES = (1, 3, 5), (3, 5)  # Table 2
-FUSIONS = ('none', 'sample', 'stack', 'conv')
+FUSIONS = typing.get_args(tsnet.Fusion)
 # Widths of the groups of each stage, Table 1.
 SPARSE = (
   tuple(range(32, 49, 8)),
@@ -48,7 +48,7 @@ _Stages = Annotated[tuple[Annotated[tuple[_Multiple, ...], ASCENDING], ...], SOM
 _Depths = Annotated[tuple[Annotated[tuple[Size, ...], SOME], ...], SOME]
 _Eighth = Annotated[float, Limit(lambda x: x > 0 and x * 8 % 1 == 0, 'eighths, above 0')]
 _Expansions = Annotated[tuple[_Eighth, ...], ASCENDING]
-_Fusions = Annotated[tuple[Literal['none', 'sample', 'stack', 'conv'], ...], DISTINCT]
+_Fusions = Annotated[tuple[tsnet.Fusion, ...], DISTINCT]
 
 
 class Group(typing.NamedTuple):
@@ -77,7 +77,7 @@ class TsnetSpace:
     times, sizes: temporal and spatial kernels.
     fusions: that may stand behind a group.
     places: groups that attention may stand behind.
-    base: all else, as a tsnet.Spec; its streams and fusions say nothing.
+    base: all else, as a tsnet.Spec, whose own streams and fusions are not used.
   """
 
   groups: tuple[tuple[Group, ...], tuple[Group, ...]]
