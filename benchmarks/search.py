@@ -81,7 +81,7 @@ def make_batch(count, frames, size, classes) -> dict:
 def gradients(case: Case) -> dict:
   """Gradients of the supernet on the largest network against those of it alone."""
   net, batch = case.supernet(), case.batch()
-  params, space = jax.jit(net.init)(jax.random.key(0)), net.space
+  params, space = net.init(jax.random.key(0)), net.space
   largest, average = jnp.asarray(space.largest()), jnp.asarray(_find_average(net))
 
   def shared(params, choices, batch):
