@@ -268,10 +268,13 @@ def resolve(
   )
 
 
-def resolve_steps(config: Mapping, *, num_classes: int | None = None, devices=None):
+def resolve_steps(
+  config: Mapping, *, num_classes: int | None = None, devices: Sequence | None = None
+) -> dict[str, Search]:
   """Builds all steps of a search by name, before the first begins; of one without steps, itself.
 
-  The data is opened once: only the first has sources. Arguments and errors are those of `resolve`.
+  The data is opened once at most: only the first has sources. Arguments and errors are those of
+  `resolve`.
   """
   built, before = {}, []
   for name, step in list_steps(config).items():

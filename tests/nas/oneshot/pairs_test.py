@@ -27,6 +27,8 @@ SETTINGS = {
   'parsec': {'samples_per_nat': 1e-3},
   'reinforce': {'policy_delay': 0.0, 'filters_warmup': 0.0, 'ops_warmup': 0.0},
 }
+# What a search is compared by.
+NAMES = 'choices', 'params', 'logits', 'collectives', 'collectives_in_branches'
 
 
 def test_all_are_here():
@@ -51,9 +53,6 @@ def test_devices_agree(family, algorithm, tmp_path):
     assert np.linalg.norm(both[name] - alone[name]) < 1e-6 * np.linalg.norm(alone[name])
   assert both['collectives'] >= 2  # weights' and scores'
   assert both['collectives_in_branches'] == 0
-
-
-NAMES = 'choices', 'params', 'logits', 'collectives', 'collectives_in_branches'
 
 
 def search(net, name: str, devices: int) -> dict:
