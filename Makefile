@@ -23,7 +23,8 @@ quickstart: install
 test: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --durations 15
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		--durations 15
 
 format: .venv/tested
 	$(BIN)/ruff format .

@@ -43,29 +43,39 @@ class Case(NamedTuple):
   """A search's config, and what a device gets of a batch: clips of (frames, size).
 
   Attributes:
-    tpu_clips: that a device gets where the step is compiled for TPUs.
+    cpu_clips, clips: that a CPU gets, in float32, and an accelerator, in bfloat16.
   """
 
   config: Any
   classes: int
+  cpu_clips: int
   clips: int
   shape: tuple[int, int]
-  tpu_clips: int
 
-  def supernet(self, **options):
+  def here(self) -> tuple[int, Any]:
+    """(clips, type) for the device that is here."""
+    on_cpu = jax.default_backend() == 'cpu'
+    return (self.cpu_clips, jnp.float32) if on_cpu else (self.clips, jnp.bfloat16)
+
+  def supernet(self, dtype):
     """The supernet of the config's space; `.space` is that."""
     space = spaces.create(**{'name': 'movinet', **self.config.space.to_dict()})
-    return oneshot.find_supernet(space)(space, self.classes, **options)
+    return oneshot.find_supernet(space)(space, self.classes, dtype=dtype)
 
-  def batch(self, clips: int = 0):
-    return make_batch(clips or self.clips, *self.shape, self.classes)
+  def largest(self, net):
+    """The largest network of the supernet's space, alone."""
+    spec = net.space.decode(net.space.largest())
+    return mj.create(net.space.family, self.classes, spec=spec, dtype=net.dtype)
+
+  def batch(self, clips: int):
+    return make_batch(clips, *self.shape, self.classes)
 
 
 CASES = {
-  'quick': Case(quickstart.get_config(), 4, 8, (12, 32), 8),
-  'a2': Case(movinet.get_config('a2'), 600, 2, (8, 112), 2),
-  'tsnet-quick': Case(tsnet.get_config('quickstart'), 4, 8, (32, 32), 8),
-  'tsnet': Case(tsnet.get_config(), 100, 1, (32, 160), 16),
+  'quick': Case(quickstart.get_config(), 4, 8, 8, (12, 32)),
+  'a2': Case(movinet.get_config('a2'), 600, 2, 2, (8, 112)),
+  'tsnet-quick': Case(tsnet.get_config('quickstart'), 4, 8, 8, (32, 32)),
+  'tsnet': Case(tsnet.get_config(), 100, 1, 16, (32, 160)),
 }
 
 
@@ -80,7 +90,8 @@ def make_batch(count, frames, size, classes) -> dict:
 
 def gradients(case: Case) -> dict:
   """Gradients of the supernet on the largest network against those of it alone."""
-  net, batch = case.supernet(), case.batch()
+  clips, dtype = case.here()
+  net, batch = case.supernet(dtype), case.batch(clips)
   params, space = net.init(jax.random.key(0)), net.space
   largest, average = jnp.asarray(space.largest()), jnp.asarray(_find_average(net))
 
@@ -88,8 +99,8 @@ def gradients(case: Case) -> dict:
     forward = oneshot.make_forward(net, choices)
     return steps.make_gradients(forward, LOSS)(params, {}, batch, None)[0]
 
-  model = mj.create(space.family, case.classes, spec=space.decode(space.largest()))
-  variables = net.extract(params, space.largest())
+  model = case.largest(net)
+  variables = jax.jit(lambda params: net.extract(params, space.largest()))(params)
 
   def alone(variables, batch):
     def objective(params):
@@ -106,7 +117,8 @@ def gradients(case: Case) -> dict:
     'shared': lambda: many(params, largest, batch),
     'shared_on_average_network': lambda: many(params, average, batch),
   }
-  return _compare(calls, {'alone': (one, one_secs), 'shared': (many, many_secs)})
+  how = {'clips': clips, 'dtype': dtype.__name__}
+  return how | _compare(calls, {'alone': (one, one_secs), 'shared': (many, many_secs)})
 
 
 def whole(case: Case) -> dict:
@@ -115,17 +127,16 @@ def whole(case: Case) -> dict:
   Both learn from a batch, and give answers for another as large: the search for its policy,
   training for nothing.
   """
-  net, batch = case.supernet(), case.batch()
+  clips, dtype = case.here()
+  net, batch = case.supernet(dtype), case.batch(clips)
   both, place = {**batch, 'valid': batch}, mesh.make_mesh(jax.devices()[:1])
-  cost, space = net.make_cost_table(), net.space
+  cost = net.make_cost_table()
   options = {'candidates': 1, 'optimizer': OPTIMIZER}
   search = oneshot.make_search_step(net, Objective(cost), LOSS, place, **options)
-  settings = oneshot.make_settings(space.space, target=cost.bounds[1] / 2)
+  settings = oneshot.make_settings(net.space.space, target=cost.bounds[1] / 2)
   state = oneshot.make_state(net, settings, OPTIMIZER)
-  model = mj.create(space.family, case.classes, spec=space.decode(space.largest()))
-  tx = optimizers.make_optimizer(
-    batch_size=case.clips, total_steps=100, warmup_steps=0, **OPTIMIZER
-  )
+  model = case.largest(net)
+  tx = optimizers.make_optimizer(batch_size=clips, total_steps=100, warmup_steps=0, **OPTIMIZER)
   learn = steps.make_train_step(model, tx, LOSS, seed=0)
   answer = steps.make_eval_step(model)
 
@@ -145,7 +156,8 @@ def whole(case: Case) -> dict:
     'alone': lambda: one(start, both),
     'shared': lambda: many(next(states), both),
   }
-  return _compare(calls, {'alone': (one, one_secs), 'shared': (many, many_secs)})
+  how = {'clips': clips, 'dtype': dtype.__name__}
+  return how | _compare(calls, {'alone': (one, one_secs), 'shared': (many, many_secs)})
 
 
 def _compare(calls, programs) -> dict:
@@ -178,7 +190,7 @@ def buffers(case: Case) -> dict:
   """
   config = CASES['quick'].config.copy_and_resolve_references()
   config.space.update(kernels=((1, 3, 3), (3, 3, 3)), depth=2)
-  net = Case(config, 4, 8, (16, 64), 8).supernet()
+  net = CASES['quick']._replace(config=config).supernet(jnp.float32)
   params = jax.eval_shape(net.init, jax.random.key(0))
   choices = jnp.asarray(net.space.largest())
   cases = {
@@ -205,14 +217,14 @@ def buffers(case: Case) -> dict:
 def estimate(case: Case, topology: str) -> dict:
   """Compiles the whole search step for TPUs that are not here, one candidate each."""
   devices, given = find_devices(find_topology(topology)), case.config.search
-  place, net = mesh.make_mesh(devices), case.supernet(dtype=jnp.bfloat16)
+  place, net = mesh.make_mesh(devices), case.supernet(jnp.bfloat16)
   cost = net.make_cost_table()
   algorithm = oneshot.find_algorithm(given.get('algorithm', 'reinforce'))
   options = {'candidates': len(devices), 'optimizer': OPTIMIZER, 'algorithm': algorithm}
   step = oneshot.make_search_step(net, Objective(cost, given.reward), LOSS, place, **options)
   settings = oneshot.make_settings(net.space.space, algorithm, target=cost.bounds[1] / 2)
   state = jax.eval_shape(lambda: oneshot.make_state(net, settings, OPTIMIZER, algorithm))
-  batch = jax.eval_shape(lambda: case.batch(case.tpu_clips * len(devices)))
+  batch = jax.eval_shape(lambda: case.batch(case.clips * len(devices)))
   state, batch = (
     jax.tree.map(lambda x, s=sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree)
     for tree, sharding in (

@@ -1,5 +1,6 @@
 """All tests run on CPU, keep compiled programs between runs, and start from one seed."""
 
+import collections
 import ctypes
 import gc
 import os
@@ -15,6 +16,12 @@ os.environ.setdefault(
   str(pathlib.Path(tempfile.gettempdir()) / f'movinet-jax-tests-{os.getuid()}'),
 )
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+
+
+def pytest_collection_modifyitems(items):
+  """Files with the most slow tests come first, so that no worker waits for one in the end."""
+  slow = collections.Counter(item.path for item in items if item.get_closest_marker('slow'))
+  items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True, scope='module')

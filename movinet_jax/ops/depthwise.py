@@ -51,8 +51,8 @@ def depthwise_conv3d(
     time: `same`, `causal` or `valid` (no padding: x carries KT - 1 earlier frames).
     padding: of height and width, `same` or `centred`, see ops.space_padding.
     form: `shifted`, `native` (XLA's grouped convolution), or `auto`: `native` on TPU,
-      where the compiler's own account of training is better in sum, `shifted` on CPU,
-      where it was measured, and elsewhere, where it was not (docs/performance.md).
+      where the compiler's own account of training is better in sum, `shifted` elsewhere, as
+      was measured on CPU and GPU (docs/performance.md).
 
   Returns:
     [B, T', ceil(H / stride), ceil(W / stride), C] in x's dtype, summed in float32 by the

@@ -10,8 +10,9 @@ Weights are dicts, named as `movinet_jax.layers` names those of one network alon
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -52,10 +53,32 @@ class MaskedNet:
     return multiply(params, x, self.dtype)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def draw(make: Callable, key) -> dict:
+  """Makes weights of normal numbers that are drawn all at once.
+
+  Drawn one by one, those of a large supernet take minutes: each shape is a program to compile.
+
+  Args:
+    make: takes a function from a shape to normal numbers, and returns the weights.
+  """
+  wanted = []
+
+  def count(shape):
+    wanted.append(math.prod(shape))
+    return jnp.zeros(shape)
+
+  jax.eval_shape(lambda: make(count))
+  ends = itertools.accumulate(wanted)
+  parts = iter(jnp.split(jax.random.normal(key, (sum(wanted),)), list(ends)[:-1]))
+  return make(lambda shape: next(parts).reshape(shape))
+
+
 def init_conv(key, shape, *, init=he_normal, scale: float = 1.0) -> dict:
   """Makes the weights of a convolution without a bias and of its norm.
 
   Args:
+    key: what `init` makes the kernel of.
     shape: of the kernel; its last axis is channels out.
     scale: that the norm multiplies by at first.
   """

@@ -12,6 +12,7 @@ What single layers compute is in `movinet_jax.ops`, shared with the layers of on
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,13 @@ from nas.oneshot import masked
 from nas.spaces.tsnet import TsnetSpace
 
 _NAMES = 'sparse', 'dense'
-_kaiming = jax.nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+
+def _kaiming(normal, shape):
+  """Normal numbers, with the variance that Kaiming's rule has for what comes out."""
+  return math.sqrt(2 / (math.prod(shape[:-2]) * shape[-1])) * normal(shape)
+
+
 _init_conv = functools.partial(masked.init_conv, init=_kaiming)
 _init_dense = functools.partial(masked.init_dense, init=_kaiming)
 
@@ -40,98 +47,93 @@ class Supernet(masked.MaskedNet):
 
   def init(self, key):
     """Makes the weights, named as those of tsnet.Model are where it has such."""
-    keys, base = jax.random.split(key, 6), self.space.base
-    params = {name: self._init_stream(keys[s], s) for s, name in enumerate(_NAMES)}
-    params['fusions'] = {
-      str(i): self._init_fusion(jax.random.fold_in(keys[2], i), i) for i in range(self._count)
-    }
+    return masked.draw(self._make_weights, key)
+
+  def _make_weights(self, normal):
+    """The weights, of normal numbers that `normal` gives for a shape."""
+    base = self.space.base
+    params = {name: self._make_stream(normal, s) for s, name in enumerate(_NAMES)}
+    params['fusions'] = {str(i): self._make_fusion(normal, i) for i in range(self._count)}
     inputs = sum(map(self._find_project, (0, 1)))
-    params['hidden'] = {'conv': {'kernel': _kaiming(keys[3], (inputs, base.hidden))}}
-    classifier = 0.01 * jax.random.normal(keys[4], (base.hidden, self.num_classes))
+    params['hidden'] = {'conv': {'kernel': _kaiming(normal, (inputs, base.hidden))}}
+    classifier = 0.01 * normal((base.hidden, self.num_classes))
     params['classifier'] = {'kernel': classifier, 'bias': jnp.zeros(self.num_classes)}
     return params
 
-  def _init_stream(self, key, stream):
-    keys, stem = iter(jax.random.split(key, 3 + 2 * self._count)), self.space.base.stems[stream]
+  def _make_stream(self, normal, stream):
+    stem = self.space.base.stems[stream]
     params = {
-      'stem_space': {'kernel': _kaiming(next(keys), (1, 3, 3, 3, stem))},
-      'stem': _init_conv(next(keys), (3, 1, 1, 1, stem)),
+      'stem_space': {'kernel': _kaiming(normal, (1, 3, 3, 3, stem))},
+      'stem': _init_conv(normal, (3, 1, 1, 1, stem)),
     }
     before = stem
     for i, group in enumerate(self.space.groups[stream]):
-      first, rest = jax.random.split(next(keys))
-      made = {'first': self._init_block(first, group, before)}
+      made = {'first': self._make_block(normal, group, before)}
       if group.depth > 1:
-        make = functools.partial(self._init_block, group=group, before=None)
-        made['rest'] = jax.vmap(make)(jax.random.split(rest, group.depth - 1))
+        rest = [self._make_block(normal, group, None) for _ in range(group.depth - 1)]
+        made['rest'] = _stack(rest)
       params[f'group{i}'] = made
       before = group.widths[-1]
       if i in self.space.places:
-        params[f'attention{i}'] = self._init_attention(next(keys), before)
-    params['project'] = _init_conv(next(keys), (before, self._find_project(stream)))
+        params[f'attention{i}'] = self._make_attention(normal, before)
+    params['project'] = _init_conv(normal, (before, self._find_project(stream)))
     return params
 
-  def _init_block(self, key, group, before: int | None):
+  def _make_block(self, normal, group, before: int | None):
     """A block's weights; `before` is the width that comes in, None for the group's own."""
     width, inner = group.widths[-1], self._find_inner(group)
-    keys = jax.random.split(key, 5)
     params = {
-      'expand': _init_conv(keys[0], (before or width, inner)),
-      'depthwise': self._init_depthwise(keys[1], inner),
-      'project': _init_conv(keys[2], (inner, width), scale=0.0),
+      'expand': _init_conv(normal, (before or width, inner)),
+      'depthwise': self._make_depthwise(normal, inner),
+      'project': _init_conv(normal, (inner, width), scale=0.0),
     }
     if before is None or group.position % 2 == 0:
-      params['se'] = self._init_squeeze_excite(keys[3], inner)
+      params['se'] = self._make_squeeze_excite(normal, inner)
     if before is not None:
-      params['shortcut'] = _init_conv(keys[4], (before, width))
+      params['shortcut'] = _init_conv(normal, (before, width))
     return params
 
-  def _init_depthwise(self, key, inner):
+  def _make_depthwise(self, normal, inner):
     """All kernels, their taps one behind the other, and a norm's numbers for each."""
-    made = [
-      _kaiming(jax.random.fold_in(key, n), (*kernel, 1, inner)).reshape(-1, inner)
-      for n, kernel in enumerate(self._kernels)
-    ]
+    made = [_kaiming(normal, (*k, 1, inner)).reshape(-1, inner) for k in self._kernels]
     shape = len(made), inner
     norm = {'scale': jnp.ones(shape), 'bias': jnp.zeros(shape)}
     return {'conv': {'kernel': jnp.concatenate(made)}, 'norm': norm}
 
-  def _init_squeeze_excite(self, key, inner):
-    keys, hidden = jax.random.split(key), layers.count_squeezed(inner)
+  def _make_squeeze_excite(self, normal, inner):
+    hidden = layers.count_squeezed(inner)
     return {
-      'reduce': _init_dense(keys[0], inner, hidden),
-      'expand': _init_dense(keys[1], hidden, inner),
+      'reduce': _init_dense(normal, inner, hidden),
+      'expand': _init_dense(normal, hidden, inner),
     }
 
-  def _init_attention(self, key, width):
-    keys, m = jax.random.split(key, 5), self.space.base.attention_width
+  def _make_attention(self, normal, width):
+    m = self.space.base.attention_width
     return {
-      'state': _init_dense(keys[0], width, 2 * m),
-      'nodes': _init_dense(keys[1], width, m),
-      'mix_nodes': _init_dense(keys[2], m, m),
-      'mix_states': {'kernel': _kaiming(keys[3], (2 * m, 2 * m))},
-      'extend': _init_conv(keys[4], (2 * m, width), scale=0.0),
+      'state': _init_dense(normal, width, 2 * m),
+      'nodes': _init_dense(normal, width, m),
+      'mix_nodes': _init_dense(normal, m, m),
+      'mix_states': {'kernel': _kaiming(normal, (2 * m, 2 * m))},
+      'extend': _init_conv(normal, (2 * m, width), scale=0.0),
     }
 
-  def _init_fusion(self, key, number):
+  def _make_fusion(self, normal, number):
     """The weights of each kind behind a group, and of the products that read what it fuses."""
     return {
-      kind: self._init_kind(jax.random.fold_in(key, n), kind, number)
-      for n, kind in enumerate(self.space.fusions)
-      if kind != 'none'
+      kind: self._make_kind(normal, kind, number) for kind in self.space.fusions if kind != 'none'
     }
 
-  def _init_kind(self, key, kind, number):
+  def _make_kind(self, normal, kind, number):
     base, params = self.space.base, {}
-    width, keys = self.space.groups[1][number].widths[-1], jax.random.split(key, 3)
+    width = self.space.groups[1][number].widths[-1]
     frames = tsnet.count_frames(base, kind)
     if base.join == 'sum':
-      return _init_conv(keys[0], (frames, width, self.space.groups[0][number].widths[-1]))
+      return _init_conv(normal, (frames, width, self.space.groups[0][number].widths[-1]))
     fused = tsnet.count_concatenated(base, kind, width)
     if kind == 'conv':
-      params = _init_conv(keys[0], (frames, width, fused))
-    for n, (name, outputs) in enumerate(self._list_readers(number)):
-      params[name] = {'kernel': _kaiming(keys[1 + n], (fused, outputs))}
+      params = _init_conv(normal, (frames, width, fused))
+    for name, outputs in self._list_readers(number):
+      params[name] = {'kernel': _kaiming(normal, (fused, outputs))}
     return params
 
   def _list_readers(self, number) -> list[tuple[str, int]]:

@@ -3,7 +3,7 @@
 A task has one compiled step. All seeds, targets and held decisions of it share that step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -25,18 +25,24 @@ class Task(NamedTuple):
   """A supernet and what searches of it share.
 
   Attributes:
-    net, objective, algorithm: what is searched, for what, and how.
+    net, objective, algorithm, optimizer: what is searched, for what, and how.
     step, judge: compiled, see oneshot.make_search_step and make_judge.
   """
 
   net: oneshot.Supernet
   objective: Objective
   algorithm: type
+  optimizer: Mapping
   step: Callable
   judge: Callable
 
 
-def make_task(net: oneshot.Supernet, objective: Objective, algorithm: type = Reinforce) -> Task:
+def make_task(
+  net: oneshot.Supernet,
+  objective: Objective,
+  algorithm: type = Reinforce,
+  optimizer: Mapping = OPTIMIZER,
+) -> Task:
   place = mesh.make_mesh(jax.devices()[:1])
   step = oneshot.make_search_step(
     net,
@@ -45,9 +51,10 @@ def make_task(net: oneshot.Supernet, objective: Objective, algorithm: type = Rei
     place,
     candidates=CANDIDATES,
     algorithm=algorithm,
-    optimizer=OPTIMIZER,
+    optimizer=optimizer,
   )
-  return Task(net, objective, algorithm, mesh.shard_step(step, place), make_judge(net))
+  step = mesh.shard_step(step, place)
+  return Task(net, objective, algorithm, optimizer, step, make_judge(net))
 
 
 def make_judge(net):
@@ -105,7 +112,7 @@ def search(task: Task, lessons, seed: int, *, held=None, **given) -> Found:
     **{'seed': seed, 'total_steps': total_steps},
     **{'learning_rate': 0.1, 'policy_rate': 0.05, **given},
   )
-  state = oneshot.make_state(task.net, settings, OPTIMIZER, task.algorithm, held)
+  state = oneshot.make_state(task.net, settings, task.optimizer, task.algorithm, held)
   rng = np.random.default_rng(seed)
   for make, count in lessons:
     pools = {split: make(seed, split) for split in POOL}
