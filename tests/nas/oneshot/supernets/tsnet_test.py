@@ -53,6 +53,7 @@ def sample(net, count):
   return drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('join', 'changes'),
   [('concat', ()), ('sum', ()), ('concat', DEEP)],
@@ -95,6 +96,7 @@ def find_outside(net, params, choices):
   return jax.tree.map(lambda x: ~np.isin(x, taken), names)
 
 
+@pytest.mark.slow
 def test_what_a_network_does_not_use_has_no_gradient_and_no_effect():
   net, params, apply = make('concat')
   for choices in sample(net, 3)[1:]:
@@ -107,6 +109,7 @@ def test_what_a_network_does_not_use_has_no_gradient_and_no_effect():
     np.testing.assert_allclose(logits, again, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_only_what_is_chosen_is_computed():
   """Were others computed and left out afterwards, 0 times what is no number is none."""
   net, params, _ = make('concat')
@@ -149,6 +152,7 @@ def test_only_what_is_chosen_is_computed():
   jax.tree.map(np.testing.assert_array_equal, grads, clean)
 
 
+@pytest.mark.slow
 def test_every_weight_is_some_network_s():
   """The largest widths with each kernel, fusion and shortcut in turn reach every variable."""
   net, params, _ = make('concat')
@@ -173,6 +177,7 @@ def test_every_weight_is_some_network_s():
   assert checks.list_dead(found) == []
 
 
+@pytest.mark.slow
 def test_computing_again_changes_nothing_and_saves_memory():
   net, params, _ = make('concat')
   choices = sample(net, 2)[0]
