@@ -72,6 +72,27 @@ def test_every_network_is_itself_alone(join, changes):
     assert np.abs(logits - wanted).max() < 1e-5 * np.abs(wanted).max()
 
 
+def test_a_network_begins_as_it_does_alone():
+  net = Supernet(tsnet.make_space(**SMALL, join='concat'), CLASSES)
+  params, choices = jax.jit(net.init)(jax.random.key(1)), net.space.largest()
+  model = mj.create('tsnet', CLASSES, spec=net.space.decode(choices))
+  wanted = mj.init(model, jax.random.key(1), CLIP.shape)['params']
+  compared = 0
+  for (path, weights), alone in zip(
+    jax.tree_util.tree_leaves_with_path(net.extract(params, choices)['params']),
+    jax.tree.leaves(wanted),
+    strict=True,
+  ):
+    if np.std(alone) == 0:
+      np.testing.assert_array_equal(weights, alone, err_msg=str(path))
+    elif weights.size > 400:  # the deviation is then known to about 4 %
+      np.testing.assert_allclose(np.std(weights), np.std(alone), rtol=0.2, err_msg=str(path))
+      compared += 1
+  assert compared > 10
+  drawn = np.concatenate([np.ravel(x) for x in jax.tree.leaves(params) if np.std(x) > 0])
+  assert len(np.unique(drawn)) > 0.99 * len(drawn)  # none is handed out twice
+
+
 @functools.cache
 def make_gradient(join, remat=True):
   """Compiled (weights, choices) -> gradients of something that every logit moves."""
