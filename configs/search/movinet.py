@@ -98,10 +98,7 @@ def get_config(variant: str = 'a2') -> ml_collections.ConfigDict:
     'warmup': 0.025,
     'weight_decay': 3e-5,
     'policy_rate': 3e-4 * BATCH / 256,
-    'policy_growth': 10.0,
     'policy_delay': 0.25,
-    'filters_warmup': 0.25,
-    'ops_warmup': 0.25,
     'subclips': 2 if stream else 1,
     'boundary': 'truncated',
   }

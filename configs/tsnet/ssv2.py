@@ -28,8 +28,8 @@ Accuracy:  top-1 %, published by the paper; not reproduced here.
            top-1     62.3    63.6
 
 The paper says that these networks are trained from scratch, and no more: all else is
-kinetics400.py's, inferred. The videos are 12 frames a second, a few seconds long: all of
-their frames are taken. Pictures are not flipped: directions tell classes apart. Views are not
+kinetics400.py's, inferred. The videos are 12 frames a second, a few seconds long: a clip
+has every frame of 32. Pictures are not flipped: directions tell classes apart. Views are not
 printed. Its totals of 23.7 and 46.5 GFLOPs are nearest to ten clips of 160² and of 224², which
 cost 24.3 and 46.4 GMACs here.
 """

@@ -681,7 +681,13 @@ def make_manual(sparse: float, dense: float, fused: tuple[int, ...] = (1, 3, 5, 
 
 
 def place_attention(spec: Spec, places: tuple[int, ...], width: int) -> Spec:
-  """Attention behind these groups of the sparse stream, and nowhere else."""
+  """Attention behind these groups of the sparse stream, and nowhere else.
+
+  Raises:
+    ValueError: there is no such group.
+  """
+  if not set(places) <= set(range(len(spec.sparse))):
+    raise ValueError(f'places are {places}; wanted groups from 0 to {len(spec.sparse) - 1}')
   groups = enumerate(spec.sparse)
   sparse = tuple(dataclasses.replace(group, attention=i in places) for i, group in groups)
   dense = tuple(dataclasses.replace(group, attention=False) for group in spec.dense)

@@ -17,8 +17,6 @@ import optax
 from movinet_jax.schema import Count, NotNegative, Positive, Share
 from nas.algorithms.policy import Policy, Scores
 
-_FEWEST = 2  # one sample has nothing to be compared with
-
 
 class Drawn(NamedTuple):
   """An architecture to be tried.
@@ -78,6 +76,7 @@ class Parsec(Policy):
   accuracy_share: Share = 1.0
   samples_per_nat: NotNegative = 0.0
 
+  fewest = 2  # one sample has nothing to be compared with
   scores_first = True
   relative = True
 
@@ -104,16 +103,7 @@ class Parsec(Policy):
     return self.accuracy_share * by_accuracy + (1 - self.accuracy_share) * by_likelihood
 
   def update(self, state: Belief, proposals: Drawn, scores: Scores) -> Belief:
-    """Learns from R candidates: choices are [R, D].
-
-    Raises:
-      ValueError: there are fewer than two candidates.
-    """
-    count = len(proposals.choices)
-    if count < _FEWEST:
-      raise ValueError(
-        f'PARSEC compares the candidates of a step, and there is {count}: take {_FEWEST} or more'
-      )
+    """Learns from R candidates, two or more: choices are [R, D]."""
     direction, adam = _ADAM.update(self.gradient(state, proposals, scores), state.adam)
     logits = state.logits + self.rate(state.step) * direction
     return Belief(state.step + 1, logits, adam)
@@ -164,7 +154,7 @@ class Parsec(Policy):
   def samples(self, state: Belief, count: int) -> jax.Array:
     """K, how many of so many candidates are used: a whole number as float32."""
     wanted = jnp.ceil(self.samples_per_nat * self.entropy_total(state))
-    adapted = jnp.clip(wanted, min(_FEWEST, count), count)
+    adapted = jnp.clip(wanted, min(self.fewest, count), count)
     return jnp.where(self.samples_per_nat > 0, adapted, float(count))
 
   def metrics(self, state: Belief, scores: Scores) -> dict[str, jax.Array]:

@@ -55,6 +55,7 @@ class Policy:
   """
 
   sections: ClassVar[tuple[str, ...]] = ('decisions',)  # of nas.report
+  fewest: ClassVar[int] = 1  # candidates of a step
 
   space: Space
   _: dataclasses.KW_ONLY

@@ -125,12 +125,18 @@ def make_search_step(
     the candidates that were trained.
 
   Raises:
-    ValueError: counts that do not divide; sub-clips that make no sense.
+    ValueError: counts that do not divide, or too few candidates for the algorithm; sub-clips
+      that make no sense.
   """
   devices = mesh.devices.size
   if candidates % devices:
     raise ValueError(
       f'{candidates} candidates cannot be shared by {devices} devices: take a multiple'
+    )
+  if candidates < algorithm.fewest:
+    raise ValueError(
+      f'candidates is {candidates}; {algorithm.__name__} compares the candidates of a step: '
+      f'take {algorithm.fewest} or more'
     )
   everywhere = NamedSharding(mesh, SHARED)
   call = _call_if_weighed if algorithm.scores_first else _call

@@ -166,6 +166,7 @@ def test_a_step_runs_alone_after_the_one_before(searched, make_command, tmp_path
     (['--config.steps.step3_depth.searched=()'], 'no decision that matters'),
     (['--config.steps.step2_widths.held={"stem": 9}'], 'stem has choices 0 to'),
     (['--config.steps.step2_widths.inherit=elsewhere'], 'inherits from the step before'),
+    (['--config.candidates=1', '--config.search.algorithm=parsec'], 'candidates is 1; Parsec'),
     (['--config.steps.step2_widths.seed=3'], 'seed is not a key of a step'),
     (['--config.steps.step3_depth.policy_share=0.5'], 'policy_share is not a key of a step'),
   ],

@@ -196,12 +196,12 @@ class TsnetSpace:
   def describe_network(spec: tsnet.Spec) -> list[str]:
     """Lines that show a network: a row for each group, the two streams side by side."""
     titles = ('sparse', *(('dense', 'fusion') if spec.dense else ()))
-    lines = [f'group    {"".join(f"{title:26}" for title in titles)}'.rstrip()]
+    lines = [f'group    {"".join(f"{title:30}" for title in titles)}'.rstrip()]
     for i, sparse in enumerate(spec.sparse):
       columns = [_describe_group(sparse)]
       if spec.dense:
         columns += [_describe_group(spec.dense[i]), spec.fusions[i]]
-      lines.append(f'{i:5}    {"".join(f"{column:26}" for column in columns)}'.rstrip())
+      lines.append(f'{i:5}    {"".join(f"{column:30}" for column in columns)}'.rstrip())
     return lines
 
   def smallest(self, cost: str, num_classes: int) -> np.ndarray:

@@ -88,10 +88,18 @@ def test_a_step_s_networks_are_those_of_the_whole_space():
 
 def test_any_algorithm_runs_on_any_supernet():
   """By one key of the config."""
-  for file in ('configs/search/tsnet.py:quickstart', 'configs/search/quickstart.py'):
+  files = (
+    'tsnet.py:quickstart',
+    'tsnet.py',
+    'quickstart.py',
+    'movinet.py:a2',
+    'movinet.py:a0-stream',
+  )
+  for file in files:
     for name in algorithms.list_algorithms(algorithms.ONE_SHOT):
       given = load_config(
-        file, [f'--config.search.algorithm={name}', '--config.search.reward=hinge']
+        f'configs/search/{file}',
+        [f'--config.search.algorithm={name}', '--config.search.reward=hinge'],
       )
       found = search.resolve(given.to_dict(), num_classes=4)
       assert found.algorithm is oneshot.find_algorithm(name)

@@ -14,6 +14,7 @@ import pytest
 from movinet_jax import cost
 from movinet_jax.train import mesh, steps
 from nas import oneshot
+from nas.algorithms.parsec import Parsec
 from nas.objective import Objective, absolute_reward
 from tests.nas.oneshot.small import (
   LOSS,
@@ -361,6 +362,9 @@ def test_settings_that_make_no_sense(given, message):
 def test_counts_that_do_not_divide():
   net = make_net()
   objective = Objective(make_cost(net))
+  place = mesh.make_mesh(jax.devices()[:1])
+  with pytest.raises(ValueError, match=r'candidates is 1; Parsec.* take 2 or more'):
+    oneshot.make_search_step(net, objective, LOSS, place, candidates=1, algorithm=Parsec)
   with pytest.raises(ValueError, match='candidates is 0'):
     oneshot.make_search_step(net, objective, LOSS, mesh.make_mesh(), candidates=0)
   _, step = make_step()
