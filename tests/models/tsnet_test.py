@@ -473,6 +473,7 @@ ROW = (Group(8, 1.5, (3, 3, 3), stride=2), Group(8, 1.5, (3, 3, 3)))
     (lambda: Group(8, 0.1, (3, 3, 3)), 'expansion is 0.1, which leaves no channel'),
     (lambda: Group(8, 1.0, (3, 0, 3)), r'kernel\[1\] is 0'),
     (lambda: Spec(ROW, ratio=0), 'ratio is 0'),
+    (lambda: tsnet.place_attention(Spec(ROW), (1, 2), 8), r'places are \(1, 2\); wanted .* 0 to 1'),
   ],
 )
 def test_specs_that_make_no_sense(make, message):

@@ -195,14 +195,15 @@ class TsnetSpace:
   @staticmethod
   def describe_network(spec: tsnet.Spec) -> list[str]:
     """Lines that show a network: a row for each group, the two streams side by side."""
-    titles = ('sparse', *(('dense', 'fusion') if spec.dense else ()))
-    lines = [f'group    {"".join(f"{title:30}" for title in titles)}'.rstrip()]
+    rows = [('group', 'sparse', *(('dense', 'fusion') if spec.dense else ()))]
     for i, sparse in enumerate(spec.sparse):
-      columns = [_describe_group(sparse)]
-      if spec.dense:
-        columns += [_describe_group(spec.dense[i]), spec.fusions[i]]
-      lines.append(f'{i:5}    {"".join(f"{column:30}" for column in columns)}'.rstrip())
-    return lines
+      dense = (_describe_group(spec.dense[i]), spec.fusions[i]) if spec.dense else ()
+      rows.append((f'{i:5}', _describe_group(sparse), *dense))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+      '    '.join(f'{cell:{width}}' for cell, width in zip(row, widths, strict=True)).rstrip()
+      for row in rows
+    ]
 
   def smallest(self, cost: str, num_classes: int) -> np.ndarray:
     """The choices of the cheapest network: one stream, narrow, small kernels, no attention."""

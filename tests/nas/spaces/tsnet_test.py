@@ -56,6 +56,15 @@ def test_a_network_and_its_choices():
     space.encode(dataclasses.replace(spec, sparse=(wide, *spec.sparse[1:])))
 
 
+def test_columns_of_a_description_are_apart():
+  space = tsnet.make_space(**{**SMALL, 'expansions': (2.25, 2.34375)})
+  lines = space.describe_network(space.decode(space.largest()))
+  assert lines[0].split() == ['group', 'sparse', 'dense', 'fusion']
+  assert (
+    lines[2] == '    1      24 3x5x5 x2.34375 (1) glore      16 3x5x5 x2.34375 (1) glore    stack'
+  )
+
+
 def test_named_networks_lie_in_the_paper_s_space():
   space = tsnet.make_space()
   for name in ('auto-s', 'auto-s-plain', 'auto-s-sparse'):
