@@ -117,8 +117,7 @@ def gradients(case: Case) -> dict:
     'shared': lambda: many(params, largest, batch),
     'shared_on_average_network': lambda: many(params, average, batch),
   }
-  how = {'clips': clips, 'dtype': dtype.__name__}
-  return how | _compare(calls, {'alone': (one, one_secs), 'shared': (many, many_secs)})
+  return _compare(case, calls, {'alone': (one, one_secs), 'shared': (many, many_secs)})
 
 
 def whole(case: Case) -> dict:
@@ -156,17 +155,18 @@ def whole(case: Case) -> dict:
     'alone': lambda: one(start, both),
     'shared': lambda: many(next(states), both),
   }
-  how = {'clips': clips, 'dtype': dtype.__name__}
-  return how | _compare(calls, {'alone': (one, one_secs), 'shared': (many, many_secs)})
+  return _compare(case, calls, {'alone': (one, one_secs), 'shared': (many, many_secs)})
 
 
-def _compare(calls, programs) -> dict:
+def _compare(case: Case, calls, programs) -> dict:
+  clips, dtype = case.here()
   times = time_in_turns(calls, rounds=25, budget_secs=60)
   temp = {
     name: program.memory_analysis().temp_size_in_bytes / 1e6
     for name, (program, _) in programs.items()
   }
   return {
+    **{'clips': clips, 'dtype': dtype.__name__},
     **{f'{name}_ms': round(ms, 1) for name, ms in times.items()},
     'time_ratio': round(times['shared'] / times['alone'], 2),
     **{f'{name}_temporary_mb': round(mb, 1) for name, mb in temp.items()},

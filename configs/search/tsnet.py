@@ -14,8 +14,8 @@ Variants:  progressive   sparse stream, then dense stream and fusions, then atte
            quickstart    a small space, progressive
 Classes:   the command that a search prints trains on the same 100. Leave its
            --config.data.classes flags out to train on all 400, as the paper does.
-Hardware:  16 accelerators, one architecture each a step; fewer take several each. On GPUs XLA
-           may need a flag: docs/performance.md.
+Hardware:  16 accelerators, one architecture each a step; fewer take several each. On a GPU
+           it did not compile: docs/performance.md says what to try.
 Result:    not reproduced here. The paper has, with 400 classes and 10-center tests:
 
            step            target   found      top-1   searched for

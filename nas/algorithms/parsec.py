@@ -103,7 +103,12 @@ class Parsec(Policy):
     return self.accuracy_share * by_accuracy + (1 - self.accuracy_share) * by_likelihood
 
   def update(self, state: Belief, proposals: Drawn, scores: Scores) -> Belief:
-    """Learns from R candidates, two or more: choices are [R, D]."""
+    """Learns from R candidates: choices are [R, D].
+
+    Raises:
+      ValueError: there are fewer than two candidates.
+    """
+    self.check_candidates(len(proposals.choices))
     direction, adam = _ADAM.update(self.gradient(state, proposals, scores), state.adam)
     logits = state.logits + self.rate(state.step) * direction
     return Belief(state.step + 1, logits, adam)

@@ -76,6 +76,19 @@ class Policy:
     if self.held is not None:
       _check_held(self.space, self.held)
 
+  @classmethod
+  def check_candidates(cls, count: int):
+    """Refuses steps of fewer candidates than the algorithm needs.
+
+    Raises:
+      ValueError: there are fewer than `fewest`.
+    """
+    if count < cls.fewest:
+      raise ValueError(
+        f'candidates is {count}; {cls.__name__} compares those of a step, and there is {count}: '
+        f'take {cls.fewest} or more'
+      )
+
   def draw(self, state, key: jax.Array) -> jax.Array:
     """[D], a choice for every decision, closed ones too."""
     return jax.random.categorical(key, self._mask(state.logits))

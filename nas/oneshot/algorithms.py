@@ -20,15 +20,17 @@ class Algorithm(Protocol):
   States are pytrees of arrays whose shapes do not change.
 
   Attributes:
-    fewest: candidates that a step needs.
     scores_first: whether candidates are scored with the weights before a step's update, so
       that `weigh` sees their scores. Otherwise they are scored with the new weights.
     relative: whether accuracy counts by its logarithm, for the report to judge beta.
   """
 
-  fewest: ClassVar[int]
   scores_first: ClassVar[bool]
   relative: ClassVar[bool]
+
+  @classmethod
+  def check_candidates(cls, count: int):
+    """Raises ValueError where a step has fewer candidates than the algorithm needs."""
 
   def init(self, key: jax.Array) -> Any:
     """The state that a search begins with."""

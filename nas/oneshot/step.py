@@ -133,11 +133,7 @@ def make_search_step(
     raise ValueError(
       f'{candidates} candidates cannot be shared by {devices} devices: take a multiple'
     )
-  if candidates < algorithm.fewest:
-    raise ValueError(
-      f'candidates is {candidates}; {algorithm.__name__} compares the candidates of a step: '
-      f'take {algorithm.fewest} or more'
-    )
+  algorithm.check_candidates(candidates)
   everywhere = NamedSharding(mesh, SHARED)
   call = _call_if_weighed if algorithm.scores_first else _call
   learn = _make_learn(supernet, loss, mesh, subclips, boundary, call)

@@ -279,3 +279,10 @@ def test_metrics():
 def test_settings_out_of_range(options, message):
   with pytest.raises(ValueError, match=message):
     make(**options)
+
+
+def test_one_candidate_has_nothing_to_be_compared_with():
+  algorithm = make()
+  state = make_state(algorithm)
+  with pytest.raises(ValueError, match='there is 1: take 2 or more'):
+    algorithm.update(state, draw(algorithm, state, 1), make_scores([0.5]))
