@@ -3,10 +3,20 @@
 import argparse
 import math
 import re
+import sys
+
+from launch.errors import ExitCode
+from movinet_jax.paths import find_local
 
 
 def make_parser(verb: str, doc: str) -> argparse.ArgumentParser:
-  """A parser whose --help shows a verb's documentation as it is written."""
+  """A parser whose --help shows a verb's documentation as it is written.
+
+  It has one more type of arguments: 'path', a path of this machine.
+
+  Args:
+    doc: None under `python -OO`, which keeps no documentation.
+  """
   return _Parser(
     f'movinet {verb}',
     description=doc,
@@ -15,9 +25,25 @@ def make_parser(verb: str, doc: str) -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
+  def __init__(self, *args, **kwargs):
+    super().__init__(*args, **kwargs)
+    self.register('type', 'path', _parse_path)
+
   def error(self, message: str):
+    """Says what is wrong in one line; argparse would print the usage of all options before."""
     # It quotes the words that it does not know, such as a misspelt --storage.
-    super().error(re.sub(r'(://[^\s/:@]*):\S*@', r'\1:***@', message))
+    message = re.sub(r'(://[^\s/:@]*):\S*@', r'\1:***@', message)
+    print(f'{self.prog}: {message} (see {self.prog} --help)', file=sys.stderr)
+    sys.exit(ExitCode.MISUSE)
+
+
+def _parse_path(text: str) -> str:
+  if not text.strip():
+    raise argparse.ArgumentTypeError('the path is empty: give one, or . for this folder')
+  try:
+    return find_local(text)
+  except ValueError as error:  # whose message argparse would not show
+    raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def at_least_1(text: str) -> int:

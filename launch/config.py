@@ -2,25 +2,33 @@
 
 import argparse
 import ast
+import contextlib
 import copy
 import dataclasses
+import importlib.machinery
+import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+import re
+import reprlib
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import ml_collections
-from absl import flags
-from ml_collections import config_flags
 
 from movinet_jax.names import suggest
+from movinet_jax.paths import find_local
 
 # Where `configs/` lies beside an installed package, for commands run elsewhere.
 _ROOT = Path(__file__).resolve().parents[1]
 
 # What holds sections, and is not the arguments of a function itself.
 _CONTAINERS = ('config', 'config.data', 'config.clip')
-# Sections that a config may leave out, and that the command line may begin.
+# Sections that a config may leave out, and that changes to it may begin.
 _OPTIONAL = ('config.data.classes',)
+_FILE = re.compile(r'(.*?\.py)(?::(.*))?', re.DOTALL)
+_WORDS = {'true': True, 'false': False}
 
 
 def parse_config(parser: argparse.ArgumentParser, argv: Sequence[str]):
@@ -32,7 +40,7 @@ def parse_config(parser: argparse.ArgumentParser, argv: Sequence[str]):
     (namespace, ConfigDict). The config is locked and of plain values.
 
   Raises:
-    ValueError: no such file, or an override of a key that the config does not have.
+    ValueError: see `load_config`.
   """
   parser.add_argument(
     '--config', required=True, help='FILE.py[:ARGUMENT] with a get_config function'
@@ -54,22 +62,21 @@ def parse_config(parser: argparse.ArgumentParser, argv: Sequence[str]):
 def load_config(file: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
   """Runs a config file's get_config and applies `--config.section.key=value`.
 
-  A section is the keyword arguments of a function, so a key that it does not list yet is
-  added; whoever calls that function finds a key that is none of its arguments. `data.classes`
-  is the only section that a config need not list.
+  A key or section that the config does not list is added, for a section is the keyword
+  arguments of a function: whoever calls that function finds what is none of its arguments.
+
+  Args:
+    file: FILE.py or FILE.py:ARGUMENT, of this folder or of those shipped.
+    overrides: of a key given twice, the last counts.
 
   Raises:
-    ValueError: no such file or section, or a value of another type than the config's.
+    ValueError: no such file, what goes wrong in it, or a value of another type than the
+      config's.
   """
-  _, colon, argument = file.partition(':')
-  argument = f'--config={_find(file)}{colon}{argument}'
-  values = dict(map(_split, overrides))  # of a key given twice, the last counts
-  plain = _read(file, [argument])
-  new = {key: text for key, text in values.items() if _is_new(plain, key, text, file)}
-  known = [f'--config.{key}={values[key]}' for key in values if key not in new]
-  config = _read(file, [argument, *known])
-  for key, text in new.items():
-    _put(config, key, _parse_value(text))
+  config = _read(file)
+  for override in overrides:
+    key, _, text = override.removeprefix('--config.').partition('=')
+    _put(config, key, text)
   return config
 
 
@@ -96,7 +103,7 @@ def merge_config(
 ) -> dict:
   """A config with changes to its sections, which may bring new keys but no new sections.
 
-  `data.classes` is the exception, as on the command line.
+  `data.classes` is the exception.
 
   Args:
     where: what the config is called in messages.
@@ -130,69 +137,127 @@ def is_shipped(file: str) -> bool:
   Raises:
     ValueError: no such file.
   """
-  return Path(_find(file)).resolve().is_relative_to(_ROOT / 'configs')
+  return _find(file)[0].resolve().is_relative_to(_ROOT / 'configs')
 
 
-def _find(file) -> str:
-  path = file.partition(':')[0]
-  if os.path.isfile(path):
-    return path
+def _find(file: str) -> tuple[Path, str | None]:
+  """The path and the argument of FILE[:ARGUMENT]; None for no argument."""
+  named = _FILE.fullmatch(file)  # names of folders may have colons, too
+  text, argument = named.groups() if named else (file, None)
+  path = Path(find_local(text))
+  if path.is_file():
+    return path, argument
+  if path.is_dir():
+    raise ValueError(f'the config {text!r} is a folder; wanted a file in it, FILE.py')
   if not (_ROOT / path).is_file():
-    raise ValueError(f'no config file {path!r}; those shipped are: {_list_shipped()}')
-  return str(_ROOT / path)
+    raise ValueError(f'no config file {text!r}; those shipped are: {_list_shipped()}')
+  return _ROOT / path, argument
 
 
-def _read(file, arguments):
-  argv, values = ['movinet', *arguments], flags.FlagValues()
-  config_flags.DEFINE_config_file('config', lock_config=True, flag_values=values, sys_argv=argv)
+def _read(file: str) -> ml_collections.ConfigDict:
+  """What get_config of a file returns, locked."""
+  path, argument = _find(file)
+  loader = _Loader(f'{path.stem} (config)', str(path))
+  module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+  with _naming_faults(file, str(path)), _importing_neighbors(path.parent):
+    sys.modules[loader.name] = module  # where classes that it defines look for themselves
+    loader.exec_module(module)
+    if not callable(getattr(module, 'get_config', None)):
+      raise ValueError('it has no function get_config')
+    config = module.get_config() if argument is None else module.get_config(argument)
+  if not isinstance(config, Mapping | ml_collections.ConfigDict):
+    raise ValueError(
+      f'config {file}: get_config returned {reprlib.repr(config)}; wanted a ConfigDict of '
+      'ml_collections, or a dict'
+    )
+  return ml_collections.ConfigDict(config).lock()
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+  """Reads the file itself: bytecode kept beside it may be older than a change in this second."""
+
+  def path_stats(self, path):
+    raise OSError
+
+
+@contextlib.contextmanager
+def _naming_faults(file: str, path: str) -> Iterator[None]:
+  """Raises what goes wrong in a person's config as a ValueError of one line."""
   try:
-    values(argv)
-  except (flags.Error, AttributeError, KeyError, TypeError) as error:
-    # ml_collections puts a config's own error at the end of a whole traceback.
-    message = str(error).strip().strip('"').splitlines()[-1]
-    raise ValueError(f'config {file}: {message}') from error
-  return values.config
+    yield
+  except Exception as error:
+    said = (str(error).splitlines() or [''])[0]
+    if type(error) is ValueError:  # which a config raises to tell a person something
+      raise ValueError(f'config {file}: {said}') from error
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+    line = f', line {lines[-1]}' if lines else ''
+    raise ValueError(f'config {file}{line}: {type(error).__name__}: {said}') from error
 
 
-def _split(override):
-  key, _, text = override.removeprefix('--config.').partition('=')
-  return key, text
+@contextlib.contextmanager
+def _importing_neighbors(folder: Path) -> Iterator[None]:
+  """Within, a config may import the files beside it.
+
+  They are looked for last, so none of them can stand for a module of Python or of ours, and
+  they are forgotten afterwards: another folder may have files of the same names.
+  """
+  before, place = set(sys.modules), str(folder.absolute())
+  sys.path.append(place)
+  try:
+    yield
+  finally:
+    sys.path.remove(place)
+    for name in set(sys.modules) - before:
+      if os.path.dirname(getattr(sys.modules[name], '__file__', None) or '') == place:
+        del sys.modules[name]
 
 
-def _is_new(config, key, text, file) -> bool:
-  """Whether a typed flag cannot say it: a key not listed yet, or None for one that is."""
+def _put(config: ml_collections.ConfigDict, key: str, text: str):
+  """Gives a key its value, with sections on the way to it that are not there yet."""
   *path, last = key.split('.')
   section, where = config, 'config'
   for name in path:
-    if section.get(name) is None and f'{where}.{name}' in _OPTIONAL:
-      return True
-    if not isinstance(section.get(name), ml_collections.ConfigDict):
-      raise ValueError(f'{file} has no section {where}.{name}{suggest(name, section)}')
-    section, where = section[name], f'{where}.{name}'
-  if last not in section and where in _CONTAINERS:
-    raise ValueError(f'{file} has no key {where}.{last}{suggest(last, section)}')
-  return last not in section or text == 'None'
-
-
-def _put(config, key, value):
-  *path, last = key.split('.')
-  section = config
-  for name in path:
     if section.get(name) is None:
-      with section.unlocked():
-        section[name] = ml_collections.ConfigDict()
-    section = section[name]
-  with section.unlocked():
-    if last in section:
-      del section[last]  # and with it the type of what it held
-    section[last] = value
+      _set(section, name, ml_collections.ConfigDict())
+    section, where = section[name], f'{where}.{name}'
+    if not isinstance(section, ml_collections.ConfigDict):
+      raise ValueError(f'{where} is {section!r} and no section: there is no config.{key}')
+  if not all([*path, last]):
+    raise ValueError(f'--config.{key}: wanted --config.section.key=value')
+  _set(section, last, _parse_value(text, section.get(last), f'{where}.{last}'))
 
 
-def _parse_value(text):
-  try:
-    return ast.literal_eval(text)
-  except (SyntaxError, ValueError):
+def _set(section: ml_collections.ConfigDict, key: str, value):
+  # What a key may be is up to the function that takes it, and not to what it was.
+  with section.unlocked(), section.ignore_type():
+    section[key] = value
+
+
+def _parse_value(text: str, old, where: str):
+  """A value as a person types it: None, true and 1e-3 mean the same for every key.
+
+  Args:
+    old: what the config says. Where it is text, so is the value.
+
+  Raises:
+    ValueError: the text is no value where the config has a number, and the like.
+  """
+  word = text.strip().lower()
+  if word == 'none':
+    return None
+  if isinstance(old, str):
     return text
+  try:
+    value = _WORDS[word] if word in _WORDS else ast.literal_eval(text.strip())
+  except (SyntaxError, ValueError, MemoryError, RecursionError):
+    value = text
+  number = int, float, tuple, list  # a range may stand for a number
+  kinds = {bool: (bool,), int: number, float: number}.get(type(old))
+  if kinds and type(value) not in kinds:
+    raise ValueError(
+      f'{where} is {old!r} in the config; wanted a value like that or None, got {text!r}'
+    )
+  return float(value) if type(old) is float and type(value) is int else value
 
 
 def _list_shipped() -> str:

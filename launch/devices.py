@@ -1,13 +1,14 @@
-"""Which device each worker of a sweep gets: an accelerator each, or a share of the cores."""
+"""The devices here: whether they are those asked for, and which a sweep's workers get."""
 
-import contextlib
 import glob
 import itertools
 import os
-import pathlib
-import platform
+import subprocess
+import sys
 
 CORES = 'MOVINET_CORES'
+# What JAX calls the devices that JAX_PLATFORMS asks for.
+_PLATFORMS = {'cuda': 'gpu', 'rocm': 'gpu'}
 # What libtpu would otherwise ask Google's metadata server, which is not there.
 _ABSENT_TPU = {
   'TPU_SKIP_MDS_QUERY': '1',
@@ -45,6 +46,49 @@ def make_environments(workers: int) -> list[dict[str, str]]:
   return [{'TPU_VISIBLE_CHIPS': str(i), **alone} for i in range(workers)]
 
 
+def check_platform():
+  """Checks that JAX runs on the accelerator that JAX_PLATFORMS asks for first.
+
+  JAX itself passes over `cuda` in `cuda,cpu` where it finds no GPU, and runs on the CPU.
+
+  Raises:
+    ValueError: it does not; says what is there.
+  """
+  import jax  # late: a worker's cores are chosen before
+
+  asked = jax.config.jax_platforms or ''
+  wanted = asked.partition(',')[0].strip()
+  if not asked:
+    return
+  try:
+    found = jax.local_devices()[0].platform
+    said = f'would run on the {found.upper()} instead'
+  except (RuntimeError, AssertionError) as error:
+    found, reason = '', str(error).strip().partition('\n')[0].partition(' (set JAX_PLATF')[0]
+    said = f'says: {reason or "no such device"}'
+  if found != _PLATFORMS.get(wanted, wanted):
+    raise ValueError(
+      f'JAX_PLATFORMS={asked} asks for {wanted!r}, which JAX does not find; it {said}. This '
+      f'machine shows {len(_list_gpus())} NVIDIA GPUs and {len(_list_tpus())} TPU chips: install '
+      "what drives them (pip install 'jax[cuda12]' or 'jax[tpu]'), or say JAX_PLATFORMS=cpu"
+    )
+
+
+def probe_platform():
+  """As `check_platform`, in a process of its own: this one leaves accelerators to others.
+
+  Raises:
+    ValueError: see `check_platform`.
+  """
+  if os.environ.get('JAX_PLATFORMS', 'cpu') in ('', 'cpu'):
+    return
+  code = 'from launch import devices; devices.check_platform()'
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+  if done.returncode:
+    *_, last = done.stderr.strip().splitlines() or ['']
+    raise ValueError(last.removeprefix('ValueError: '))
+
+
 def quiet_libtpu():
   """Spares a machine without TPUs what libtpu, installed for preflight, says of that."""
   if not _list_tpus():
@@ -59,29 +103,12 @@ def keep_to_cores():
     os.sched_setaffinity(0, [int(core) for core in cores.split(',')])
 
 
-def describe() -> str:
-  """What a worker measures on: the kind of its device, and of a CPU also how many cores."""
-  import jax  # not above: a worker's cores are chosen before
-
-  device = jax.devices()[0]
-  if device.platform != 'cpu':
-    return device.device_kind
-  return f'{_name_cpu()}, {len(os.sched_getaffinity(0))} cores'
-
-
-def _name_cpu() -> str:
-  with contextlib.suppress(OSError):
-    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
-      if line.startswith('model name'):
-        return line.partition(':')[2].strip()
-  return platform.processor() or platform.machine()
-
-
 def _share_cores(i: int, workers: int) -> dict[str, str]:
+  """As many cores for each worker, or what they measure would not compare."""
   if not hasattr(os, 'sched_getaffinity'):
     return {}
   cores = sorted(os.sched_getaffinity(0))
-  mine = cores[i::workers] or [cores[i % len(cores)]]
+  mine = cores[i::workers][: len(cores) // workers] or [cores[i % len(cores)]]
   return {CORES: ','.join(map(str, mine))}
 
 

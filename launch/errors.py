@@ -22,8 +22,8 @@ class ExitCode(enum.IntEnum):
   FAULT = 1, 'a fault of the program, with a traceback', 'report it'
   MISUSE = (
     2,
-    "the command, a config, an input or the workdir's permissions are wrong, or the device "
-    'has too little memory',
+    "the command, a config, an input, an address or the workdir's permissions are wrong, the "
+    'accelerator asked for is not there, or memory is too small',
     'fix what the last line names',
   )
   BAD_VIDEOS = (
@@ -33,8 +33,8 @@ class ExitCode(enum.IntEnum):
   )
   WORKERS_DIED = (
     os.EX_UNAVAILABLE,
-    'the workers of a sweep die as they start',
-    'read the log that the last line names',
+    'the workers of a sweep die as they start, or its trials fail and none was trained',
+    'read the log that the last line names, mend the cause, then give the command again',
   )
   DIVERGED = (
     os.EX_SOFTWARE,
@@ -90,26 +90,42 @@ def find_exit_code(error: Exception) -> ExitCode | None:
 
 def _list_kinds() -> list[tuple[type[Exception], ExitCode]]:
   # Imported late: a verb that fails on its arguments has not loaded them.
-  from movinet_jax.data import DecodeError, SourceError, TooManyFailures, WorkerDied
+  from movinet_jax.data import (
+    DecodeError,
+    SharedMemoryFull,
+    SourceError,
+    TooManyFailures,
+    WorkerDied,
+  )
   from movinet_jax.train.loop import NonFiniteLoss, Preempted
-  from nas.trials.engine import Stopped
+  from nas.trials.engine import AllFailed, Stopped
   from nas.trials.pool import WorkersDied
 
   return [
     *((kind, ExitCode.RETRY) for kind in (Preempted, Stopped, WorkerDied, cluster.NotJoined)),
     (BlockingIOError, ExitCode.RETRY),
-    (WorkersDied, ExitCode.WORKERS_DIED),
+    *((kind, ExitCode.WORKERS_DIED) for kind in (WorkersDied, AllFailed)),
     (NonFiniteLoss, ExitCode.DIVERGED),
     (TooManyFailures, ExitCode.BAD_VIDEOS),
-    *((kind, ExitCode.MISUSE) for kind in (SourceError, DecodeError)),
+    *((kind, ExitCode.MISUSE) for kind in (SourceError, DecodeError, SharedMemoryFull)),
+    (MemoryError, ExitCode.MISUSE),
   ]
 
 
 def explain(error: Exception) -> str:
   """Says to a person what was wrong, and what to do."""
+  from movinet_jax.data import SharedMemoryFull
+
   first = (str(error).strip().splitlines() or [''])[0]
+  if isinstance(error, SharedMemoryFull):
+    return str(error)
   if _is_of_a_lost_process(error):
     return f'another process of this run was lost ({first}); {_AGAIN}'
+  if isinstance(error, MemoryError):
+    return (
+      f'this machine has too little memory ({first or "it does not say for what"}): take a '
+      'smaller batch_size or fewer loader.workers'
+    )
   if _is_of_device(error):
     return (
       f'the device has too little memory ({first}): take a smaller batch_size, more '

@@ -6,6 +6,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from launch import cluster, devices, verbs
 from launch.errors import ExitCode, explain, find_exit_code, is_of_all
@@ -16,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   is_command = argv is None
   if is_command:
     use_huge_pages()
+    _open_streams()
   _set_environment()
   argv = list(sys.argv[1:] if argv is None else argv)
   if not argv or argv[0] in ('-h', '--help', 'help'):
@@ -75,6 +77,19 @@ def use_huge_pages():
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def _open_streams():
+  """Opens nothing in place of a closed stdin, stdout or stderr, as some daemons have them.
+
+  The next files that are opened would get their numbers, and with them what is printed.
+  """
+  for number, name in enumerate(('stdin', 'stdout', 'stderr')):
+    try:
+      os.fstat(number)
+    except OSError:
+      os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, and so this one
+      setattr(sys, name, os.fdopen(number, 'w' if number else 'r'))
+
+
 def _leave_threads(code: int):
   """Ends this process at once if threads would keep it alive.
 
@@ -94,19 +109,26 @@ def _set_environment():
   JAX and TensorFlow read these variables when they are imported, so nothing here imports
   them first.
   """
-  cache = os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache'))
+  cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', f'{cache}/movinet-jax')
   # TensorFlow, behind the TensorBoard writer, greets with lines that say nothing here.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
   devices.quiet_libtpu()
+  # Python begins processes with the current folder before its own modules: a queue.py or nas/
+  # there would end them. They find this package where this process has found it.
+  os.environ.setdefault('PYTHONSAFEPATH', '1')
+  root = str(Path(__file__).resolve().parents[1])
+  known = os.environ.get('PYTHONPATH', '').split(os.pathsep)
+  if not root.endswith('-packages') and root not in known:  # where Python looks anyway
+    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [*known, root]))
 
 
 def _make_help() -> str:
   lines = ['usage: movinet VERB [--help] [options]', '', 'verbs:']
   for verb in sorted(verbs.list_verbs()):
-    doc = verbs.find_verb(verb).__doc__.strip().splitlines()[0]
-    lines.append(f'  {verb:12} {doc}')
+    doc = verbs.find_verb(verb).__doc__ or ''  # python -OO keeps none
+    lines.append(f'  {verb:12} {doc.strip().partition(chr(10))[0]}'.rstrip())
   return '\n'.join(lines)
 
 

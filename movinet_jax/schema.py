@@ -27,6 +27,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 
 from movinet_jax.names import suggest
+from movinet_jax.paths import find_local
 
 _PLAIN = {
   bool: 'true or false',
@@ -34,6 +35,9 @@ _PLAIN = {
   float: 'a number',
   str: 'text',
 }
+
+
+_LARGEST = 2**31 - 1  # of whole numbers, as which JAX counts steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +87,24 @@ class Limit(NamedTuple):
     return self.wanted
 
 
+class Parse(NamedTuple):
+  """Makes an annotated type's value of a plain one; raises a ValueError where it cannot."""
+
+  make: Callable[[Any], Any]
+
+
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 Seed = Annotated[int, Range(0, 2**31 - 1)]  # JAX makes a key of it
 Share = Annotated[float, Range(0, 1)]
+Part = Annotated[float, Range(above=0, below=1)]  # of what is divided in two
 Rate = Annotated[float, Range(0, below=1)]  # of what is dropped, or of a moving average
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(0)]
+LocalPath = Annotated[str, Parse(find_local)]  # of this machine, `~` expanded
 
+# Of texts.
+NAME = Limit(lambda text: text.strip() and '/' not in text, 'a name without /')
 # Of lists.
 SOME = Limit(bool, 'one value or more')
 DISTINCT = Limit(lambda x: 0 < len(x) == len(set(x)), 'one value or more, each once')
@@ -149,13 +163,17 @@ def build(kind, value, where: str, *, most: float = math.inf):
     ValueError: the value is of another type, or out of its range.
   """
   if kind in _PLAIN:
-    return _build_plain(kind, value, where, most)
+    return _check_largest(_build_plain(kind, value, where, most), where)
   again = functools.partial(build, most=most)
   origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+  if origin is Annotated and arguments[0] in _PLAIN:
+    value = _build_plain(arguments[0], value, where, most)
+    _hold(arguments[1:], arguments[0], value, where)
+    return _parse(arguments[1:], _check_largest(value, where), where)
   if origin is Annotated:
     value = again(arguments[0], value, where)
     _hold(arguments[1:], arguments[0], value, where)
-    return value
+    return _parse(arguments[1:], value, where)
   if dataclasses.is_dataclass(kind):
     return _build_dataclass(kind, value, where, again)
   if tuple in (origin, kind):
@@ -273,6 +291,12 @@ def _build_plain(kind, value, where, most):
   return kind(value) if whole else value
 
 
+def _check_largest(value, where: str):
+  if type(value) is int and not -_LARGEST <= value <= _LARGEST:
+    raise _OutOfRange(f'{where} is {reprlib.repr(value)}, wanted at most {_LARGEST:,}')
+  return value
+
+
 def _build_tuple(arguments, value, where, again):
   if isinstance(value, str) or not isinstance(value, (list, tuple)):
     raise ValueError(f'{where} should be a list, got {value!r}')
@@ -328,6 +352,16 @@ def _hold(limits, kind, value, where):
     if isinstance(limit, Range | Limit) and not limit.takes(value):
       wanted = f'{_PLAIN.get(kind, "a number")}, {limit}' if isinstance(limit, Range) else limit
       raise _OutOfRange(f'{where} is {value!r}; wanted {wanted}')
+
+
+def _parse(notes, value, where):
+  for note in notes:
+    if isinstance(note, Parse):
+      try:
+        value = note.make(value)
+      except ValueError as error:
+        raise _OutOfRange(f'{where} is {error}') from error
+  return value
 
 
 def _find_types(function) -> dict[str, object]:

@@ -4,7 +4,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from movinet_jax import layers
+from nas import machine
 
-VERSION = 1
+VERSION = 2
 
 
 class Latency(NamedTuple):
@@ -118,6 +119,9 @@ def measure_ns(step: Callable, carry, *, rounds: int = 5, round_secs: float = 0.
 class TimesFile:
   """Times by name, a line each, as they are measured: what is there need not be again.
 
+  The first line says what they are about, and each has a digest of that: lines of files that
+  were put together are told apart.
+
   Attributes:
     times: name -> nanoseconds.
   """
@@ -126,29 +130,30 @@ class TimesFile:
     """Opens a file of times, or begins one.
 
     Args:
-      about: JSON, what all times of the file depend on: device, batch, …
+      about: JSON, what all times of the file depend on: those of machine.describe, batch, …
 
     Raises:
-      ValueError: the file is there and is about something else.
+      ValueError: the file is there and is about something else, or about several things.
     """
-    self._path, self.times = path, {}
+    about = json.loads(json.dumps(dict(about)))
+    self._path, self._digest, self.times = path, machine.make_digest(about), {}
     if path.exists():
-      found, self.times = read_times(path)
-      for key in sorted({*found, *about}):
-        if found.get(key) != about.get(key):
-          raise ValueError(
-            f'{path} has times of another {key}: {found.get(key)!r}, now '
-            f'{about.get(key)!r}; take another file'
-          )
+      found, lines = _read_lines(path)
+      if differ := machine.list_differences(found, about):
+        raise ValueError(
+          f'{path} has times of something else ({"; ".join(differ)}): measure into another file'
+        )
+      self.times = _take_times(path, found, lines)
       return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({'version': VERSION, 'about': dict(about)}) + '\n')
+    path.write_text(json.dumps({'version': VERSION, 'about': about}) + '\n')
 
   def add(self, name: str, ns: int):
     with self._path.open('ab+') as file:
       if file.seek(-1, os.SEEK_END) and file.read(1) != b'\n':
         file.write(b'\n')  # after a line that a kill has torn
-      file.write(json.dumps({'part': name, 'ns': ns}).encode() + b'\n')
+      row = {'part': name, 'ns': ns, 'about': self._digest}
+      file.write(json.dumps(row).encode() + b'\n')
     self.times[name] = ns
 
 
@@ -157,20 +162,50 @@ def read_times(path: Path) -> tuple[dict, dict[str, int]]:
 
   Raises:
     FileNotFoundError: there is none.
-    ValueError: it is none, or of another version.
+    ValueError: it is none, or of another version; or its times are about several things.
   """
+  about, lines = _read_lines(path)
+  return about, _take_times(path, about, lines)
+
+
+def _read_lines(path: Path) -> tuple[dict, list]:
+  """Reads what a file's first line says its times are about, and the lines after that."""
   lines = [_parse(line) for line in path.read_text(errors='replace').splitlines()]
   head = lines[0] if lines else None
   if not isinstance(head, dict) or not isinstance(head.get('about'), dict):
     raise ValueError(f'{path} is no file of measured times')
+  if head.get('version') == 1:
+    raise ValueError(
+      f'{path} is of version 1, which does not tell on how many cores and by which jaxlib its '
+      'times were measured: measure again, into another file'
+    )
   if head.get('version') != VERSION:
     raise ValueError(f'{path} has version {head.get("version")!r}, this code reads {VERSION}')
-  times = {}
-  for row in filter(None, lines[1:]):
+  return head['about'], lines[1:]
+
+
+def _take_times(path: Path, about: Mapping, lines: Sequence) -> dict[str, int]:
+  """Takes the times of lines, all of which must be about the same."""
+  times, own = {}, machine.make_digest(about)
+  for number, row in enumerate(lines, 2):
+    if row is None:
+      continue
+    if isinstance(row, dict) and isinstance(row.get('about'), dict):  # another file's first line
+      if differ := machine.list_differences(about, row['about']):
+        raise ValueError(
+          f'{path} was put together of files that do not compare, from line {number} on '
+          f'({"; ".join(differ)}): measure all into one file'
+        )
+      continue
     if not isinstance(row, dict) or type(row.get('ns')) is not int or row['ns'] < 0:
       raise ValueError(f'{path} has a line that is no measured time: {row!r}')
+    if row.get('about') != own:
+      raise ValueError(
+        f'{path}, line {number}: its time is about {row.get("about")}, and the first line about '
+        f'{own}, so lines of several files were put together or changed: measure all into one file'
+      )
     times[row['part']] = row['ns']
-  return head['about'], times
+  return times
 
 
 def _parse(line: str):

@@ -23,13 +23,17 @@ INSIDE = {
     *('movinet_jax.registry', 'movinet_jax.schema'),
     *('nas.space', 'nas.history', 'nas.candidate'),
   ),
-  'nas.spaces': ('movinet_jax', 'nas.space', 'nas.cost', 'nas.candidate', 'nas.runtime'),
+  'nas.spaces': (
+    *('movinet_jax', 'nas.space', 'nas.cost', 'nas.candidate'),
+    *('nas.runtime', 'nas.machine'),
+  ),
   'movinet_jax': ('movinet_jax',),
   'movinet_jax.names': (),
   'movinet_jax.registry': ('movinet_jax.names',),
   'movinet_jax.signals': (),
   'movinet_jax.disks': (),
-  'movinet_jax.schema': ('movinet_jax.names',),
+  'movinet_jax.paths': (),
+  'movinet_jax.schema': ('movinet_jax.names', 'movinet_jax.paths'),
   'movinet_jax.spec': ('movinet_jax.names', 'movinet_jax.schema'),
   'movinet_jax.ops': ('movinet_jax.names',),
   'movinet_jax.layers': (
@@ -49,7 +53,10 @@ INSIDE = {
     *('movinet_jax.names', 'movinet_jax.registry'),
     *('movinet_jax.schema', 'movinet_jax.signals'),
   ),
-  'movinet_jax.train': ('movinet_jax.names', 'movinet_jax.schema', 'movinet_jax.signals'),
+  'movinet_jax.train': (
+    *('movinet_jax.names', 'movinet_jax.paths', 'movinet_jax.schema'),
+    'movinet_jax.signals',
+  ),
 }
 # What they may import of other projects, where that is limited.
 OUTSIDE = {

@@ -111,6 +111,13 @@ def test_what_does_not_fit_is_named(kind, value, facts):
   assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('kind', [int, Count, Natural])
+def test_no_whole_number_is_larger_than_jax_counts(kind):
+  assert schema.build(kind, 2**31 - 1, 'x') == 2**31 - 1
+  with pytest.raises(ValueError, match='x is 2147483648, wanted at most 2,147,483,647'):
+    schema.build(kind, 2**31, 'x')
+
+
 @pytest.mark.parametrize(
   ('kind', 'takes', 'refuses', 'wanted'),
   [

@@ -26,7 +26,6 @@ import tensorflow_datasets as tfds
 
 from benchmarks.postgres import run_server
 from launch import arguments, main
-from launch.runs import trial
 from launch.verbs import sweep
 from movinet_jax import data
 from movinet_jax.convert import ConversionError, read_arrays
@@ -381,13 +380,6 @@ def test_studies(sign, tmp_path):
   assert read_study(path, 'toy').trials == []
   with open_study(path, 'toy', **settings) as opened:
     assert opened.history == []
-
-
-def test_a_key_of_a_study_is_no_path():
-  assert trial._check_key('0123456789abcdef') == '0123456789abcdef'
-  for key in ('../../../home', '/etc', '', '0123456789abcdef/..', '0123456789ABCDEF'):
-    with pytest.raises(ValueError, match='which no sweep does'):
-      trial._check_key(key)
 
 
 @pytest.mark.parametrize('place', ['inside', 'beside'])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from movinet_jax import schema
 from movinet_jax.names import check_name
-from movinet_jax.schema import Count
+from movinet_jax.schema import Count, LocalPath
 from movinet_jax.train import steps
 from nas import oneshot, runtime
 from nas.cost import TITLES, CostTable
@@ -28,7 +28,7 @@ class Aim:
   """
 
   cost: str = 'macs'
-  latency: str = ''
+  latency: LocalPath = ''
   reward: str = 'absolute'
   algorithm: str = 'reinforce'
   subclips: Count = 1

@@ -50,6 +50,8 @@ def make_evaluate(
   # A bad file of a small split must not end an evaluation: it is counted as missing.
   options = dataclasses.asdict(dataclasses.replace(loader, max_failed_share=1.0))
   shard = jax.process_index(), jax.process_count()
+  room = {'batch_size': size, 'train': False, 'workers': loader.workers, 'shard': shard}
+  data.check_shared_memory(source, clip, **room)  # now, not at the first evaluation
 
   def run(variables):
     with data.make_batches(
@@ -79,6 +81,8 @@ def make_recompute(
   estimate = precise_norm.make_estimate(model, mesh.make_mesh())
   options = {'batch_size': norm.batch_size, 'seed': seed, **dataclasses.asdict(loader)}
   shard = jax.process_index(), jax.process_count()
+  room = {'batch_size': norm.batch_size, 'train': True, 'workers': loader.workers, 'shard': shard}
+  data.check_shared_memory(source, clip, **room)
 
   def recompute(variables):
     with data.make_batches(source, clip, train=True, shard=shard, **options) as stream:

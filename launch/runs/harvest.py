@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from launch.runs import recipe
+from launch.runs import latencies, recipe
 from launch.runs.command import make_train_command
 from launch.runs.sweep import Sweep
 from movinet_jax.spec import to_json
@@ -33,10 +33,12 @@ def write(sweep: Sweep, home: Path, trials: Sequence[Trial], storage: str) -> di
     architecture file.
   """
   cfg, algorithm = sweep.config, sweep.algorithm
+  trials = latencies.keep_one_machine(trials)
   conclusion = algorithm.conclude(trials)
   networks = _write_networks(sweep, home, trials, conclusion)
   found = {
     'search': cfg.algorithm['name'],
+    'measure': sweep.measure,
     'trials': Counter(one.state for one in trials),
     'facts': conclusion.facts,
     'path': conclusion.path,
@@ -52,7 +54,7 @@ def write(sweep: Sweep, home: Path, trials: Sequence[Trial], storage: str) -> di
     sections=getattr(algorithm, 'sections', report.SECTIONS),
     budget=getattr(algorithm, 'budget', None),
     over=_is_over(algorithm, trials),
-    measure=' + '.join(cfg.fitness),
+    measure=sweep.measure,
     limits=dict(cfg.limits.items()),
     networks=networks,
     seed_noise=find_seed_noise(trials),
@@ -74,6 +76,7 @@ def _write_networks(sweep: Sweep, home: Path, trials, conclusion: Conclusion) ->
       'spec': to_json(spec),
       'trial': number,
       'choices': space.space.describe(one.choices),
+      'measure': sweep.measure,
       'value': one.value,
       'metrics': dict(one.metrics),
       'train': make_command(sweep, spec, path, home / f'trained-{rank:02d}'),

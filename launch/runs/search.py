@@ -15,16 +15,17 @@ from launch.config import complete_config, load_config, merge_config
 from launch.runs import inheritance, outcome, recipe, training
 from launch.runs.aim import Aim, check_subclips, make_costs, make_objective, split_aim
 from launch.runs.inheritance import SPACE
+from launch.runs.owner import check_owner
 from launch.runs.training import Splits
 from movinet_jax import data, models, schema
-from movinet_jax.schema import Count, Seed
+from movinet_jax.schema import Count, LocalPath, Part, Seed
 from movinet_jax.train import losses, mesh, optimizers
 from movinet_jax.train.checkpoint import Checkpointer, CheckpointOptions, load_params
 from movinet_jax.train.loop import LoopOptions
 from movinet_jax.train.loop import run as run_loop
 from movinet_jax.train.position import check_same_data, make_position
 from movinet_jax.train.workdir import CHECKPOINTS, claim_together, replace_file
-from movinet_jax.train.writers import Writer
+from movinet_jax.train.writers import Writer, check_nothing_lost
 from nas import oneshot, report, spaces
 from nas.cost import CostTable
 from nas.objective import Objective
@@ -79,8 +80,8 @@ class Config:
   candidates: Count
   batch_size: Count
   policy_batch_size: Count
-  policy_share: float
-  train_with: str
+  policy_share: Part
+  train_with: LocalPath
   space: Mapping
   data: Splits
   clip: data.TrainClip
@@ -94,7 +95,7 @@ class Config:
   finalists: Comparison = dataclasses.field(default_factory=Comparison)
   searched: tuple[str, ...] | None = None
   held: Mapping[str, int] | None = None
-  inherit: str | None = None
+  inherit: LocalPath | None = None
   steps: Mapping[str, Mapping] | None = None
 
 
@@ -296,6 +297,8 @@ def run(search: Search, folder: str, step: Callable | None = None) -> dict:
     found.json; {} in all processes but the first.
   """
   cfg, home = search.config, Path(folder)
+  check_owner(home, 'search')
+  check_nothing_lost(home)
   _warn_of_target(search)
   _warn_of_command(cfg)
   resumes = claim_together(home, search.claim, FREE)
@@ -440,7 +443,7 @@ def list_steps(config: Mapping) -> dict[str, dict]:
       section or key that there is not; names the nearest.
   """
   rest = {key: value for key, value in config.items() if key != 'steps'}
-  steps = schema.build(Mapping[str, Mapping], config.get('steps') or {}, 'steps')
+  steps = schema.build(Mapping[str, Mapping] | None, config.get('steps'), 'steps') or {}
   whole = {'searched': None, 'held': {}, **complete_config(Config, rest)}
   found = {}
   for name in sorted(steps, key=_find_order):

@@ -16,6 +16,7 @@ from launch.config import complete_config
 from launch.runs import outcome, search, training
 from launch.runs.inheritance import FOUND
 from launch.runs.outcome import REPORT
+from launch.runs.owner import check_owner
 from movinet_jax.names import check_name
 from movinet_jax.train import mesh
 from movinet_jax.train.checkpoint import count_steps
@@ -44,6 +45,7 @@ def run(config: Mapping, folder: str, only: str = '') -> tuple[search.Search, di
     ValueError: no such step, or a config that does not fit itself or the data.
     FileNotFoundError: the step before `only` has not ended.
   """
+  check_owner(folder, 'search')
   config, home = _check(config), Path(folder)
   steps = search.list_steps(config)
   if only:

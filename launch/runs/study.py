@@ -1,12 +1,16 @@
 """The study of a sweep: run from wherever it stands, or only drawn."""
 
+import shlex
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from launch import devices
-from launch.runs import harvest, training, trial
+from launch.runs import harvest, latencies, training, trial
+from launch.runs.owner import check_owner
 from launch.runs.sweep import Sweep
 from movinet_jax.train import workdir
 from nas.history import Trial
@@ -19,6 +23,7 @@ STUDY = 'study.db'
 FREE = (
   'algorithm.budget',
   'workers',
+  'max_failures',
   *(f'data.train.{key}' for key in ('root', 'path', 'directory')),
   *(f'data.eval.{key}' for key in ('name', 'root', 'path', 'directory', 'split')),
   *(f'recipe.{key}' for key in training.FREE),
@@ -36,9 +41,18 @@ def run(sweep: Sweep, home: Path, storage: str = '', workers: int = 0) -> dict:
   Returns:
     found.json.
   """
+  check_owner(home, 'sweep')
+  devices.probe_platform()
+  if any(home.glob(f'{trial.TRIALS}/*')):
+    workdir.check_claim(home, sweep.record, FREE)
   trial.check_networks(sweep)
   workers = workers or sweep.config.workers or max(1, devices.count_accelerators())
   environments = devices.make_environments(workers)
+  about = sweep.describe()
+  if sweep.config.limits.latency_ns:
+    # Which networks are discarded depends on it, on every machine that shares the study.
+    about['latency_on'] = latencies.describe_worker(environments[0])
+    latencies.check(home, about['latency_on'])
   storage = storage or make_storage(home)
   home.mkdir(parents=True, exist_ok=True)
   with open_study(
@@ -47,11 +61,12 @@ def run(sweep: Sweep, home: Path, storage: str = '', workers: int = 0) -> dict:
     space=sweep.space.space,
     algorithm=sweep.algorithm,
     seed=sweep.config.seed,
-    about=sweep.describe(),
+    about=about,
     free=('algorithm.budget',),
   ) as study:
     # Only now: a command that the study refuses must not change the workdir.
-    workdir.claim_workdir(home, sweep.record, begun=bool(study.history), free=FREE)
+    begun = bool(study.history) or any(home.glob(f'{trial.TRIALS}/*'))
+    workdir.claim_workdir(home, sweep.record, begun=begun, free=FREE)
     _print_start(sweep, home, storage, study.history)
     try:
       coordinate(
@@ -64,6 +79,7 @@ def run(sweep: Sweep, home: Path, storage: str = '', workers: int = 0) -> dict:
         environments=environments,
         pruning=sweep.pruning,
         max_attempts=sweep.config.max_attempts,
+        max_failures=sweep.config.max_failures,
         trial_secs=sweep.config.trial_secs or None,
         folder=home / 'logs' / socket.gethostname(),
       )
@@ -74,13 +90,21 @@ def run(sweep: Sweep, home: Path, storage: str = '', workers: int = 0) -> dict:
 
 def redraw(sweep: Sweep, home: Path, storage: str = '') -> dict:
   """Writes found.json and the report of a study as it stands, running or not."""
+  check_owner(home, 'sweep')
   storage = storage or make_storage(home)
   saved = read_study(storage, sweep.config.study)
+  was, now = saved.identity.get('about', {}).get('fitness'), sweep.scored
+  if was is not None and was != now:
+    raise ValueError(
+      f'the values of the study {sweep.config.study!r} are of fitness {was}, and this config is '
+      f'of {now}: give the config that the study was begun with, or begin another study'
+    )
   return harvest.write(sweep, home, saved.trials, storage)
 
 
 def make_storage(home: Path) -> str:
-  return f'sqlite:///{home / STUDY}'
+  # Quoted: a ? would begin options, and %20 stand for a space.
+  return sa.URL.create('sqlite', database=str(home / STUDY)).render_as_string()
 
 
 def _print_start(sweep: Sweep, home: Path, storage: str, history: Sequence[Trial]):
@@ -89,4 +113,4 @@ def _print_start(sweep: Sweep, home: Path, storage: str, history: Sequence[Trial
     finished = sum(known.finished for known in history)
     print(f'{finished} of {len(history)} trials are finished', file=sys.stderr)
   address = show_address(parse_address(storage))
-  print(f'Look at it: optuna-dashboard {address}', file=sys.stderr)
+  print(f'Look at it: optuna-dashboard {shlex.quote(address)}', file=sys.stderr)

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from launch.runs import recipe, training
 from launch.runs.training import Splits
 from movinet_jax import data, schema
 from movinet_jax.names import check_name, find
-from movinet_jax.schema import Count, Natural, Positive
+from movinet_jax.schema import NAME, Count, LocalPath, Natural, Part, Positive, Seed
 from movinet_jax.train import evaluation, workdir
 from movinet_jax.train.loop import LoopOptions
+from movinet_jax.train.metrics import WORDS, find_direction
 from nas import algorithms, spaces
 from nas.algorithms.arguments import list_sources, take
 from nas.history import Proposal
@@ -46,14 +48,15 @@ class Config:
   """The contents of a sweep's config.
 
   Attributes:
-    seed: of proposals, of the held-out part and of every training.
+    seed: of proposals and of the held-out part.
     study: a name, of the study in its database.
     algorithm: its name, and its settings.
     space: nas.spaces.create.
     train_with: config file of the recipe.
     data: what trials learn from; `eval` only tells printed commands where it is.
     held_out: share of the training split that trials are scored on.
-    fitness: metrics of an evaluation whose sum is maximized.
+    fitness: metrics of an evaluation, whose sum is a trial's value: all of them better when
+      higher, or all better when lower, where it is the negative sum. It is maximized.
     coefficients: of --phi, in place of a search's.
     recipe: changes to the sections of `train_with`.
     limits: see Limits.
@@ -61,16 +64,17 @@ class Config:
     latency_repeats: measurements of a network's latency; 0 measures none.
     workers: networks at a time; 0 is one for each accelerator.
     max_attempts: how often a trial is begun before it counts as failed.
+    max_failures: failed trials that end the sweep, as long as none was trained.
     trial_secs: the longest that a trial may take; 0 is as long as it takes.
   """
 
-  seed: Natural
-  study: str
+  seed: Seed
+  study: Annotated[str, NAME]
   algorithm: Mapping
   space: Mapping
-  train_with: str
+  train_with: LocalPath
   data: Splits
-  held_out: float
+  held_out: Part
   fitness: tuple[str, ...]
   coefficients: Mapping | None = None
   recipe: Mapping = dataclasses.field(default_factory=dict)
@@ -79,6 +83,7 @@ class Config:
   latency_repeats: Natural = 5
   workers: Natural = 0
   max_attempts: Count = 3
+  max_failures: Count = 5
   trial_secs: Natural = 0
 
 
@@ -109,6 +114,21 @@ class Sweep:
   def num_classes(self) -> int:
     return len(self.sources['train'].labels)
 
+  @property
+  def measure(self) -> str:
+    """What a trial's value is; see name_measure."""
+    return name_measure(self.config.fitness)
+
+  @property
+  def scored(self) -> list[str] | str:
+    """What values are, as studies and keys hold it.
+
+    Where lower is better it is no list of metrics: earlier versions maximized their sum, and a
+    study of those must not go on with values of the other sign.
+    """
+    names = self.config.fitness
+    return self.measure if is_lower_better(names) else list(names)
+
   def fit_recipe(self, spec, changes: Mapping) -> dict:
     """The training config of one network; `changes` are the search's own, by dotted key."""
     return recipe.fit(self.recipe, self.space.family, spec, changes)
@@ -123,20 +143,50 @@ class Sweep:
     return self.fit_recipe(self.space.decode(np.asarray(choices, np.int32)), {})
 
   def make_key(self, proposal: Proposal) -> str:
-    """Equal for trials that would train the same network in the same way."""
+    """Equal for trials that would train the same network in the same way: a folder's name."""
     fitted = self.fit_recipe(self.space.decode(proposal.choices), proposal.train)
-    trained = [recipe.list_settings(fitted), fitted['model'], fitted['clip']]
-    scored = self.record['held_out'], self.record['fitness']
-    text = json.dumps([trained, *scored], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return name_trial(self.describe_trial(fitted))
+
+  def describe_trial(self, fitted: Mapping) -> dict:
+    """Describes all that the result of a trial depends on, beside its thresholds, as JSON.
+
+    Where the data lies is not part of that, nor is what only says how fast a trial runs.
+
+    Args:
+      fitted: the training config of its network, of `fit_recipe`.
+    """
+    model, place = fitted['model'], self.record['data']['train']
+    made = {
+      'training': recipe.list_settings(fitted),
+      'model': {key: model[key] for key in model if f'model.{key}' not in training.FREE},
+      'clip': fitted['clip'],
+      'data': {
+        **{key: place[key] for key in place if f'data.train.{key}' not in training.FREE},
+        'digests': {part: source.digest for part, source in self.sources.items()},
+      },
+      'seed': self.config.seed,
+      'held_out': self.config.held_out,
+      'fitness': self.scored,
+      'limits': dict(self.config.limits.items()),
+      'latency_repeats': self.config.latency_repeats,
+    }
+    return json.loads(json.dumps(made))
 
   def describe(self) -> dict:
     """Describes all that results of trials depend on: a study of anything else is refused."""
     return {
       **{key: self.record[key] for key in _KEPT},
+      'fitness': self.scored,
       'training': recipe.list_settings(self.recipe),
+      # Of the whole split, the seed and the share held out: so it tells of both parts.
       'data': self.sources['train'].digest,
     }
+
+
+def name_trial(made: Mapping) -> str:
+  """The name of a trial's folder, of what Sweep.describe_trial says."""
+  text = json.dumps(made, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def resolve(config: Mapping, *, num_classes: int | None = None) -> Sweep:
@@ -164,11 +214,12 @@ def resolve(config: Mapping, *, num_classes: int | None = None) -> Sweep:
   sources = {}
   if num_classes is None:
     learnt, held_out = data.split_source(open_data(cfg), cfg.held_out, seed=cfg.seed)
-    _check_fitness(cfg.fitness, held_out)
     sources, num_classes = {'train': learnt, 'eval': held_out}, len(learnt.labels)
     config = training.name_classes(config, learnt.labels)
     cfg = schema.build(Config, config, '')
     base = recipe.load(cfg.train_with, cfg.recipe, cfg.data)
+  several = sources['train'].multi_label if sources else training.is_multi_label(base['loss'])
+  _check_fitness(cfg.fitness, num_classes, several)
   algorithm = make_algorithm(cfg, space, num_classes)
   record = complete_config(Config, config)
   return Sweep(cfg, space, algorithm, sources, base, pruning, record)
@@ -213,13 +264,40 @@ def count_classes(cfg: Config) -> int | None:
   return recipe.count_classes(cfg.train_with, cfg.recipe, cfg.data)
 
 
-def _check_fitness(names, source: data.Source):
-  """Raises a ValueError for a fitness that an evaluation of this data does not have."""
-  known = evaluation.list_metrics(len(source.labels), source.multi_label)
+def is_lower_better(fitness: Sequence[str]) -> bool:
+  """Tells whether the metrics of a fitness, all of one direction, are better when lower."""
+  return find_direction(fitness[0]) == 'min'
+
+
+def name_measure(fitness: Sequence[str]) -> str:
+  """Names the value of a trial, which a sweep maximizes: 'top1', 'top1 + top5', '-loss'."""
+  names = ' + '.join(fitness)
+  if not is_lower_better(fitness):
+    return names
+  return f'-({names})' if len(fitness) > 1 else f'-{names}'
+
+
+def _check_fitness(names: Sequence[str], num_classes: int, multi_label: bool):
+  """Raises a ValueError for a fitness that is no sum of different metrics of one direction.
+
+  Args:
+    num_classes, multi_label: of the data, which say what metrics an evaluation has.
+  """
+  known = evaluation.list_metrics(num_classes, multi_label)
+  rated = [name for name in known if find_direction(name) != 'count']
   if not names:
-    raise ValueError(f'fitness names no metric; there are: {", ".join(known)}')
+    raise ValueError(f'fitness names no metric; there are: {", ".join(rated)}')
   for name in names:
     check_name(name, known, 'metric of fitness')
+  if twice := [name for name in names if names.count(name) > 1]:
+    raise ValueError(f'fitness names {twice[0]} twice: name each metric once')
+  found = {name: find_direction(name) for name in names}
+  if 'count' in found.values() or len(set(found.values())) > 1:
+    said = ', '.join(f'{name} ({WORDS[own]})' for name, own in found.items())
+    raise ValueError(
+      f'fitness adds up {said}; wanted metrics that are all better when higher, or all better '
+      f'when lower, of: {", ".join(rated)}'
+    )
 
 
 def _make_pruning(cfg: Config, base: Mapping) -> Pruning | None:

@@ -1,6 +1,7 @@
 """Trained networks: what a run left, ready to be used as it was trained."""
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from launch.runs import training
 from launch.runs.evaluation import PreciseNorm, make_recompute
 from movinet_jax import data, schema
 from movinet_jax.train import arrays, checkpoint, workdir
+from movinet_jax.train.checkpoint import CheckpointOptions
+from movinet_jax.train.metrics import WORDS, find_direction
 from movinet_jax.train.workdir import CHECKPOINTS
 
 
@@ -68,7 +71,8 @@ def load_trained(path: str, which: str = 'latest') -> Trained:
 
   Args:
     path: its workdir.
-    which: 'latest', 'best' or a step.
+    which: 'latest', 'best' or a step. Best is what the metric itself says, also in a run of an
+      earlier version that kept the highest loss as its best.
 
   Raises:
     FileNotFoundError: it holds no checkpoint.
@@ -79,7 +83,7 @@ def load_trained(path: str, which: str = 'latest') -> Trained:
     Path(path) / CHECKPOINTS,
     int(which) if which.isdecimal() else which,
     metric=config.checkpoints.best_metric,
-    mode=config.checkpoints.best_mode,
+    mode=_choose_mode(path, config.checkpoints) if which == 'best' else None,
   )
   place = Path(path) / CHECKPOINTS / str(meta['step'])
   for key in ('labels', 'preprocessing'):
@@ -97,6 +101,20 @@ def load_trained(path: str, which: str = 'latest') -> Trained:
     clip=schema.call(data.EvalClip, meta['preprocessing'], 'preprocessing'),
     config=config,
   )
+
+
+def _choose_mode(path: str, options: CheckpointOptions) -> str | None:
+  """The metric's own direction, and says so where the run's config has the other one."""
+  own = find_direction(options.best_metric or '')
+  if own not in ('max', 'min'):
+    return options.best_mode
+  if options.best_mode not in (own, None):
+    print(
+      f'Note: {path} kept the checkpoints that were best by best_mode={options.best_mode!r}, but '
+      f'of {options.best_metric} {WORDS[own]}: takes the best of those that are left',
+      file=sys.stderr,
+    )
+  return own
 
 
 def _read_config(path: str) -> training.Config:

@@ -1,6 +1,7 @@
 """Training: a config resolved into built objects, and the run of them."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,26 +10,34 @@ import jax
 
 from launch.config import complete_config
 from launch.runs.evaluation import PreciseNorm, make_evaluate, make_recompute
+from launch.runs.owner import check_owner
 from movinet_jax import convert, data, models, schema
 from movinet_jax.data import pictures
 from movinet_jax.names import check_name
-from movinet_jax.schema import Count, Natural
+from movinet_jax.schema import Count, LocalPath, Seed
 from movinet_jax.spec import to_json
 from movinet_jax.train import evaluation, losses, mesh, optimizers, state, steps
-from movinet_jax.train.checkpoint import Checkpointer, CheckpointOptions, load_variables
+from movinet_jax.train.checkpoint import (
+  Checkpointer,
+  CheckpointOptions,
+  count_steps,
+  load_variables,
+)
 from movinet_jax.train.loop import LoopOptions
 from movinet_jax.train.loop import run as run_loop
 from movinet_jax.train.mesh import MeshOptions
+from movinet_jax.train.metrics import choose_mode
 from movinet_jax.train.position import check_same_data, make_position
 from movinet_jax.train.workdir import CHECKPOINTS, claim_together
-from movinet_jax.train.writers import Writer
+from movinet_jax.train.writers import Writer, check_nothing_lost
 
 # What may change when a run goes on: how fast it runs, what it tells, and where its data
 # has moved to. That it still is the same data, the checkpoint knows.
 FREE = (
   *('loader.workers', 'loader.threads', 'loader.max_failed_share'),
   *('eval_batch_size', 'model.remat', 'mesh.time', 'mesh.space'),
-  *('loop.log_every', 'loop.eval_every', 'loop.save_every', 'checkpoints.keep'),
+  *('loop.log_every', 'loop.eval_every', 'loop.save_every'),
+  *('checkpoints.keep', 'checkpoints.best_mode'),
   *(f'data.{split}.{key}' for split in ('train', 'eval') for key in ('root', 'path', 'directory')),
 )
 
@@ -74,7 +83,7 @@ class Config:
     precise_norm: PreciseNorm; {} or None keeps the moving averages.
   """
 
-  seed: Natural
+  seed: Seed
   batch_size: Count
   eval_batch_size: Count
   model: Mapping
@@ -84,7 +93,7 @@ class Config:
   optimizer: Mapping
   loss: Mapping
   loop: LoopOptions
-  init: str | None = ''
+  init: LocalPath | None = ''
   train: Mapping = dataclasses.field(default_factory=dict)
   checkpoints: CheckpointOptions = dataclasses.field(default_factory=CheckpointOptions)
   mesh: MeshOptions | None = None
@@ -196,7 +205,7 @@ def resolve(
   given = {'model': model, 'tx': tx, 'loss': loss, 'seed': cfg.seed}
   step = schema.call(steps.make_train_step, cfg.train, 'train', **given)
   norm = _make_norm(cfg)
-  _check_evaluation(cfg, sources or {})
+  _check_evaluation(cfg, 'eval' in sources if sources else cfg.data.eval is not None, num_classes)
   return Training(
     config=cfg,
     model=model,
@@ -226,6 +235,10 @@ def run(
     The final TrainState.
   """
   cfg = training.config
+  check_owner(folder, 'train')
+  check_nothing_lost(folder)
+  if cfg.init and not count_steps(Path(folder) / CHECKPOINTS):
+    _check_initial(cfg.init)
   resumes = claim_together(folder, training.record, FREE)
   print(f'{"Resuming" if resumes else "Starting"} {cfg.model["name"]} in {folder}')
   warn_of_pictures(training.sources, vars(cfg.clip))
@@ -419,6 +432,15 @@ def load_initial(model, seed: int, path: str | None = ''):
   return variables
 
 
+def _check_initial(path: str):
+  """Raises a FileNotFoundError, before a workdir is made, for weights that are not there."""
+  prefixes = path, f'{path}.index'  # of a TensorFlow checkpoint
+  if not any(map(os.path.exists, prefixes)):
+    raise FileNotFoundError(
+      f'init: there is no {path}; wanted the workdir of a run, or a file of weights'
+    )
+
+
 def is_multi_label(loss: Mapping) -> bool:
   """Tells whether a `loss` section is for videos with several labels."""
   return loss.get('name') == 'sigmoid'
@@ -436,13 +458,24 @@ def check_loss(loss: Mapping, source: data.Source):
     )
 
 
-def _check_evaluation(cfg: Config, sources: Mapping[str, data.Source]):
-  """Finds before the first step what would only fail at the first evaluation."""
+def _check_evaluation(cfg: Config, evaluates: bool, num_classes: int):
+  """Finds before the first step what would only fail at the first evaluation.
+
+  Raises:
+    ValueError: checkpoints.best_metric is never computed or has no best value, or
+      checkpoints.best_mode is not its direction.
+  """
   best = cfg.checkpoints.best_metric
-  if best and 'eval' in sources:
-    source = sources['train']
-    known = evaluation.list_metrics(len(source.labels), source.multi_label)
-    check_name(best, [*known, 'missing'], 'checkpoints.best_metric')
+  if not best:
+    return
+  if not evaluates:
+    raise ValueError(
+      f'checkpoints.best_metric is {best!r}, but there is no data.eval to compute it on: set '
+      'data.eval, or checkpoints.best_metric=None to keep the latest checkpoints only'
+    )
+  known = evaluation.list_metrics(num_classes, is_multi_label(cfg.loss))
+  check_name(best, [*known, 'missing'], 'checkpoints.best_metric')
+  choose_mode(best, cfg.checkpoints.best_mode)
 
 
 def _make_norm(cfg: Config) -> PreciseNorm | None:

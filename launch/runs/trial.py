@@ -1,16 +1,14 @@
 """One trial of a sweep: a network is held against the limits, trained and scored.
 
 Worker processes run this, a trial after another. What a trial leaves lies in a folder named
-by its network and recipe: a run as `movinet train` leaves it, and trial.json, its outcome.
-A trial that is begun again, by whichever worker, goes on from there.
+by all that its result depends on, see Sweep.describe_trial: a run as `movinet train` leaves it,
+made.json with that description, and trial.json, its outcome. A trial that is begun again, by
+whichever worker, goes on from there.
 """
 
 import functools
-import hashlib
 import json
 import math
-import re
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,15 +19,23 @@ import numpy as np
 
 from launch import devices
 from launch.errors import ExitCode
-from launch.runs import training
-from launch.runs.sweep import Limits, Sweep, resolve
+from launch.runs import latencies, training
+from launch.runs.sweep import (
+  Limits,
+  Sweep,
+  is_lower_better,
+  name_measure,
+  name_trial,
+  resolve,
+)
 from movinet_jax import cost, data
-from movinet_jax.spec import to_json
 from movinet_jax.train import loop, writers
-from movinet_jax.train.workdir import replace_file
-from nas import runtime
+from movinet_jax.train.workdir import claim_workdir, find_differences, replace_file
+from nas.history import State
+from nas.trials.outcome import Refused, make_outcome
 
-TRIALS, LATENCY = 'trials', 'latency'
+TRIALS = 'trials'
+MADE, OUTCOME = 'made.json', 'trial.json'  # of a trial's folder
 
 
 class Pruned(Exception):
@@ -62,24 +68,67 @@ def make_objective(config: Mapping, folder: str) -> Callable:
   def run(job: Mapping, report: Callable) -> dict:
     spec = sweep.space.decode(np.array(job['choices']))
     recipe = sweep.fit_recipe(spec, job['train'])
-    place = home / TRIALS / _check_key(job['key'])
+    made, thresholds = sweep.describe_trial(recipe), job['thresholds']
+    # Not by the key in the study: it could be a path, and earlier versions made it otherwise.
+    place = home / TRIALS / name_trial(made)
     place.mkdir(parents=True, exist_ok=True)
     # A worker that was taken for dead may yet wake up and train in the same folder.
     with filelock.FileLock(place / 'lock'):
-      if (place / 'trial.json').exists():
-        return json.loads((place / 'trial.json').read_text())
-      found = _run(sweep, recipe, place, home, job['thresholds'], report)
-      replace_file(place / 'trial.json', json.dumps(found, indent=2) + '\n')
+      _claim(place, made)
+      if kept := _read_outcome(place, thresholds):
+        return kept
+      found = _run(sweep, recipe, place, home, thresholds, report)
+      if make_outcome(found)['state'] != State.FAILED:  # The study may try it again.
+        row = {**found, 'thresholds': thresholds, 'made': made}
+        replace_file(place / OUTCOME, json.dumps(row, indent=2) + '\n')
     return found
 
   return run
 
 
-def _check_key(key: str) -> str:
-  """Raises a ValueError for what is no name of make_key's: it would be a path."""
-  if not re.fullmatch('[0-9a-f]{16}', key):
-    raise ValueError(f'the study gives a trial the key {key!r}, which no sweep does')
-  return key
+def _claim(place: Path, made: Mapping):
+  """Writes down what a folder's trial is made of, or checks that it is this.
+
+  Raises:
+    Refused: the folder is of another trial, or does not say of which.
+  """
+  for name in (MADE, OUTCOME):
+    was = _read(place / name)
+    was = was.get('made', {}) if was and name == OUTCOME else was
+    if lines := find_differences(was, made) if was is not None else ():
+      shown = '\n  '.join(lines)
+      raise Refused(
+        f'{place / name} is of another trial:\n  {shown}\n'
+        'Move this folder away, then the same command trains its own trial there.'
+      )
+  if (place / MADE).exists():
+    return
+  if (place / 'config.json').exists():
+    raise Refused(
+      f'{place} holds a run and no {MADE} that says what made it: move this folder away, then '
+      'the same command trains its own trial there'
+    )
+  replace_file(place / MADE, json.dumps(made, indent=2) + '\n')
+
+
+def _read_outcome(place: Path, thresholds: Mapping) -> dict | None:
+  """What came of a trial before; None for nothing, or if it was held against others."""
+  found = _read(place / OUTCOME)
+  if found is None:
+    return None
+  found.pop('made')
+  same = found.pop('thresholds', None) == thresholds
+  return found if same or found['state'] == State.DISCARDED else None
+
+
+def _read(path: Path) -> dict | None:
+  """A JSON file, None if it is not there."""
+  if not path.exists():
+    return None
+  try:
+    return dict(json.loads(path.read_text()))
+  except (TypeError, ValueError) as error:
+    raise Refused(f'{path} cannot be read ({error}): move its folder away') from error
 
 
 def _run(sweep: Sweep, recipe, place, home, thresholds, report) -> dict:
@@ -88,6 +137,9 @@ def _run(sweep: Sweep, recipe, place, home, thresholds, report) -> dict:
   try:
     metrics = _measure(sweep, sweep.config.limits, resolved.model, home)
     watch = functools.partial(_watch, fitness, thresholds, report)
+    if (place / 'config.json').exists():
+      # It is of this trial. What differs are settings that no result depends on.
+      claim_workdir(place, resolved.record, begun=False)
     training.run(resolved, str(place), watch=watch)
     state, reason, last = 'done', '', {}
   except Discarded as error:
@@ -120,8 +172,11 @@ def check_networks(sweep: Sweep, home: Path | None = None):
 
   Raises:
     ValueError: what trains a network cannot be built, by the recipe or by a step of the
-      algorithm's schedule; or the smallest network is over a limit.
+      algorithm's schedule; or the smallest network is over a limit; or limits are of times of
+      another machine.
   """
+  if sweep.config.latency_repeats and home is not None:
+    latencies.prepare(home, decides=sweep.config.limits.latency_ns is not None)
   first = sweep.space.decode(np.zeros(len(sweep.space.space), np.int32))
   for _, changes in ((0, {}), *getattr(sweep.algorithm, 'schedule', ())):
     try:
@@ -156,8 +211,7 @@ def _measure(sweep: Sweep, limits: Limits, model, home: Path | None) -> dict:
   metrics = {'params': counted.params, 'macs': counted.macs}
   _check_limits(limits, metrics)  # before anything is compiled for it
   if sweep.config.latency_repeats and home is not None:
-    latency = _measure_latency(model, home, sweep.config.latency_repeats, limits.latency_ns)
-    metrics |= {'latency_ns': latency.ns, 'latency_noise': latency.noise}
+    metrics |= latencies.measure(model, home, sweep.config.latency_repeats, limits.latency_ns)
     _check_limits(limits, metrics)
   return metrics
 
@@ -170,34 +224,21 @@ def _check_limits(limits: Limits, metrics: Mapping):
       raise Discarded(reason, metrics)
 
 
-def _measure_latency(model, home: Path, repeats: int, most_ns: float | None) -> runtime.Latency:
-  """Measured once for each network and kind of device."""
-  about = [devices.describe(), model.num_classes, to_json(model.spec)]
-  digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-  path = home / LATENCY / f'{digest}.json'
-  if path.exists():
-    return runtime.Latency(**json.loads(path.read_text())['latency'])
-  path.parent.mkdir(parents=True, exist_ok=True)
-  # One at a time, so that measurements at least do not disturb each other.
-  with filelock.FileLock(path.parent / f'lock-{socket.gethostname()}'):
-    latency = runtime.measure_latency(model, repeats=repeats, most_ns=most_ns)
-  row = {'device': about[0], 'latency': latency._asdict(), 'spec': about[-1]}
-  replace_file(path, json.dumps(row) + '\n')
-  return latency
-
-
 def _watch(fitness, thresholds, report, step: int, metrics: Mapping):
   value = _score(fitness, metrics)
   report(step, value)
   wanted = thresholds.get(str(step))
   if wanted is not None and value < wanted:
-    reason = f'{value:.4f} at step {step}, where {wanted:.4f} was wanted to go on'
+    reached = f'{name_measure(fitness)} {value:.4f} at step {step}'
+    reason = f'{reached}, where {wanted:.4f} was wanted to go on'
     raise Pruned(reason, step, metrics)
 
 
 def _score(fitness, metrics: Mapping) -> float:
+  """What a sweep maximizes; NaN where a metric has no value."""
   found = [metrics[name] for name in fitness]
-  return math.nan if None in found else sum(found)
+  sign = -1 if is_lower_better(fitness) else 1
+  return math.nan if None in found else sign * sum(found)
 
 
 def _read_evaluations(place: Path) -> dict[int, dict]:

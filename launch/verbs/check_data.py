@@ -49,10 +49,11 @@ def main(argv: list[str]) -> int:
 
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('check-data', _HELP)
-  parser.add_argument('data', help='folder of class folders, or CSV file of path,label')
+  known = 'folder of class folders, or CSV file of path,label'
+  parser.add_argument('data', type='path', help=known)
   parser.add_argument('--split', help='sub-folder of data that holds the class folders')
-  parser.add_argument('--root', help='where relative paths of a CSV file start')
-  parser.add_argument('--manifest', help='CSV to write; default: check[-SPLIT].csv here')
+  parser.add_argument('--root', type='path', help='where relative paths of a CSV file start')
+  parser.add_argument('--manifest', type='path', help='CSV to write; default: check[-SPLIT].csv')
   parser.add_argument('--workers', type=at_least_1, default=os.cpu_count() or 1)
   parser.add_argument('--limit-secs', type=positive, default=60.0, help='for one file; default: 60')
   parser.add_argument('--strict', action='store_true', help='exit with 65 on bad files')

@@ -17,18 +17,22 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 from flax import traverse_util
 
 from launch.arguments import make_parser
 from movinet_jax import convert, models
+from movinet_jax.paths import check_writable
 
 
 def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv)
+  jax.config.update('jax_platforms', 'cpu')  # nothing is computed that wants an accelerator
   out = Path(arguments.out.removesuffix('.npz') + '.npz')
   if out.exists():
     raise FileExistsError(f'{out} exists already: remove it, or choose another file')
+  check_writable(out)
   options = {'gate': arguments.gate} if arguments.gate else {}
   make = functools.partial(
     models.create, arguments.model, arguments.num_classes, spec=arguments.spec
@@ -51,9 +55,10 @@ def main(argv: Sequence[str]) -> int:
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('convert', __doc__)
   parser.add_argument('model', help='family/variant, such as movinet/a0-stream')
-  parser.add_argument('--spec', help='architecture file of a family: found.json')
-  parser.add_argument('--weights', required=True, help='checkpoint prefix or folder, or .npz')
-  parser.add_argument('--out', required=True, help='.npz to write')
+  parser.add_argument('--spec', type='path', help='architecture file of a family: found.json')
+  known = 'checkpoint prefix or folder, or .npz'
+  parser.add_argument('--weights', type='path', required=True, help=known)
+  parser.add_argument('--out', type='path', required=True, help='.npz to write')
   parser.add_argument('--num-classes', type=int, help="by default those of the family's data set")
   parser.add_argument('--gate', help='another gate, such as keras_hard_sigmoid')
   parser.add_argument('--partial', action='store_true', help='accept missing weights')

@@ -16,6 +16,8 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 
+import jax
+
 from launch.arguments import make_parser, pair
 from movinet_jax import cost, models
 
@@ -40,6 +42,7 @@ PUBLISHED_CLASSES = 600
 
 def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv)
+  jax.config.update('jax_platforms', 'cpu')  # nothing is computed that wants an accelerator
   options = dict(arguments.set)
   model = models.create(
     arguments.model, arguments.num_classes, spec=arguments.spec or None, **options
@@ -117,7 +120,7 @@ def make_arguments() -> argparse.ArgumentParser:
   parser.add_argument('model', help='family/variant, or a family with --spec')
   parser.add_argument('--clip', type=_clip, help='FRAMESxSIZE or FRAMESxHEIGHTxWIDTH')
   parser.add_argument('--num-classes', type=int, help="by default those of the family's data set")
-  parser.add_argument('--spec', help='JSON file of an architecture')
+  parser.add_argument('--spec', type='path', help='JSON file of an architecture')
   parser.add_argument('--layers', action='store_true', help='a row for every layer')
   parser.add_argument(
     '--set',

@@ -26,12 +26,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from launch import cluster
+from launch import cluster, devices
 from launch.arguments import at_least_1, make_parser, pair
 from launch.errors import ExitCode
 from launch.runs.evaluation import make_evaluate
 from launch.runs.trained import Trained, load_trained
 from launch.runs.training import open_eval
+from movinet_jax.paths import check_writable
 from movinet_jax.train import evaluation
 
 DISTRIBUTED = True  # its processes are one run
@@ -43,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
   if arguments.crops > 1 and arguments.mode != 'multiclip':
     parser.error(f'--crops={arguments.crops} is for --mode=multiclip')
   cluster.connect()
+  devices.check_platform()
   trained = load_trained(arguments.checkpoint, arguments.which)
   clip = _choose_views(trained.clip, arguments)
   if arguments.frames:
@@ -99,6 +101,8 @@ def check_free(out: str, mode: str, subject: dict):
   path = Path(f'{out}.json')
   if not path.parent.is_dir():
     raise FileNotFoundError(f'--out={out}: there is no folder {path.parent}')
+  for file in (path, f'{out}-classes.csv', f'{out}-confusion.png'):
+    check_writable(file)
   if not path.exists():
     return
   try:
@@ -190,7 +194,7 @@ def draw_confusion(confusion: np.ndarray, labels, path: str):
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('evaluate', __doc__)
   add = parser.add_argument
-  add('--checkpoint', required=True, help='workdir of a training run')
+  add('--checkpoint', type='path', required=True, help='workdir of a training run')
   add('--which', default='latest', help='latest, best or a step')
   add('--mode', default='clip', choices=evaluation.MODES)
   add('--chunk', type=at_least_1, default=1, help='frames per call in mode stream')
@@ -198,7 +202,7 @@ def make_arguments() -> argparse.ArgumentParser:
   add('--crops', type=int, default=1, choices=(1, 3), help='squares per clip, as above')
   add('--frames', type=at_least_1, help='frames of a clip; default: as trained')
   add('--batch-size', type=at_least_1, help='videos at a time; default: as the config')
-  add('--out', help='where to write, without suffix')
+  add('--out', type='path', help='where to write, without suffix')
   add(
     '--set',
     action='append',

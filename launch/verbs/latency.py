@@ -12,12 +12,14 @@ of their parts.
 """
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import tqdm
 
+from launch import devices
 from launch.arguments import at_least_1, make_parser
 from launch.config import parse_config
 from launch.errors import ExitCode
@@ -28,6 +30,7 @@ from nas import runtime
 
 def main(argv: Sequence[str]) -> int:
   arguments, config = parse_config(make_arguments(), argv)
+  devices.check_platform()
   networks, dtype = search.make_networks(config.to_dict())
   bench = networks.make_bench(
     arguments.num_classes,
@@ -38,7 +41,8 @@ def main(argv: Sequence[str]) -> int:
   times = measure_parts(bench, Path(arguments.out))
   print_check(bench, times, arguments.check)
   print(f'wrote {arguments.out}; search with\n')
-  print(f'  --config.search.cost=latency_ns --config.search.latency={arguments.out}')
+  found = shlex.quote(f'--config.search.latency={arguments.out}')
+  print(f'  --config.search.cost=latency_ns {found}')
   return ExitCode.DONE
 
 
@@ -75,7 +79,7 @@ def print_check(bench, times: dict, count: int):
 
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('latency', __doc__)
-  parser.add_argument('--out', required=True, help='file of times; it may be there')
+  parser.add_argument('--out', type='path', required=True, help='file of times; it may be there')
   parser.add_argument('--batch', type=at_least_1, default=1, help='clips at a time')
   parser.add_argument('--frames', type=at_least_1, help='of each call; see above')
   parser.add_argument('--num-classes', type=at_least_1, default=600)

@@ -19,9 +19,11 @@ from collections.abc import Sequence
 
 import jax
 
+from launch import devices
 from launch.arguments import at_least_1, make_parser
 from launch.config import parse_config
 from launch.errors import ExitCode
+from launch.pods.job import find_option
 from launch.pods.preflight.checks import Command, check
 from launch.pods.preflight.findings import Findings
 from launch.pods.preflight.machine import find_machine
@@ -40,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
   findings = Findings(quiet=arguments.json)
   if arguments.topology:
     jax.config.update('jax_platforms', 'cpu')  # none of the devices here are asked
+  devices.check_platform()
   machine = find_machine(arguments.topology)
   options = {'classes': arguments.classes, 'compiles': arguments.compiles}
   found = check(command, machine, findings, **options)
@@ -56,11 +59,13 @@ def read_command(words: Sequence[str]) -> Command:
     raise ValueError('there is no command after --')
   verb, *rest = words
   check_name(verb, RUNS, 'verb whose step can be checked')
-  arguments, config = parse_config(find_verb(verb).make_arguments(), ['--workdir=', *rest])
+  given = find_option(rest, 'workdir')
+  default = [] if given else ['--workdir=.']
+  arguments, config = parse_config(find_verb(verb).make_arguments(), [*default, *rest])
   config = config.to_dict()
   if getattr(arguments, 'spec', None):
     config = training.replace_network(config, arguments.spec)
-  return Command(verb, config, arguments.workdir)
+  return Command(verb, config, arguments.workdir if given else '')
 
 
 def _split_command(argv):

@@ -15,12 +15,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from launch import devices
 from launch.arguments import make_parser
 from launch.config import load_config, merge_config
 from launch.errors import ExitCode
 from launch.runs import search, training
 from launch.runs.evaluation import make_evaluate
 from launch.runs.outcome import FOUND, REPORT
+from launch.runs.owner import check_owner
 from launch.runs.trained import load_trained
 from launch.verbs.search import print_found
 from launch.verbs.stream import find_fps, predict
@@ -34,6 +36,8 @@ CONFIG, SEARCH = 'configs/movinet/quickstart.py', 'configs/search/quickstart.py'
 def main(argv: Sequence[str]) -> int:
   home = Path(make_arguments().parse_args(argv).workdir)
   began = time.perf_counter()
+  check_owner(home, '')
+  devices.check_platform()
   videos, folder = home / 'videos', home / 'run'
   _say(f'Writing videos to {videos}')
   count = motion.write_motion(str(videos), videos_per_class=100, size=40, seed=0)
@@ -67,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
 
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('quickstart', __doc__)
-  parser.add_argument('--workdir', default='runs/quickstart', help='folder of the run')
+  parser.add_argument('--workdir', type='path', default='runs/quickstart', help='folder of the run')
   return parser
 
 

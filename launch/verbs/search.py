@@ -23,7 +23,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launch import cluster
+from launch import cluster, devices
 from launch.arguments import make_parser
 from launch.config import parse_config
 from launch.errors import ExitCode
@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
   if arguments.step and not config.get('steps'):
     raise ValueError(f'--step={arguments.step}, but {arguments.config} has no steps: leave it out')
   cluster.connect()
+  devices.check_platform()
   if config.get('steps'):
     resolved, found = steps.run(config, arguments.workdir, arguments.step)
   else:
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
 
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('search', __doc__)
-  parser.add_argument('--workdir', required=True, help='folder of the search')
+  parser.add_argument('--workdir', type='path', required=True, help='folder of the search')
   parser.add_argument('--step', default='', help='run one step of a search in steps; default: all')
   return parser
 

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from launch import devices
 from launch.arguments import at_least_1, make_parser, positive
 from launch.errors import ExitCode
 from launch.runs.trained import load_trained
@@ -28,6 +29,7 @@ from movinet_jax import data, serve, signals
 
 def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv)
+  devices.check_platform()
   source, chunk = arguments.source, arguments.chunk
   if source.isdecimal():
     source = int(source)
@@ -153,12 +155,12 @@ def _print_summary(live, secs, as_json):
 
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('stream', __doc__)
-  parser.add_argument('--checkpoint', required=True, help='workdir of a training run')
+  parser.add_argument('--checkpoint', type='path', required=True, help='workdir of a training run')
   parser.add_argument('--which', default='latest', help='latest, best or a step')
-  parser.add_argument('--source', required=True, help='video file or camera number')
+  parser.add_argument('--source', type='path', required=True, help='video file or camera number')
   parser.add_argument('--top', type=at_least_1, default=3, help='classes to show')
   parser.add_argument('--fps', type=positive, help='frames to take per second of video')
   parser.add_argument('--chunk', type=at_least_1, default=1, help='frames per call')
-  parser.add_argument('--save', help='MP4 file to write, predictions in the picture')
+  parser.add_argument('--save', type='path', help='MP4 file to write, predictions in the picture')
   parser.add_argument('--json', action='store_true', help='one JSON line per call')
   return parser

@@ -39,6 +39,9 @@ from launch.pods.job import (
 )
 from launch.pods.targets import find_target, list_targets
 from launch.pods.topology import find_topology
+from launch.runs.kinds import RUNS
+from launch.runs.owner import check_owner
+from movinet_jax.paths import find_local
 
 _PLATFORMS = 'JAX_PLATFORMS'
 
@@ -55,6 +58,8 @@ def main(argv: Sequence[str]) -> int:
   module = find_target(arguments.on)
   job = make_job(arguments, words)
   config = check_job(job)
+  if job.directory and job.verb in RUNS:  # its workdir is on this machine
+    check_owner(job.workdir, job.verb)
   rendered = _add_notes(pods.render(job, arguments.on), config, job)
   folder = find_folder(job, arguments.on)
   absent = bool(module.TOOL) and shutil.which(module.TOOL) is None
@@ -86,7 +91,7 @@ def make_job(arguments: argparse.Namespace, words: Sequence[str]) -> Job:
   return Job(
     name=arguments.name or make_name(words[0], workdir),
     words=tuple(words),
-    workdir=os.path.abspath(workdir) if here else workdir,
+    workdir=os.path.abspath(find_local(workdir)) if here else workdir,
     topology=find_topology(arguments.topology) if arguments.topology else None,
     nodes=arguments.nodes,
     gpus=arguments.gpus,

@@ -23,6 +23,7 @@ a part of the training split and are scored on the rest; other splits are not re
 
 import argparse
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -139,9 +140,10 @@ def print_found(found: dict, home: Path):
   if found['facts'].get('coefficients'):
     shown = ', '.join(f'{k} {v:.3f}' for k, v in found['facts']['coefficients'].items())
     print(f'coefficients: {shown}')
-    print(f'their spaces: movinet sweep --workdir={home} --phi=2')
+    print(f'their spaces: movinet sweep {shlex.quote(f"--workdir={home}")} --phi=2')
   if 'value' in found:
-    print(f'best: trial {found["trial"]}, {found["value"]:.4f}; train it with\n')
+    value = f'{found["measure"]} {found["value"]:.4f}'
+    print(f'best: trial {found["trial"]}, {value}; train it with\n')
     print(f'  {found["train"]}\n')
   print(f'wrote {home / harvest.FOUND} and {home / harvest.REPORT}')
 
@@ -149,7 +151,7 @@ def print_found(found: dict, home: Path):
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('sweep', __doc__)
   add = parser.add_argument
-  add('--workdir', default='', help='folder of the search')
+  add('--workdir', type='path', help='folder of the search; default: runs/STUDY')
   add('--storage', default='', help="the study's database; default: a file in the workdir")
   add('--workers', type=at_least_1, help='networks at a time; default: the config says')
   add('--report', action='store_true', help='only draw the report of what is there')

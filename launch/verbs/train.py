@@ -13,7 +13,7 @@ refused, and the differences are shown.
 import argparse
 from collections.abc import Sequence
 
-from launch import cluster
+from launch import cluster, devices
 from launch.arguments import make_parser
 from launch.config import parse_config
 from launch.errors import ExitCode
@@ -25,6 +25,7 @@ DISTRIBUTED = True  # its processes are one run
 def main(argv: Sequence[str]) -> int:
   arguments, config = parse_config(make_arguments(), argv)
   cluster.connect()
+  devices.check_platform()
   config = config.to_dict()
   if arguments.spec:
     config = training.replace_network(config, arguments.spec)
@@ -34,6 +35,6 @@ def main(argv: Sequence[str]) -> int:
 
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('train', __doc__)
-  parser.add_argument('--workdir', required=True, help='folder of the run')
-  parser.add_argument('--spec', help='architecture file to train: found.json')
+  parser.add_argument('--workdir', type='path', required=True, help='folder of the run')
+  parser.add_argument('--spec', type='path', help='architecture file to train: found.json')
   return parser

@@ -1,9 +1,12 @@
 """Files of named arrays: TensorFlow and PyTorch checkpoints, and NumPy archives."""
 
+import contextlib
 import pathlib
 import pickle
+import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -41,7 +44,9 @@ def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     return _read_numpy(path)
   if path.suffix in _TORCH:
     return _read_torch(path)
-  return _read_tensorflow(_find_prefix(path))
+  prefix = _find_prefix(path)
+  with _plain_prefix(prefix) as place:
+    return _read_tensorflow(prefix, place)
 
 
 def _read_torch(path):
@@ -112,11 +117,21 @@ def _read_member(archive, name):
     return np.lib.format.read_array(file, allow_pickle=False)
 
 
-def _read_tensorflow(prefix):
+@contextlib.contextmanager
+def _plain_prefix(prefix: pathlib.Path) -> Iterator[pathlib.Path]:
+  """The prefix by links to its files: TensorFlow takes the letters *?[ of a path for a pattern."""
+  with tempfile.TemporaryDirectory(prefix='movinet-') as home:
+    for path in prefix.absolute().parent.iterdir():
+      if path.name.startswith(f'{prefix.name}.'):
+        (pathlib.Path(home) / f'ckpt{path.name.removeprefix(prefix.name)}').symlink_to(path)
+    yield pathlib.Path(home) / 'ckpt'
+
+
+def _read_tensorflow(prefix, place):
   import tensorflow as tf
 
   try:
-    reader = tf.train.load_checkpoint(str(prefix))
+    reader = tf.train.load_checkpoint(str(place))
   except tf.errors.OpError as error:
     raise ConversionError(
       f'{prefix}.index is damaged, or no index of a TensorFlow checkpoint: {error}'

@@ -23,9 +23,11 @@ from movinet_jax.data.pipeline import (
   PairedBatches,
   TooManyFailures,
   WorkerDied,
+  check_shared_memory,
   make_batches,
 )
 from movinet_jax.data.reader import VideoReader, probe, read_clip, read_frames
+from movinet_jax.data.shared_memory import SharedMemoryFull
 from movinet_jax.data.source import (
   Record,
   Source,
@@ -48,6 +50,7 @@ __all__ = [
   'LoaderOptions',
   'PairedBatches',
   'Record',
+  'SharedMemoryFull',
   'Source',
   'SourceError',
   'TooManyFailures',
@@ -55,6 +58,7 @@ __all__ = [
   'VideoInfo',
   'VideoReader',
   'WorkerDied',
+  'check_shared_memory',
   'fit_frame',
   'list_sources',
   'make_batches',

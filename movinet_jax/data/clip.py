@@ -152,8 +152,8 @@ class EvalClip:
       longer side and in between.
   """
 
-  frames: int
-  size: int
+  frames: Count
+  size: Count
   short_side: Count | None = None
   stride: Count | None = None
   fps: Positive | None = None

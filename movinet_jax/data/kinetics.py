@@ -25,7 +25,7 @@ from movinet_jax.data.limited import run_limited
 from movinet_jax.data.manifest import append_rows, one_line, read_rows
 from movinet_jax.data.reader import count_frames
 from movinet_jax.data.source import SourceError
-from movinet_jax.data.sources.tfds import open_builder, write_labels
+from movinet_jax.data.sources.tfds import open_builder, read_metadata, write_labels
 from movinet_jax.data.transcode import write_cut
 from movinet_jax.names import suggest
 
@@ -391,13 +391,15 @@ def build(prepared: str, data_dir: str, version: str) -> str:
   if version not in VERSIONS:
     known = suggest(version, VERSIONS)
     raise SourceError(f'no version {version!r} of Kinetics{known}')
+  there = os.path.join(data_dir, Kinetics.name, version, str(Kinetics.VERSION))
+  if is_built := os.path.exists(os.path.join(there, 'dataset_info.json')):
+    open_builder(there)  # Names a damaged file, which tfds would not.
   builder = Kinetics(
     prepared=prepared, config=version, data_dir=data_dir, file_format='array_record'
   )
   wanted = builder._make_digests()
-  if os.path.exists(os.path.join(builder.data_path, 'dataset_info.json')):
-    there = open_builder(builder.data_path).info.metadata or {}
-    if there.get('digests') != wanted:
+  if is_built:
+    if read_metadata(str(builder.data_path))['digests'] != wanted:
       raise SourceError(
         f'{builder.data_path} was built from other clips than {prepared} holds now; '
         'remove it or take another data_dir'

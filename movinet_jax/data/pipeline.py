@@ -20,6 +20,7 @@ import os
 import re
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
@@ -28,7 +29,7 @@ import numpy as np
 from absl import flags
 
 from movinet_jax import signals
-from movinet_jax.data import augment
+from movinet_jax.data import augment, shared_memory
 from movinet_jax.data.clip import Clip
 from movinet_jax.data.reader import VideoReader, read_clip
 from movinet_jax.data.source import Record, Source
@@ -40,6 +41,10 @@ Batch = dict[str, np.ndarray]
 # Failures are judged as a share once so many videos were tried, or all there are.
 _LEAST_TRIED = 50
 _NAMED = 10
+_NAME_BYTES = 256  # of a row's name, or of the reason why it failed, in UTF-32
+
+# What the streams of this process need that are made, and whose workers have not started.
+_waiting: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +102,13 @@ def make_batches(
 
   Raises:
     ValueError: arguments that do not fit together.
+    SharedMemoryFull: there is too little for the workers.
   """
   index, count = shard
   _check_arguments(source, batch_size, start, workers, threads, shard)
+  need = check_shared_memory(
+    source, clip, batch_size=batch_size, train=train, workers=workers, shard=shard
+  )
   rows = len(source) if train else -(-len(source) // batch_size) * batch_size
   load = _Load(source, clip, reader)
   dataset = grain.MapDataset.range(rows).seed(seed)
@@ -133,7 +142,40 @@ def make_batches(
     'clip': {'name': type(clip).__name__, **dataclasses.asdict(clip)},
   }
   least_tried = min(_LEAST_TRIED, -(-len(source) // count))
-  return Batches(iter(dataset), identity, start, max_failed_share, least_tried)
+  with shared_memory.explaining_shortage(need):
+    iterator = iter(dataset)
+  return Batches(iterator, identity, start, max_failed_share, least_tried, need)
+
+
+def check_shared_memory(
+  source: Source,
+  clip: Clip,
+  *,
+  batch_size: int,
+  train: bool,
+  workers: int,
+  shard: tuple[int, int] = (0, 1),
+) -> shared_memory.Need:
+  """Checks that a stream would find the shared memory that its workers need.
+
+  `make_batches` does it too. Call this at the start of a run for a stream that is made later.
+  What the other streams of this process need is added, if their workers are not started yet.
+
+  Args:
+    source, clip, batch_size, train, workers, shard: as for `make_batches`.
+
+  Raises:
+    SharedMemoryFull: there is too little.
+  """
+  rows, classes = batch_size // shard[1], len(source.labels) if source.multi_label else 1
+  pixels = clip.views * clip.frames * clip.size**2 * 3
+  names = (rows * _NAME_BYTES,) * 2  # name and reason
+  sizes = rows * pixels, 4 * rows * classes, 4 * rows, rows, *names
+  batches = None if train else -(-len(source) // batch_size)
+  need = shared_memory.Need(workers, shared_memory.count_pages(*sizes), batches)
+  if workers:
+    shared_memory.check_room([*_waiting.values(), need])
+  return need
 
 
 class Batches:
@@ -155,8 +197,11 @@ class Batches:
     failures: reason by name of each video that failed.
   """
 
-  def __init__(self, iterator, identity, start, max_failed_share, least_tried):
-    self._iterator, self._identity = iterator, identity
+  def __init__(self, iterator, identity, start, max_failed_share, least_tried, need):
+    self._iterator, self._identity, self._need = iterator, identity, need
+    self._exit = shared_memory.Exit()
+    if need.workers:
+      _waiting[self] = need
     self._max_failed_share, self._least_tried = max_failed_share, least_tried
     self.position = start
     self.decoded = self.failed = 0
@@ -166,11 +211,14 @@ class Batches:
     return self
 
   def __next__(self) -> Batch:
-    """Raises TooManyFailures, WorkerDied."""
-    with _explaining_death(), signals.starting_children():
+    """Raises TooManyFailures, WorkerDied, SharedMemoryFull; ValueError after `close`."""
+    if self._iterator is None:
+      raise ValueError('these batches are closed: make new ones')
+    _waiting.pop(self, None)
+    short = shared_memory.explaining_shortage(self._need)
+    with _explaining_death(), short, signals.starting_children():
       batch = next(self._iterator)
-    # A copy frees the shared memory of the workers at once, whatever the caller keeps.
-    batch = {key: np.array(value) for key, value in batch.items()}
+    batch = self._exit.take(batch)
     self._count(batch, batch.pop('reason'))
     self.position += 1
     return batch
@@ -184,7 +232,11 @@ class Batches:
 
   def close(self):
     """Ends the workers and frees their shared memory; needed, and safe to repeat."""
-    self._iterator.close()
+    _waiting.pop(self, None)
+    iterator, self._iterator = self._iterator, None
+    if iterator is not None:
+      iterator.close()
+    self._exit.wait()
 
   def __enter__(self):
     return self

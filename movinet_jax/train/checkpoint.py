@@ -6,28 +6,36 @@ a process killed while writing leaves nothing that could be loaded. Batch statis
 evaluation recomputes lie beside them (`statistics.npz`).
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from movinet_jax.paths import plain_name
 from movinet_jax.schema import Count, checked
 from movinet_jax.train.arrays import check_same_arrays, check_trained, from_tree, to_tree
 from movinet_jax.train.failures import (
+  Damaged,
   explaining_damage,
   is_of_a_lost_process,
   naming_system_errors,
 )
+from movinet_jax.train.metrics import choose_mode
 from movinet_jax.train.saved_steps import (
   count_steps,
   find_step,
+  list_incomplete,
   meta_path,
   pick_best,
   read_meta,
@@ -54,7 +62,7 @@ class CheckpointOptions:
 
   keep: Count = 3
   best_metric: str | None = None
-  best_mode: Literal['max', 'min'] = 'max'
+  best_mode: Literal['max', 'min'] | None = None
 
 
 class Checkpointer:
@@ -72,7 +80,7 @@ class Checkpointer:
     *,
     keep: Count = 3,
     best_metric: str | None = None,
-    best_mode: Literal['max', 'min'] = 'max',
+    best_mode: Literal['max', 'min'] | None = None,
   ):
     """Opens the directory, and makes it if it is missing.
 
@@ -81,15 +89,20 @@ class Checkpointer:
       keep: how many of the latest to keep.
       best_metric: name among those given to `add_metrics`; the checkpoint with the
         best value is kept as well. Among equals the earliest is best; NaN never is.
-      best_mode: 'max' or 'min'.
+      best_mode: 'max' or 'min'; None for the metric's own direction, which those of an
+        evaluation have.
 
     Raises:
-      ValueError: for keep < 1 or an unknown best_mode.
+      ValueError: for keep < 1, an unknown best_mode, or one that is not the metric's direction.
     """
     self.directory = Path(os.path.abspath(directory))
-    self._policy = _LatestAndBest(self.directory, keep, best_metric, best_mode)
+    mode = choose_mode(best_metric, best_mode) if best_metric else None
+    self._policy = _LatestAndBest(self.directory, keep, best_metric, mode)
+    self.directory.mkdir(parents=True, exist_ok=True)
+    _set_aside(self.directory)
+    self._closing = contextlib.ExitStack()
     self._manager = ocp.CheckpointManager(
-      self.directory,
+      self._closing.enter_context(plain_name(self.directory)),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=self._policy,
         cleanup_tmp_directories=True,
@@ -162,12 +175,13 @@ class Checkpointer:
       FileNotFoundError: if there is no such checkpoint; those that exist are named.
       ValueError: if the arrays saved are not those wanted; the differences are named.
     """
-    step = find_step(self.directory, which, self._policy.best_metric, self._policy.mode)
+    step = _choose(self.directory, which, self._policy.best_metric, self._policy.mode)
     meta = read_step(self.directory, step)
     wanted = to_tree(like)
-    check_same_arrays(self._shapes(step), wanted, self.directory / str(step))
+    with _naming_earlier(self.directory, step):
+      check_same_arrays(self._shapes(step), wanted, self.directory / str(step))
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
-    with explaining_damage(self.directory / str(step)):
+    with _naming_earlier(self.directory, step), explaining_damage(self.directory / str(step)):
       read = self._manager.restore(
         step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
       )
@@ -192,8 +206,9 @@ class Checkpointer:
       self.wait()
 
   def close(self):
-    self.wait()
-    self._manager.close()
+    with self._closing:
+      self.wait()
+      self._manager.close()
 
   def __enter__(self):
     return self
@@ -206,7 +221,7 @@ class Checkpointer:
     return _read_shapes(self.directory / str(step) / 'state')
 
 
-def load_variables(directory, which: str | int = 'latest', *, ema=True, metric=None, mode='max'):
+def load_variables(directory, which: str | int = 'latest', *, ema=True, metric=None, mode=None):
   """Reads the weights of a run without knowing its optimizer.
 
   Args:
@@ -220,11 +235,12 @@ def load_variables(directory, which: str | int = 'latest', *, ema=True, metric=N
     FileNotFoundError: if there is no such checkpoint.
     ValueError: if it is not of a trained network, but of a search.
   """
-  step = find_step(directory, which, metric, mode)
+  step = _choose(directory, which, metric, mode)
   path = Path(os.path.abspath(directory)) / str(step) / 'state'
-  shapes = _read_shapes(path)
-  check_trained(shapes, path.parent)
-  tree = _read_tree(path, shapes)
+  with _naming_earlier(path.parents[1], step):
+    shapes = _read_shapes(path)
+    check_trained(shapes, path.parent)
+    tree = _read_tree(path, shapes)
   source = tree['ema'] if ema else tree
   names = ('params', 'batch_stats')
   variables = {name: jax.device_get(source.get(name, {})) for name in names}
@@ -246,19 +262,76 @@ def load_params(directory, like):
     FileNotFoundError: if there is no checkpoint.
     ValueError: if the weights there are others.
   """
-  path = Path(os.path.abspath(directory)) / str(find_step(directory, 'latest', None, 'max'))
-  shapes, wanted = _read_shapes(path / 'state'), to_tree({'params': like})
-  check_same_arrays({'params': shapes.get('params', {})}, wanted, path)
-  tree = _read_tree(path / 'state', shapes)
+  step = _choose(directory, 'latest')
+  path, wanted = Path(os.path.abspath(directory)) / str(step), to_tree({'params': like})
+  with _naming_earlier(path.parent, step):
+    shapes = _read_shapes(path / 'state')
+    check_same_arrays({'params': shapes.get('params', {})}, wanted, path)
+    tree = _read_tree(path / 'state', shapes)
   return from_tree({'params': like}, {'params': jax.device_get(tree['params'])})['params']
+
+
+def _choose(directory, which: str | int, metric: str | None = None, mode: str | None = None) -> int:
+  """`find_step`, which says so where later checkpoints are passed over."""
+  step = find_step(directory, which, metric, mode)
+  passed = {n: lacks for n, lacks in list_incomplete(directory).items() if n > step}
+  if passed and not isinstance(which, int) and not jax.process_index():
+    for number, lacks in passed.items():
+      print(f'Note: {directory}/{number} is incomplete (no {lacks}): passed over', file=sys.stderr)
+    print(f'Note: step {step} is read instead', file=sys.stderr)
+  return step
+
+
+def _set_aside(directory: Path):
+  """Renames incomplete checkpoints after the latest whole one, which Orbax would not replace."""
+  if not jax.process_index():
+    latest = max(count_steps(directory), default=-1)
+    for step, lacks in list_incomplete(directory).items():
+      if step > latest:
+        place = Path(tempfile.mkdtemp(prefix=f'{step}.incomplete-', dir=directory))
+        (directory / str(step)).rename(place)  # in place of the empty folder
+        print(
+          f'Note: {directory}/{step} is incomplete (no {lacks}), and is now {place.name}',
+          file=sys.stderr,
+        )
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices('incomplete checkpoints')
+
+
+@contextlib.contextmanager
+def _naming_earlier(directory: Path, step: int) -> Iterator[None]:
+  """Adds to the error of a damaged checkpoint which one before it can be read."""
+  try:
+    yield
+  except Damaged as error:
+    earlier = reversed([n for n in count_steps(directory) if n < step])
+    good = next((n for n in earlier if _is_readable(directory / str(n) / 'state')), None)
+    if good is None:
+      raise ValueError(f'{error}. No step before it can be read, either') from error
+    raise ValueError(
+      f'{error}. Step {good} can be read: move {directory / str(step)} elsewhere, and the same '
+      'command takes that one'
+    ) from error
+
+
+def _is_readable(path: Path) -> bool:
+  try:
+    _read_tree(path, _read_shapes(path))
+  except Damaged:
+    return False
+  return True
 
 
 def _read_tree(path, shapes):
   """All arrays of a state, saved on whatever devices there were, on this machine's first one."""
   here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   wanted = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), shapes)
-  with explaining_damage(path.parent), ocp.StandardCheckpointer() as reader:
-    return reader.restore(path, wanted)
+  with (
+    explaining_damage(path.parent),
+    plain_name(path) as place,
+    ocp.StandardCheckpointer() as reader,
+  ):
+    return reader.restore(place, wanted)
 
 
 class _LatestAndBest(checkpoint_managers.PreservationPolicy):
@@ -293,8 +366,8 @@ class _LatestAndBest(checkpoint_managers.PreservationPolicy):
 
 
 def _read_shapes(path):
-  with explaining_damage(path.parent):
-    return ocp.StandardCheckpointHandler().metadata(path).tree
+  with explaining_damage(path.parent), plain_name(path) as place:
+    return ocp.StandardCheckpointHandler().metadata(place).tree
 
 
 def _finite(metrics):

@@ -3,6 +3,9 @@
 import contextlib
 import os
 import re
+import sys
+import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ _LOST = re.compile(
   '(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|'
   'FAILED_PRECONDITION|DATA_LOSS): '
 )
+_LATE_SECS = 0.5  # from a failed read to the last word of those beside it
 # Raised by readers of files that are cut short, altered, or of another kind.
 DAMAGED = (
   *(ValueError, TypeError, AttributeError, LookupError, EOFError),
@@ -35,6 +39,10 @@ def is_of_a_lost_process(error: BaseException | None) -> bool:
   return said and _LOST.match(str(error)) is not None
 
 
+class Damaged(ValueError):
+  """The files of a checkpoint cannot be read."""
+
+
 @contextlib.contextmanager
 def naming_system_errors(directory) -> Iterator[None]:
   """Raises the system's errors as OSErrors: Orbax raises a ValueError for a full disk."""
@@ -48,13 +56,40 @@ def naming_system_errors(directory) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explaining_damage(path) -> Iterator[None]:
-  """Raises a ValueError of one sentence for whatever Orbax raises for damaged files."""
+def _hushing_threads() -> Iterator[None]:
+  """Within, only this thread writes to stderr.
+
+  When the read of one array fails, TensorStore's threads finish those of the others, and each
+  prints a traceback: a hundred of them hide the one line that says what is wrong.
+  """
+  before, this = sys.stderr, threading.current_thread()
+
+  class OnlyThis:
+    def __getattr__(self, name):
+      return getattr(before, name)
+
+    def write(self, text: str):
+      return before.write(text) if threading.current_thread() is this else len(text)
+
+  sys.stderr = OnlyThis()
   try:
     yield
+  except Exception:
+    time.sleep(_LATE_SECS)
+    raise
+  finally:
+    sys.stderr = before
+
+
+@contextlib.contextmanager
+def explaining_damage(path) -> Iterator[None]:
+  """Raises Damaged, in one sentence, for whatever Orbax raises for damaged files."""
+  try:
+    with _hushing_threads():
+      yield
   except Exception as error:
     # Errors of the system or of other processes pass: the same call may work later.
     if not (type(error) is Exception or isinstance(error, DAMAGED)):
       raise
     shown = (str(error).splitlines() or [''])[0][:200]
-    raise ValueError(f'the checkpoint {path} cannot be read: {shown}') from error
+    raise Damaged(f'the checkpoint {path} cannot be read: {shown}') from error

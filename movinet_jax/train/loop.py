@@ -139,8 +139,9 @@ def run(
   on_save = on_save or (lambda number: None)
   watch = _FiniteWatch(checkpointer)
   log = _Log(writer, batches)
+  saves = _Saves(checkpointer, writer)
   with (
-    _finishing(checkpointer, writer),
+    _finishing(checkpointer, writer, saves),
     _StopSignal().listening() as stop,
     _make_bar(first, total_steps, progress) as bar,
   ):
@@ -170,6 +171,7 @@ def run(
       if stopping or last or _due(number, log_every):
         watch.check_all()
         checkpointer.check()  # or a save that failed is known at the next one only
+        saves.note()
         bar.set_postfix(log.write(number), refresh=False)
       if stopping or last or is_evaluated(number) or _due(number, save_every):
         watch.check_all()
@@ -187,7 +189,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _finishing(checkpointer, writer):
+def _finishing(checkpointer, writer, saves):
   """However a run ends, what it gave away is on disk then.
 
   But for a run that has lost one of its processes: a checkpoint wants all of them, and
@@ -198,11 +200,27 @@ def _finishing(checkpointer, writer):
   except BaseException as error:
     if not is_of_a_lost_process(error):
       checkpointer.wait()
+      with contextlib.suppress(OSError):  # of a full disk: the first error says more
+        saves.note()
     raise
   else:
     checkpointer.wait()
+    saves.note()
   finally:
     writer.flush()
+
+
+class _Saves:
+  """Notes which state is on disk, should it ever be missed there."""
+
+  def __init__(self, checkpointer, writer):
+    self._checkpointer, self._writer, self._noted = checkpointer, writer, None
+
+  def note(self):
+    step = self._checkpointer.latest_step()
+    if step not in (None, self._noted):
+      self._writer.note_save(step)
+      self._noted = step
 
 
 def _split_aux(metrics):

@@ -5,9 +5,56 @@ Ties have one rule everywhere: of equal scores the lower class index ranks first
 """
 
 import dataclasses
+import re
 
 import jax.numpy as jnp
 import numpy as np
+
+from movinet_jax.names import suggest
+
+# Which values of an evaluation's metrics are best. Counts have no best.
+DIRECTIONS = {
+  'loss': 'min',
+  'mean_class_accuracy': 'max',
+  'mAP': 'max',
+  'hit1': 'max',
+  'classes_with_positives': 'count',
+  'missing': 'count',
+  'evaluated': 'count',
+  'views': 'count',
+}
+WORDS = {'max': 'higher is better', 'min': 'lower is better', 'count': 'a count, which has no best'}
+
+
+def find_direction(name: str) -> str | None:
+  """Returns 'max', 'min' or 'count'; None for a metric that no evaluation of ours has."""
+  return 'max' if re.fullmatch(r'top\d+', name) else DIRECTIONS.get(name)
+
+
+def choose_mode(name: str, mode: str | None = None) -> str:
+  """Returns which value of a metric is best: 'max' or 'min'.
+
+  Args:
+    name: of the metric, called best_metric in messages.
+    mode: what the caller wants, called best_mode; None for the metric's own direction.
+
+  Raises:
+    ValueError: the metric is a count, its own direction is not the mode, or it is none of an
+      evaluation's and has no mode.
+  """
+  own = find_direction(name)
+  if own == 'count':
+    raise ValueError(f'best_metric {name!r} is {WORDS[own]}: take another, such as top1 or loss')
+  if own is None and mode is None:
+    near = suggest(name, ['top1', 'top5', *(k for k, v in DIRECTIONS.items() if v != 'count')])
+    raise ValueError(
+      f'best_metric {name!r} is no metric of an evaluation, so it needs best_mode, max or min{near}'
+    )
+  if own and mode and own != mode:
+    raise ValueError(
+      f'best_mode is {mode!r}, but of {name} {WORDS[own]}: leave best_mode out, or say {own!r}'
+    )
+  return own or mode
 
 
 def count_correct(logits, label, mask, k: int = 1):

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from movinet_jax import schema
 from movinet_jax.names import check_name, find
-from movinet_jax.schema import Count, Natural, NotNegative, Positive, checked
+from movinet_jax.schema import Count, Natural, NotNegative, Positive, Rate, checked
 
 # The batch at which learning rates are stated (MoViNet supplement, B.1).
 REFERENCE_BATCH = 1024
@@ -76,10 +77,11 @@ def make_chain(
     check_name(option, known, f'option of {name}')
   # Adam would normalise a decay in the gradient away, so AdamW takes it itself.
   inside = name == 'adamw'
+  given = {'schedule': schedule, **({'weight_decay': weight_decay} if inside else {})}
   chain = optax.chain(
     optax.identity() if inside else _decay(weight_decay),
     optax.identity() if clip_norm is None else _clip(clip_norm),
-    method(schedule, **options, **({'weight_decay': weight_decay} if inside else {})),
+    schema.call(method, options, 'optimizer', **given),
   )
   return Optimizer(chain.init, chain.update, schedule)
 
@@ -129,19 +131,19 @@ def _clip(max_norm):
   return optax.GradientTransformation(optax.init_empty_state, update)
 
 
-def _rmsprop(schedule, decay=0.9, momentum=0.9, epsilon=1.0):
+def _rmsprop(schedule, decay: Rate = 0.9, momentum: Rate | None = 0.9, epsilon: NotNegative = 1.0):
   # TensorFlow: mean square from 0 and epsilon inside the root. With epsilon 1.0,
   # outside it would halve the step. Momentum gathers updates that are already
   # scaled by the rate of their own step.
   return optax.rmsprop(schedule, decay=decay, eps=epsilon, eps_in_sqrt=True, momentum=momentum)
 
 
-def _sgd(schedule, momentum=0.9, nesterov=False):
+def _sgd(schedule, momentum: Rate = 0.9, nesterov: bool = False):
   # Not optax.sgd: TensorFlow scales by the rate before the momentum, as above.
   return optax.chain(optax.scale_by_learning_rate(schedule), optax.trace(momentum, nesterov))
 
 
-def _adamw(schedule, weight_decay, b1=0.9, b2=0.999, epsilon=1e-8):
+def _adamw(schedule, weight_decay, b1: Rate = 0.9, b2: Rate = 0.999, epsilon: NotNegative = 1e-8):
   return optax.adamw(
     schedule, b1=b1, b2=b2, eps=epsilon, weight_decay=weight_decay, mask=_decay_mask
   )

@@ -8,30 +8,57 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from movinet_jax.train.metrics import choose_mode
+
 
 def count_steps(directory) -> list[int]:
   """Steps of the whole checkpoints in a directory, ascending; [] if it is missing."""
   folder = Path(directory)
+  return sorted(step for step, path in _list_folders(folder) if not _find_missing(path))
+
+
+def list_incomplete(directory) -> dict[int, str]:
+  """Steps of the checkpoints that lack a file, with its name; {} if there are none.
+
+  A save ends with a rename, so something was lost since: by a disk, a copy, or a process that
+  was killed while it deleted an old checkpoint.
+  """
+  found = {step: _find_missing(path) for step, path in sorted(_list_folders(Path(directory)))}
+  return {step: missing for step, missing in found.items() if missing}
+
+
+def _list_folders(folder: Path) -> list[tuple[int, Path]]:
   if not folder.is_dir():
     return []
-  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and _is_whole(p))
+  return [(int(path.name), path) for path in folder.iterdir() if path.name.isdecimal()]
 
 
-def find_step(directory, which: str | int = 'latest', metric: str | None = None, mode='max') -> int:
+def find_step(
+  directory, which: str | int = 'latest', metric: str | None = None, mode: str | None = None
+) -> int:
   """The step that 'latest', 'best' (by metric) or a number means.
+
+  Args:
+    metric: what 'best' is best in.
+    mode: 'max' or 'min'; None for the metric's own direction.
 
   Raises:
     FileNotFoundError: if there is no such checkpoint.
-    ValueError: for 'best' without a metric, or another word.
+    ValueError: for 'best' without a metric or against its direction, or another word.
   """
   steps = count_steps(directory)
+  incomplete = [
+    f'{step} is incomplete (no {name})' for step, name in list_incomplete(directory).items()
+  ]
+  lost = f'; {", ".join(incomplete)}' if incomplete else ''
   if not steps:
-    raise FileNotFoundError(f'No checkpoint in {directory}.')
+    raise FileNotFoundError(f'No checkpoint in {directory}{lost}.')
   if which == 'latest':
     return steps[-1]
   if which == 'best':
     if metric is None:
       raise ValueError("which='best' needs the name of a metric to be best in.")
+    mode = choose_mode(metric, mode)
     scores = {s: read_step(directory, s)['metrics'].get(metric) for s in steps}
     best = pick_best(scores, mode)
     if best is None:
@@ -42,11 +69,11 @@ def find_step(directory, which: str | int = 'latest', metric: str | None = None,
   if not isinstance(which, int):
     raise ValueError(f"which is {which!r}, wanted 'latest', 'best' or a step.")
   if which not in steps:
-    raise FileNotFoundError(f'No checkpoint {which} in {directory}; there are {steps}.')
+    raise FileNotFoundError(f'No checkpoint {which} in {directory}; there are {steps}{lost}.')
   return which
 
 
-def read_meta(directory, which: str | int = 'latest', metric=None, mode='max') -> dict:
+def read_meta(directory, which: str | int = 'latest', metric=None, mode=None) -> dict:
   """The JSON of a checkpoint, without reading its arrays; see `find_step`."""
   return read_step(directory, find_step(directory, which, metric, mode))
 
@@ -61,7 +88,10 @@ def read_step(directory, step: int) -> dict:
   try:
     meta = json.loads(path.read_text())
   except ValueError as error:
-    raise ValueError(f'{path} is no JSON ({error}): it is damaged') from error
+    raise ValueError(
+      f'{path} is no JSON ({error}), so the checkpoint is damaged: move {path.parents[1]} '
+      'elsewhere to go on without it'
+    ) from error
   scores = meta.get('metrics') if isinstance(meta, dict) else None
   if not isinstance(scores, dict) or meta.get('step') != step:
     raise ValueError(
@@ -84,11 +114,10 @@ def pick_best(scores: Mapping[int, float | None], mode: str) -> int | None:
   return max(sorted(known), key=lambda step: sign * known[step], default=None)
 
 
-def _is_whole(path):
-  # Writing ends with a rename, so what has its final name was once whole. Deleting is
-  # not atomic: a process killed then leaves remains of an old checkpoint.
-  meta = path / 'meta' / 'metadata'
-  return (path / '_CHECKPOINT_METADATA').exists() and meta.is_file()
+def _find_missing(path: Path) -> str:
+  """What a checkpoint lacks; '' for nothing."""
+  needed = '_CHECKPOINT_METADATA', 'meta/metadata', 'state/_METADATA'
+  return next((name for name in needed if not (path / name).is_file()), '')
 
 
 def _is_score(value) -> bool:

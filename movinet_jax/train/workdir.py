@@ -16,8 +16,10 @@ from jax.experimental import multihost_utils
 
 from movinet_jax.train.saved_steps import count_steps
 
-CHECKPOINTS = 'checkpoints'  # folder of a workdir
+CONFIG = 'config.json'  # what a workdir holds
+CHECKPOINTS = 'checkpoints'
 METRICS = 'metrics.jsonl'
+_SHOWN = 10  # differences that an error lists
 # What a file system says that knows no hard links.
 _NO_LINKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK)
 
@@ -27,7 +29,9 @@ class ConfigMismatch(ValueError):
 
   def __init__(self, path, differences: list[str]):
     self.differences = differences
-    shown = '\n  '.join(differences)
+    shown = '\n  '.join(differences[:_SHOWN])
+    if len(differences) > _SHOWN:
+      shown += f'\n  … and {len(differences) - _SHOWN} more keys'
     super().__init__(
       f'{path} was begun with another config:\n  {shown}\n'
       'Give the old values to go on with that run, or another --workdir to begin one.'
@@ -63,20 +67,33 @@ def claim_workdir(
   except (TypeError, ValueError) as error:
     raise ValueError(f'A config must consist of JSON values: {error}') from error
   folder.mkdir(parents=True, exist_ok=True)
-  path = folder / 'config.json'
+  path = folder / CONFIG
   if not path.exists() and _write_new(path, text + '\n'):
     return False
-  was = read_config(folder)
-  differences = find_differences(was, json.loads(text))
-  sections = tuple(key for key in free if key.endswith('.'))
-  keys = {line: line.partition(':')[0] for line in differences}
-  fixed = [line for line, key in keys.items() if key not in free and not key.startswith(sections)]
+  differences = find_differences(read_config(folder), json.loads(text))
+  fixed = _leave_out(differences, free)
   if fixed and begun:
     raise ConfigMismatch(folder, fixed)
   if differences:
     replace_file(path, text + '\n')
     print(f'config of {folder} changed:', *differences, sep='\n  ', file=sys.stderr)
   return not fixed
+
+
+def check_claim(workdir, config: Mapping, free: Collection[str] = ()):
+  """Raises a ConfigMismatch if a workdir was claimed with another config; writes nothing."""
+  folder = Path(workdir)
+  if (folder / CONFIG).exists():
+    differences = find_differences(read_config(folder), json.loads(json.dumps(config)))
+    if fixed := _leave_out(differences, free):
+      raise ConfigMismatch(folder, fixed)
+
+
+def _leave_out(differences: list[str], free: Collection[str]) -> list[str]:
+  """The differences of keys that may not change."""
+  sections = tuple(key for key in free if key.endswith('.'))
+  keys = {line: line.partition(': was ')[0] for line in differences}
+  return [line for line, key in keys.items() if key not in free and not key.startswith(sections)]
 
 
 def claim_together(workdir, config: Mapping, free: Collection[str] = ()) -> bool:
@@ -105,7 +122,7 @@ def claim_together(workdir, config: Mapping, free: Collection[str] = ()) -> bool
       _tell(resumes)  # of an error too, or the others would wait for ever
     return resumes
   resumes = _tell(resumes)
-  if not (folder / 'config.json').exists():
+  if not (folder / CONFIG).exists():
     raise ValueError(
       f'{folder} on {socket.gethostname()} is not the folder that the first process of '
       'this run has claimed: the workdir must be on a file system that all hosts share'
@@ -120,6 +137,11 @@ def _claim_run(folder, config, free) -> bool:
   begun = begun or (logged.exists() and logged.stat().st_size > 0)
   # A run in steps has a folder for each.
   begun = begun or any(map(count_steps, folder.glob(f'*/{CHECKPOINTS}')))
+  if begun and not (folder / CONFIG).exists():
+    raise ValueError(
+      f'{folder} holds a run, but its {CONFIG} is gone: put it back (each checkpoint keeps it as '
+      "'config' of meta/metadata), or choose another --workdir"
+    )
   return claim_workdir(folder, config, begun=begun, free=free)
 
 
@@ -132,7 +154,7 @@ def _tell(resumes: bool | None) -> bool | None:
 
 def read_config(workdir) -> dict:
   """The config that claimed a workdir."""
-  path = Path(workdir) / 'config.json'
+  path = Path(workdir) / CONFIG
   try:
     config = json.loads(path.read_text())
   except (FileNotFoundError, NotADirectoryError) as error:
@@ -152,7 +174,10 @@ def find_differences(was: Mapping, now: Mapping) -> list[str]:
   A key that is absent is as one that is null: settings that came later begin as null.
   """
   # Empty nodes stay in, as {}: a section that came or went is a difference as well.
-  was, now = ({k: json.dumps(_plain(v)) for k, v in _flat(config).items()} for config in (was, now))
+  was, now = (
+    {k: json.dumps(_plain(v), sort_keys=True) for k, v in _flat(config).items()}
+    for config in (was, now)
+  )
   return [
     f'{key}: was {was.get(key, "absent")}, now {now.get(key, "absent")}'
     for key in sorted(was.keys() | now.keys())

@@ -13,7 +13,10 @@ import jax
 from tqdm import tqdm
 
 from movinet_jax import signals
-from movinet_jax.train.workdir import METRICS
+from movinet_jax.train.saved_steps import count_steps, list_incomplete
+from movinet_jax.train.workdir import CHECKPOINTS, METRICS, replace_file
+
+LAST_SAVE = 'last_save.json'
 
 
 class Writer:
@@ -33,7 +36,7 @@ class Writer:
     self._stdout = stdout and self._first
     self._file = self._summary = None
     if self._first:
-      folder = Path(workdir)
+      self._folder = folder = Path(workdir)
       folder.mkdir(parents=True, exist_ok=True)
       self._file = _open_lines(folder / METRICS)
       if tensorboard:
@@ -56,6 +59,11 @@ class Writer:
         tqdm.write(f'step {step}  {text}', file=sys.stdout)
       except OSError as error:
         signals.survive(error)
+
+  def note_save(self, step: int):
+    """Writes down that a checkpoint of this step is on disk; see `check_nothing_lost`."""
+    if self._first:
+      replace_file(self._folder / LAST_SAVE, json.dumps({'step': step}) + '\n')
 
   def chart(self, step: int, scalars: dict[str, float]):
     """Scalars for TensorBoard alone: those too many for a line that a person reads."""
@@ -117,6 +125,36 @@ def _make_summary(folder):
   from clu import metric_writers
 
   return metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(folder)))
+
+
+def check_nothing_lost(workdir):
+  """Checks that a workdir which once held a checkpoint still does.
+
+  A run would begin at step 0 again, and save over what may yet be found.
+
+  Raises:
+    FileNotFoundError: none is left that could be read.
+  """
+  folder = Path(workdir)
+  traces = [path for path in (folder / LAST_SAVE, folder / METRICS) if path.exists()]
+  if not traces or count_steps(folder / CHECKPOINTS):
+    return
+  saved = _read_saved(folder)
+  if saved:
+    left = [f'{n} has no {name}' for n, name in list_incomplete(folder / CHECKPOINTS).items()]
+    raise FileNotFoundError(
+      f'{folder} has saved step {max(saved)}, but {folder / CHECKPOINTS} has no whole checkpoint '
+      f'({", ".join(left) or "it is empty"}): bring one back, or choose another --workdir; to '
+      f'begin this one at step 0, remove {" and ".join(map(str, traces))}'
+    )
+
+
+def _read_saved(folder: Path) -> list[int]:
+  """Steps that were saved, as far as a workdir tells without its checkpoints."""
+  if (folder / LAST_SAVE).exists():
+    return [json.loads((folder / LAST_SAVE).read_text())['step']]
+  # Earlier versions left only this: a state is saved before it is evaluated.
+  return [row['step'] for row in read_rows(folder) if any(key[:5] == 'eval/' for key in row)]
 
 
 def read_rows(workdir) -> list[dict]:

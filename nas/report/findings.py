@@ -107,7 +107,9 @@ class SweepFindings:
   sections: Sequence[str] = SECTIONS  # of the algorithm: files of nas.report.sections
   budget: int | None = None  # how many trials may be trained
   over: bool = True  # whether nothing is left to try, so that the conclusion is the last
-  measure: str = 'top1'  # the metric that a value is, or several whose sum it is: 'top1 + top5'
+  # The metric that a value is, or several whose sum it is: 'top1 + top5'. Values of metrics that
+  # are better when lower are negative: '-loss'.
+  measure: str = 'top1'
   # Cost -> the most that a network may have; a network above it is discarded.
   limits: Mapping[str, float] = dataclasses.field(default_factory=dict)
   # Standard deviation of the value between trainings that differ only in their seed.
@@ -130,6 +132,8 @@ class SweepFindings:
   def value_title(self) -> str:
     """What a trial's value is, as people say it."""
     said = ' + '.join(METRICS.get(name, name) for name in self.measure.split(' + '))
+    if said.startswith('-'):
+      return f'−{said[1:]}'
     said = f'{said[:1].upper()}{said[1:]}'
     return f'{said} accuracy' if self.measure in METRICS else said
 

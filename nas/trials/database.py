@@ -22,6 +22,8 @@ from sqlalchemy.exc import (
   SQLAlchemyError,
 )
 
+from movinet_jax.paths import check_writable
+
 PATIENCE_SECS = 600  # that a database may be away before a sweep gives up
 _TELL_SECS = 2  # after which somebody may want to know
 _DRIVERS = {
@@ -340,13 +342,12 @@ def _own(path: Path) -> Iterator[None]:
     raise FileNotFoundError(f'there is no folder {path.parent} for the database {path}')
   if path.is_dir():
     raise IsADirectoryError(f'the database {path} is a folder, wanted a file')
+  check_writable(f'{path}.lock')  # which would be taken for locked
   try:
     # Not by thread: a sweep may be closed by another thread than opened it.
     lock = filelock.FileLock(f'{path}.lock', thread_local=False).acquire(blocking=False)
   except filelock.Timeout:
-    raise ValueError(
-      f'another sweep is running on {path}; a database for several machines, or '
-      'several sweeps at once, is PostgreSQL'
-    ) from None
+    said = 'another sweep is running there (several at once need PostgreSQL)'
+    raise BlockingIOError(errno.EAGAIN, said, str(path)) from None
   with lock:
     yield

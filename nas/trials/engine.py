@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from optuna.exceptions import StorageInternalError
@@ -39,6 +40,11 @@ from nas.trials.record import Record
 from nas.trials.study import Study
 
 _WAIT_SECS = 0.5  # for workers, until somebody looks at signals and at what others did
+_TRAINED = (State.DONE, State.PRUNED)
+
+
+class AllFailed(RuntimeError):
+  """Trials fail, and none was trained. Once that is mended, start the search again."""
 
 
 class Stopped(RuntimeError):
@@ -56,6 +62,7 @@ def coordinate(
   environments: Sequence[Mapping[str, str]] = (),
   pruning: Pruning | None = None,
   max_attempts: int = 3,
+  max_failures: int = 5,
   trial_secs: float | None = None,
   folder: Path,
   progress: bool | None = None,
@@ -68,7 +75,8 @@ def coordinate(
     objective: 'package.module:function', which workers call with `arguments`. It returns
       what they call with each job (number, choices, note, train, key, thresholds, attempt)
       and a function that takes a training step and the value reached there. That returns
-      the outcome, see nas.trials.outcome. An exception makes the trial a failed one.
+      the outcome, see nas.trials.outcome. An exception makes the trial a failed one, but for
+      nas.trials.outcome.Refused, which ends the search and costs no attempt.
     arguments: JSON.
     key: equal for proposals that train the same network in the same way: of these one is
       trained, and the others are as it. By default, equal proposals do.
@@ -78,6 +86,7 @@ def coordinate(
     pruning: which trials to stop early. Their thresholds are in the job.
     max_attempts: times that a trial is begun, by workers that died or coordinators that
       vanished, before it counts as failed.
+    max_failures: trials that may fail here as long as none of the study was trained.
     trial_secs: that a trial may take.
     folder: where the workers' logs go.
     progress: whether to show a bar; by default, if stderr is a terminal.
@@ -85,14 +94,19 @@ def coordinate(
   Raises:
     Stopped: after a signal to stop (movinet_jax/signals.py), when the workers are killed
       and what they did is left to whoever goes on; that does not count as an attempt.
-    ValueError: the objective cannot be made, or the algorithm finds nothing to propose.
+    ValueError: the objective cannot be made or refuses what it finds, or the algorithm finds
+      nothing to propose.
     OSError: the database was away for too long, or a disk is full.
     WorkersDied: again and again, before they were ready. As after Stopped, nothing is
       lost.
+    AllFailed: max_failures trials failed and none was trained, or the search ends so. Those
+      that failed are opened again in the study, for whoever goes on.
     RuntimeError: the algorithm waits for nobody.
   """
   if workers < 1 or max_attempts < 1:
     raise ValueError(f'wanted at least one worker and attempt, got {workers=} and {max_attempts=}')
+  if max_failures < 1:
+    raise ValueError(f'max_failures is {max_failures}; wanted a number of trials, at least 1')
   environments = list(environments) or [{}] * workers
   if len(environments) != workers:
     raise ValueError(f'{workers} workers want as many environments, got {len(environments)}')
@@ -103,7 +117,8 @@ def coordinate(
     folder=Path(folder),
     trial_secs=trial_secs,
   )
-  coordinator = _Coordinator(study, algorithm, pool, key, pruning, max_attempts)
+  limits = _Limits(max_attempts, max_failures)
+  coordinator = _Coordinator(study, algorithm, pool, key, pruning, limits)
   stop = _Stop()
   with (
     signals.listening(stop.ask),
@@ -115,24 +130,36 @@ def coordinate(
   return list(study.history)
 
 
+class _Limits(NamedTuple):
+  """See coordinate."""
+
+  attempts: int
+  failures: int
+
+
 class _Coordinator:
-  def __init__(self, study, algorithm, pool, key, pruning, max_attempts):
+  def __init__(self, study, algorithm, pool, key, pruning, limits: _Limits):
     self._study, self._algorithm, self._pool = study, algorithm, pool
-    self._key, self._pruning = key or _make_key, pruning
-    self._max_attempts = max_attempts
+    self._key, self._pruning, self._limits = key or _make_key, pruning, limits
     self._causes: dict[int, str] = {}  # of deaths, by number of the trial
+    self._failures: list[str] = []  # of trials, here and since this start
+    self._edition = study.edition  # of the trials that the workers have
 
   def run(self, stop, bar):
     study, pool = self._study, self._pool
     with self._leaving(), _Heart(study) as heart:
+      self._renew_keys()
+      self._begin_failed_again(bar)
       while True:
         stop.check()
         heart.check()
         study.refresh()
-        self._let_go(bar)
-        answer = self._hand_out()
-        heart.trial_ids = [study.records[n].trial_id for n in pool.numbers]
+        answer = self._hand_out(bar)
+        heart.trial_ids = [r.trial_id for r in map(self._find, pool.numbers) if r]
         bar.show()
+        if self._is_in_vain(answer):
+          self._give_up()
+          continue
         if not study.running and answer is Signal.STOP:
           return
         if not study.running and answer is Signal.WAIT:
@@ -141,32 +168,110 @@ class _Coordinator:
         for event in pool.wait(_WAIT_SECS):
           self._handle(event, bar)
 
+  def _renew_keys(self):
+    """Finds the trials of earlier versions, which made keys otherwise, by those of today."""
+    for record in self._study.records:
+      trial = record.trial
+      key = self._key(Proposal(trial.choices, trial.note, trial.train))
+      if key == record.key:  # as those after it are
+        return
+      self._study.copied.setdefault(key, record.number)
+
   @contextlib.contextmanager
   def _leaving(self):
     """However this ends, what is not over is left to others at once."""
     try:
       yield
     except BaseException:
-      numbers = self._pool.numbers
-      self._pool.close()
       # As far as the database lets us; else the others wait until we are missed.
       with contextlib.suppress(_Hurried), self._study.database.checking(_hurry):
-        for number in numbers & self._study.running.keys():
-          self._study.release(self._study.running[number])
+        self._leave()
       raise
 
-  def _let_go(self, bar):
-    """Stops work on trials that others have taken over, or ended."""
-    for number in self._pool.numbers:
-      record = self._study.records[number]
-      if record.trial.finished or record.attempt.owner != self._study.owner:
-        self._pool.cancel(number)
-        bar.say(f'trial {number} was taken over by {record.attempt.owner or "nobody"}')
+  def _leave(self):
+    """Leaves the trials of our workers to others."""
+    numbers = self._pool.numbers
+    self._pool.close()
+    for number in numbers & self._study.running.keys():
+      self._study.release(self._study.running[number])
 
-  def _hand_out(self) -> Signal | None:
+  def _is_in_vain(self, answer: Signal | None = None) -> bool:
+    """Whether too many trials failed, or all of a search that is over, and none was trained."""
+    history = self._study.history
+    over = answer is Signal.STOP and not self._study.running
+    enough = len(self._failures) >= self._limits.failures
+    failed = over and any(trial.state is State.FAILED for trial in history)
+    return (enough or failed) and not any(trial.state in _TRAINED for trial in history)
+
+  def _give_up(self):
+    """Ends the search, unless another coordinator has trained something meanwhile.
+
+    Raises:
+      AllFailed: quotes the last failure.
+    """
+    history = self._study.history
+    failed = [trial for trial in history if trial.state is State.FAILED]
+    last = self._failures[-1] if self._failures else _describe(failed[-1])
+    # Another coordinator may have opened some of ours again.
+    count = max(len(failed), len(self._failures))
+    self._leave()
+    if self._reopen():
+      raise AllFailed(
+        f'{count} {"trial" if count == 1 else "trials"} failed and none was trained; the last is '
+        f'{last} (the logs of the workers are in {self._pool.folder}). Mend that: the same '
+        'command goes on, and begins the failed trials again. If the settings are at fault, '
+        'begin another study in another --workdir'
+      )
+    self._study.refresh(whole=True)
+
+  def _begin_failed_again(self, bar):
+    """What failed before this start may be mended now, and not every stop opens it again."""
+    history = self._study.history
+    failed = sum(trial.state is State.FAILED for trial in history)
+    if failed and not any(trial.state in _TRAINED for trial in history) and self._reopen():
+      self._study.refresh(whole=True)
+      bar.say(f'no trial was trained so far: {failed} that failed are begun again')
+
+  def _reopen(self) -> bool:
+    """Opens failed trials again; False if a trial was trained or added meanwhile.
+
+    What was proposed because they failed is withdrawn. So the search goes on as one in which
+    they had not failed, with the same proposals.
+    """
+    history = [_open(trial) for trial in self._study.history]
+    for number, trial in enumerate(history):
+      if not self._is_proposed(trial, history[:number]):
+        return self._study.reopen(kept=number)
+    return self._study.reopen(kept=len(history))
+
+  def _is_proposed(self, trial, history) -> bool:
+    """Whether a trial is what the algorithm proposes after others, some of them undecided."""
+    try:
+      answer = self._ask(history)
+    except ValueError:  # These trials do not fit together, or there is nothing to propose.
+      return False
+    return isinstance(answer, Proposal) and self._study.is_of(trial, answer)
+
+  def _let_go(self, bar):
+    """Stops work on trials that others have taken over, ended or withdrawn."""
+    for number in self._pool.numbers:
+      record = self._find(number)
+      if record is None or record.trial.finished or record.attempt.owner != self._study.owner:
+        self._pool.cancel(number)
+        owner = record.attempt.owner if record else ''
+        bar.say(f'trial {number} was taken over by {owner or "nobody"}')
+    self._edition = self._study.edition
+
+  def _find(self, number: int) -> Record | None:
+    """The record of a trial, None if it was withdrawn."""
+    return self._study.records[number] if number < len(self._study.records) else None
+
+  def _hand_out(self, bar) -> Signal | None:
     """Gives every idle worker a trial; returns why one is still idle."""
+    self._let_go(bar)
     self._end_copies()
-    while self._pool.has_idle:
+    while self._pool.has_idle and not self._is_in_vain():
+      self._let_go(bar)
       found = self._resume() or self._propose()
       if isinstance(found, Signal):
         return found
@@ -181,28 +286,25 @@ class _Coordinator:
         continue
       cause = self._causes.pop(number, 'the loss of its coordinator')
       taken = self._study.take(record, cause)
-      if taken and taken.attempt.number <= self._max_attempts:
+      if taken and taken.attempt.number <= self._limits.attempts:
         return taken
       if taken:
         often = taken.attempt.number - 1
         times = 'once' if often == 1 else f'{often} times, the last time'
-        self._study.finish(taken, make_failure(f'its worker died {times} by {cause}'))
+        self._finish(taken, make_failure(f'its worker died {times} by {cause}'))
     return None
 
   def _propose(self) -> Record | Signal | None:
     """The next trial; None if it needs no training, or somebody else was first."""
     study = self._study
-    number = len(study.history)
-    rng = np.random.default_rng((study.seed, number))
-    answer = self._algorithm.propose(study.history, rng)
+    if study.edition != self._edition:
+      return None  # Workers may have trials whose numbers are free again.
+    answer = self._ask(study.history)
     if isinstance(answer, Signal):
       return answer
     thresholds = {}
     if self._pruning:
-      settled = find_settled(study.history, self._pruning.lag)
-      if settled is None:
-        return Signal.WAIT
-      records = study.records[: len(settled)]
+      records = study.records[: len(find_settled(study.history, self._pruning.lag))]
       curves = [r.curve for r in records if r.same_as is None]
       thresholds = self._pruning.find_thresholds(curves)
     key = self._key(answer)
@@ -212,29 +314,55 @@ class _Coordinator:
       return None
     return record
 
+  def _ask(self, history) -> Proposal | Signal:
+    """What the algorithm answers; WAIT, too, where thresholds hang on a trial that runs."""
+    rng = np.random.default_rng((self._study.seed, len(history)))
+    answer = self._algorithm.propose(history, rng)
+    if isinstance(answer, Signal) or not self._pruning:
+      return answer
+    return Signal.WAIT if find_settled(history, self._pruning.lag) is None else answer
+
   def _end_copies(self):
     """Trials that train what an earlier one did end as that."""
     for record in list(self._study.running.values()):
       if record.same_as is None:
         continue
-      first = self._study.records[record.same_as]
-      if first.trial.finished:
+      first = self._find(record.same_as)
+      if first and first.trial.finished:
         reason = [f'as trial {first.number}', first.trial.reason]
         outcome = {**first.outcome, 'reason': ': '.join(filter(None, reason))}
-        self._study.finish(record, outcome)
+        self._finish(record, outcome)
+
+  def _finish(self, record, outcome) -> bool:
+    """Keeps what became of a trial; False if it is not ours any more."""
+    kept = self._study.finish(record, outcome)
+    if kept and outcome['state'] == State.FAILED:
+      self._failures.append(_describe(self._study.history[record.number]))
+    return kept
 
   def _handle(self, event, bar):
-    record = self._study.records[event.number]
+    record = self._find(event.number)
     if isinstance(event, Progress):
       bar.reached(event)
     elif isinstance(event, Died):
       self._causes[event.number] = event.cause
       bar.say(f'the worker of trial {event.number} died by {event.cause}')
     elif isinstance(event, Finished):
-      if not self._study.finish(record, event.outcome):
+      if record is None or not self._finish(record, event.outcome):
         bar.say(f'trial {event.number} was taken over; what came of it here is dropped')
       elif event.outcome['state'] == State.FAILED:
         bar.say(f'trial {event.number} failed: {event.outcome["reason"]}')
+
+
+def _describe(failed: Trial) -> str:
+  return f'trial {failed.number}, {" ".join(failed.reason.split())}'
+
+
+def _open(trial: Trial) -> Trial:
+  """A trial as it is once it was opened again, if it failed."""
+  if trial.state is not State.FAILED:
+    return trial
+  return Trial(trial.number, trial.choices, trial.note, trial.train)
 
 
 def _make_key(proposal: Proposal) -> str:

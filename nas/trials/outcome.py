@@ -12,6 +12,10 @@ FIELDS = ('state', 'value', 'metrics', 'reason', 'curve')
 _VALUED = (State.DONE, State.PRUNED)
 
 
+class Refused(ValueError):
+  """What a trial found in its folder is another trial's: a person must mend that, none fails."""
+
+
 def make_outcome(result) -> dict:
   """What an objective returned, as all of FIELDS.
 

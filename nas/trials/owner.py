@@ -3,9 +3,9 @@
 It holds a lock on a file, which the system lets go of however the process ends, and which
 tells a process that was killed from one that is stopped, or whose number another one has
 now. The file is in the memory of the machine: no other machine has it, nor a container
-without part in that memory, nor the same machine after a restart. There a process that
-was killed is one that has been silent for too long. (What it leaves is an empty file,
-until the restart.)
+without part in that memory, nor the same machine after a restart. There, and where that
+memory had no room for the file, a process that was killed is one that has been silent for too
+long. (What it leaves is an empty file, until the restart.)
 """
 
 import contextlib
@@ -15,6 +15,8 @@ import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+
+from movinet_jax import disks
 
 _MEMORY = Path('/dev/shm')  # Linux; elsewhere nobody sees the end of another
 
@@ -27,12 +29,16 @@ def hold_name() -> Iterator[str]:
     yield name
     return
   path = _find_lock(name)
-  with path.open('x') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
+  with contextlib.ExitStack() as stack:
     try:
-      yield name
-    finally:
-      path.unlink(missing_ok=True)
+      file = stack.enter_context(path.open('x'))
+    except OSError as error:
+      if not disks.is_full(error):
+        raise
+    else:
+      stack.callback(path.unlink, missing_ok=True)
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield name
 
 
 def is_gone(name: str) -> bool:

@@ -46,7 +46,11 @@ class WorkersDied(RuntimeError):
 
 
 class Pool:
-  """Workers, each started when there is a job for it, and anew after its death."""
+  """Workers, each started when there is a job for it, and anew after its death.
+
+  Attributes:
+    folder: of the workers' logs.
+  """
 
   def __init__(
     self,
@@ -67,6 +71,7 @@ class Pool:
     except (TypeError, ValueError) as error:
       raise ValueError(f"the objective's arguments must be JSON: {error}") from error
     folder.mkdir(parents=True, exist_ok=True)
+    self.folder = folder
     self._command = objective, text
     self._trial_secs = trial_secs
     self._workers = [
@@ -116,7 +121,7 @@ class Pool:
     is not lost.
 
     Raises:
-      ValueError: the objective cannot be made.
+      ValueError: the objective cannot be made, or refuses what it finds for a trial.
       OSError: a worker found the disk full.
       WorkersDied: again and again, before they were ready.
     """
@@ -165,6 +170,8 @@ class Pool:
         f'{self._command[0]} could not be made by a worker: {line["broken"]} (all of it '
         f'is in {worker.log})'
       )
+    if 'refused' in line:
+      raise ValueError(line['refused'])
     if 'full' in line:
       raise OSError(line['full'], f'{line["why"]} (of a worker, see {worker.log})')
     if 'ready' in line:

@@ -128,6 +128,14 @@ class Format:
       },
     )
 
+  def is_of(self, trial: Trial, proposal: Proposal) -> bool:
+    """Whether a trial is what this proposal makes."""
+    return (
+      np.array_equal(trial.choices, self._space.check(proposal.choices))
+      and trial.note == _to_json('note', proposal.note)
+      and trial.train == _to_json('train', proposal.train)
+    )
+
   def read_row(self, row: optuna.trial.FrozenTrial) -> Record:
     """The record of a trial in the database.
 

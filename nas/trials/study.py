@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 
-from nas.history import Proposal, Trial
+from nas.history import Proposal, State, Trial
 from nas.space import Space
 from nas.trials.database import Database
 from nas.trials.owner import hold_name, is_gone
@@ -159,7 +159,8 @@ def _compare(what, was, now, free):
     shown = '\n  '.join(fixed)
     raise ValueError(
       f'{what} was begun with other settings:\n  {shown}\n'
-      'Give the old ones to go on with it, or another name to begin one.'
+      'Give the old ones to go on with that study. To begin another study, give another '
+      '--workdir, and with --storage another --config.study as well.'
     )
 
 
@@ -180,6 +181,24 @@ _KEPT = (
   'select key, value_json from trial_user_attributes '
   "where trial_id = :id and key in ('attempt', 'outcome')"
 )
+_EDITION = "select value_json from study_user_attributes where study_id = :id and key = 'edition'"
+_ALL = (
+  'select t.trial_id, t.number, t.state, a.value_json from trials t '
+  "left join trial_user_attributes a on a.trial_id = t.trial_id and a.key = 'outcome' "
+  'where t.study_id = :id order by t.number'
+)
+_OPEN = (
+  "update trials set state = 'RUNNING', datetime_complete = null where trial_id = :trial",
+  "delete from trial_user_attributes where trial_id = :trial and key = 'outcome'",
+  'delete from trial_intermediate_values where trial_id = :trial',
+  'update trial_user_attributes set value_json = :attempt '
+  "where trial_id = :trial and key = 'attempt'",
+)
+_TABLES = (
+  *('trial_user_attributes', 'trial_system_attributes', 'trial_params', 'trial_values'),
+  *('trial_intermediate_values', 'trial_heartbeats', 'trials'),
+)
+_WITHDRAW = tuple(f'delete from {table} where trial_id = :trial' for table in _TABLES)
 _SILENCE = (
   'select t.trial_id, extract(epoch from now()::timestamp - h.heartbeat) '
   'from trials t left join trial_heartbeats h on h.trial_id = t.trial_id '
@@ -193,6 +212,27 @@ class _Now(NamedTuple):
   state: str
   attempt: Mapping | None
   outcome: Mapping | None
+
+
+class _Row(NamedTuple):
+  """How a trial stands: Optuna's state, and the outcome as JSON, None without one."""
+
+  trial_id: int
+  number: int
+  state: str
+  outcome: str | None
+
+  @property
+  def is_trained(self) -> bool:
+    """Whether it has ended, or is about to, with a value."""
+    ended = json.loads(self.outcome or '{}').get('state')
+    return self.state == 'COMPLETE' or ended in (State.DONE, State.PRUNED)
+
+
+def _make_unbegun(row: _Row) -> str:
+  # Without an outcome, somebody ended it by hand.
+  attempt = Attempt(number=0, cause=json.loads(row.outcome or '{}').get('reason', ''))
+  return json.dumps(dataclasses.asdict(attempt))
 
 
 def _is_as(now: _Now, record: Record) -> bool:
@@ -210,6 +250,7 @@ class Study:
     records: the same with all that is known besides.
     running: records of trials that are not over, by number.
     copied: key -> number of the first trial that has it.
+    edition: how often failed trials were opened again. All else here is of this edition.
   """
 
   def __init__(
@@ -227,9 +268,10 @@ class Study:
     self.records: list[Record] = []
     self.running: dict[int, Record] = {}
     self.copied: dict[str, int] = {}
+    self.edition = 0
     self.beat_secs, self.silence_secs = BEAT_SECS, SILENCE_SECS
     self._id, self._format = study_id, Format(space)
-    self._optuna = _load(database, name)
+    self._name, self._optuna = name, _load(database, name)
     self._storage = database.storage
     self._silent: set[int] = set()
 
@@ -247,6 +289,11 @@ class Study:
     """Looks at what others have done; `whole` even where there are no others."""
     if not (whole or self.database.is_shared):
       return
+    # Asked first: should it change now, what is read next is read again the next time.
+    edition = self.database.insist(self._ask_edition)
+    if edition != self.edition:
+      self._forget()
+      self.edition = edition
     try:
       rows = self.database.insist(lambda: self._optuna.get_trials(deepcopy=False))
     except KeyError as error:
@@ -283,7 +330,9 @@ class Study:
     def is_next(connection) -> bool:
       self.database.lock(connection, 'studies', 'study_id', self._id)
       count = sa.text('select count(*) from trials where study_id = :id')
-      return connection.execute(count, {'id': self._id}).scalar() == row.number
+      is_last = connection.execute(count, {'id': self._id}).scalar() == row.number
+      # Of another edition there may be as many trials, and others.
+      return is_last and self._read_edition(connection) == self.edition
 
     def add_params(connection):
       # Optuna would look up, for each, what its distribution was: most of the time of a
@@ -302,6 +351,10 @@ class Study:
       self.database.insist(lambda: self.beat([row._trial_id]))
     return self._keep(self._format.read_row(row))
 
+  def is_of(self, trial: Trial, proposal: Proposal) -> bool:
+    """Whether a trial is what this proposal makes."""
+    return self._format.is_of(trial, proposal)
+
   def take(self, record: Record, cause: str) -> Record | None:
     """Begins a trial again, as ours; None if it is somebody else's, or over."""
     attempt = Attempt(record.attempt.number + 1, self.owner, cause)
@@ -313,6 +366,45 @@ class Study:
     """Leaves a trial of ours to whoever comes first, as if it had not been begun."""
     before = Attempt(record.attempt.number - 1, '', record.attempt.cause)
     self._hand_over(record, before)
+
+  def reopen(self, kept: int) -> bool:
+    """Opens failed trials again, provided that no trial was trained to its end.
+
+    They are then as if nobody had begun them, and the reason why they failed is the cause in
+    their attempt. What this object holds stays as it was until the next refresh, for reports.
+
+    Another coordinator sees at its next refresh, or when a write of its own is refused, that
+    the edition of the study has changed, and reads all trials anew. Until then it takes those
+    opened here for failed, which changes nothing: it can add no trial, as the edition is part
+    of that check. Its results for a trial that was withdrawn are dropped.
+
+    Args:
+      kept: trials from this number on are withdrawn, as they were proposed in the light of
+        those that failed.
+
+    Returns:
+      False, and nothing is changed, if a trial was trained, or was added meanwhile.
+    """
+
+    def write() -> bool:
+      with self.database.storage.engine.begin() as connection:
+        # In this order: `add` locks the study, all other writes one trial and nothing else.
+        self.database.lock(connection, 'studies', 'study_id', self._id)
+        self.database.lock(connection, 'trials', 'study_id', self._id)
+        rows = [_Row(*row) for row in connection.execute(sa.text(_ALL), {'id': self._id})]
+        if len(rows) != len(self.records) or any(row.is_trained for row in rows):
+          return False
+        failed = [row for row in rows if row.state == 'FAIL' and row.number < kept]
+        opened = [{'trial': row.trial_id, 'attempt': _make_unbegun(row)} for row in failed]
+        withdrawn = [{'trial': row.trial_id} for row in rows if row.number >= kept]
+        for texts, trials in ((_OPEN, opened), (_WITHDRAW, withdrawn)):
+          for text in texts if trials else ():
+            connection.execute(sa.text(text), trials)
+        if opened or withdrawn:
+          self._set_edition(connection, self._read_edition(connection) + 1)
+        return True
+
+    return self.database.insist(write)
 
   def beat(self, trial_ids: Iterable[int]):
     """Gives a sign that somebody works on these trials."""
@@ -344,8 +436,8 @@ class Study:
         for step, value in outcome['curve'].items():
           self._storage.set_trial_intermediate_value(record.trial_id, int(step), value)
         self._storage.set_trial_state_values(record.trial_id, state, values)
-      except UpdateFinishedTrialError:
-        pass  # Somebody else did.
+      except (UpdateFinishedTrialError, KeyError):
+        pass  # Somebody else did, or has withdrawn the trial.
 
     self.database.insist(write)
     self._keep(record.end(outcome))
@@ -408,6 +500,29 @@ class Study:
     """Whether nobody else owns a trial, or nobody who is still there."""
     owner = record.attempt.owner
     return owner in ('', self.owner) or is_gone(owner)
+
+  def _ask_edition(self) -> int:
+    with self.database.storage.engine.connect() as connection:
+      return self._read_edition(connection)
+
+  def _read_edition(self, connection) -> int:
+    text = connection.execute(sa.text(_EDITION), {'id': self._id}).scalar()
+    return json.loads(text or '0')
+
+  def _set_edition(self, connection, edition: int):
+    change = (
+      "delete from study_user_attributes where study_id = :id and key = 'edition'",
+      'insert into study_user_attributes (study_id, key, value_json) '
+      "values (:id, 'edition', :text)",
+    )
+    for text in change:
+      connection.execute(sa.text(text), {'id': self._id, 'text': json.dumps(edition)})
+
+  def _forget(self):
+    # Optuna never looks again at a trial that it has seen finished.
+    self._optuna = self.database.insist(lambda: _load(self.database, self._name))
+    for known in (self.records, self.history, self.running, self.copied):
+      known.clear()
 
   def _keep(self, record: Record) -> Record:
     number = record.number

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 
 from movinet_jax import disks
-from nas.trials.outcome import make_failure, make_outcome
+from nas.trials.outcome import Refused, make_failure, make_outcome
 
 _REASON = 500  # letters of an error that are kept; XLA's may be pages
 _PR_SET_PDEATHSIG = 1
@@ -46,6 +46,9 @@ def main(argv: list[str]) -> int:
   for line in jobs:
     try:
       answer(outcome=_run(run, json.loads(line), answer))
+    except Refused as error:
+      answer(refused=str(error))
+      return 1
     except OSError as error:
       answer(full=error.errno, why=_describe(error))
       return 1
@@ -67,6 +70,8 @@ def _run(run, job, answer) -> dict:
     return make_outcome(run(job, report))
   except SystemExit as error:
     _leave(error.code)
+  except Refused:
+    raise
   except Exception as error:
     if disks.is_full(error):
       raise  # The trial has no part in it.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import sys
 
 import jax.numpy as jnp
 import pytest
@@ -88,15 +89,44 @@ def test_overrides():
 @pytest.mark.parametrize(
   ('overrides', 'named'),
   [
-    (['--config.trian.subclips=4'], "no section config.trian; did you mean 'train'"),
-    (['--config.sed=4'], "no key config.sed; did you mean 'seed'"),
-    (['--config.data.evl=4'], "no key config.data.evl; did you mean 'eval'"),
-    (['--config.seed=many'], 'seed'),
+    (['--config.trian.subclips=4'], "no field 'trian'; did you mean 'train'"),
+    (['--config.sed=4'], "no field 'sed'; did you mean 'seed'"),
+    (['--config.data.evl=4'], "data has no field 'evl'; did you mean 'eval'"),
+    (['--config.seed=many'], "config.seed is 0 .* got 'many'"),
+    (['--config.seed.a=1'], 'config.seed is 0 and no section'),
+    (['--config.loop..x=1'], 'config.loop..x: wanted --config.section.key=value'),
   ],
 )
 def test_wrong_overrides_are_errors(overrides, named):
   with pytest.raises(ValueError, match=named):
-    config.load_config('configs/movinet/folder.py', overrides)
+    training.read(config.load_config('configs/movinet/folder.py', overrides).to_dict())
+
+
+@pytest.mark.parametrize(
+  ('text', 'value'),
+  [
+    *(('false', False), ('False', False), ('TRUE', True), ('none', None), ('None', None)),
+    *(('3', 3), ('1e-3', 1e-3), ('-2.5', -2.5), ('(1,2)', (1, 2)), ('1,2', (1, 2))),
+    *(("'3'", '3'), ('a=b', 'a=b'), ('', ''), ('a.csv', 'a.csv'), ('[', '[')),
+  ],
+)
+def test_a_value_is_read_the_same_for_any_key(text, value):
+  """Whether the config lists the key or not, if what it lists is no text."""
+  listed = ['clip.train.fps'] if isinstance(value, (int, float, tuple)) else []
+  listed = ['clip.train.flip'] if isinstance(value, bool) else listed
+  for key in ('clip.train.new', 'new', *listed):
+    found = config.load_config('configs/movinet/folder.py', [f'--config.{key}={text}'])
+    assert found.to_dict() == _change(key, value)
+
+
+def _change(key, value):
+  *path, last = key.split('.')
+  changed = config.load_config('configs/movinet/folder.py').to_dict()
+  section = changed
+  for name in path:
+    section = section[name]
+  section[last] = value
+  return changed
 
 
 def test_classes_need_not_be_listed_by_a_config():
@@ -133,6 +163,64 @@ def test_an_error_of_the_config_itself_is_one_line(file, message):
   with pytest.raises(ValueError, match=message) as raised:
     config.load_config(f'configs/movinet/{file}')
   assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('def get_config(:\n', r'SyntaxError: .*line 1'),
+    ('\nimport no_such_module\n', r'own\.py, line 2: ModuleNotFoundError: .*no_such_module'),
+    ('def get_config():\n  return 1 / 0\n', r'own\.py, line 2: ZeroDivisionError: division'),
+    ('def get_config():\n  pass\n', 'get_config returned None; wanted a ConfigDict'),
+    ('def get_config():\n  return [1]\n', r'get_config returned \[1\]; wanted a ConfigDict'),
+    ('cfg = 1\n', 'it has no function get_config'),
+    ('get_config = 3\n', 'it has no function get_config'),
+    ('\x00', 'own.py'),
+    ('x = "\\ud800"\nraise ValueError(x)', 'own.py'),
+  ],
+)
+def test_what_is_wrong_in_a_config_is_one_line_that_names_it(text, message, tmp_path):
+  (tmp_path / 'own.py').write_text(text)
+  with pytest.raises(ValueError, match=message) as raised:
+    config.load_config(f'{tmp_path}/own.py')
+  assert len(str(raised.value).splitlines()) == 1
+  assert str(tmp_path / 'own.py') in str(raised.value)
+
+
+def test_a_config_may_be_a_plain_dict(tmp_path):
+  (tmp_path / 'own.py').write_text('def get_config():\n  return {"a": {"b": 1}}\n')
+  cfg = config.load_config(f'{tmp_path}/own.py', ['--config.a.b=2', '--config.a.c=true'])
+  assert cfg.to_dict() == {'a': {'b': 2, 'c': True}}
+
+
+def test_a_config_may_import_the_files_beside_it(tmp_path):
+  """And gets its own, where another folder has files of the same name."""
+  for name, value in (('one', 1), ('two', 2)):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'shared.py').write_text(f'VALUE = {value}\n')
+    (tmp_path / name / 'queue.py').write_text('raise RuntimeError("in place of Python\'s")\n')
+    (tmp_path / name / 'own.py').write_text(
+      'import queue\nimport shared\ndef get_config(kind="none"):\n'
+      '  import shared as late\n'
+      '  return {"value": shared.VALUE + late.VALUE, "kind": kind, "queue": queue.__name__}\n'
+    )
+  for name, value in (('one', 2), ('two', 4)):
+    cfg = config.load_config(f'{tmp_path}/{name}/own.py:b:c')
+    assert cfg.to_dict() == {'value': value, 'kind': 'b:c', 'queue': 'queue'}
+  assert str(tmp_path / 'one') not in sys.path
+  (tmp_path / 'one' / 'shared.py').write_text('VALUE = 5\n')
+  assert config.load_config(f'{tmp_path}/one/own.py').value == 10
+
+
+def test_a_folder_with_a_colon_holds_configs(tmp_path, monkeypatch):
+  (tmp_path / 'a:b').mkdir()
+  (tmp_path / 'a:b' / 'own.py').write_text('def get_config(x=0):\n  return {"x": x}\n')
+  assert config.load_config(f'{tmp_path}/a:b/own.py').x == 0
+  assert config.load_config(f'{tmp_path}/a:b/own.py:c').x == 'c'
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert config.load_config('~/a:b/own.py').x == 0
+  with pytest.raises(ValueError, match='is a folder'):
+    config.load_config(f'{tmp_path}/a:b')
 
 
 def test_a_wrong_key_of_a_section_names_the_nearest():

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from launch import devices
@@ -48,6 +49,18 @@ def test_cores_are_shared_out_and_none_is_idle(machine):
   assert machine(cores=(3,)).make_environments(2) == [{devices.CORES: '3'}] * 2
 
 
+@pytest.mark.parametrize(
+  ('cores', 'workers', 'sizes'),
+  [(3, 2, [1, 1]), (7, 3, [2, 2, 2]), (8, 3, [2, 2, 2]), (4, 4, [1] * 4), (2, 3, [1] * 3)],
+)
+def test_all_workers_have_as_many_cores(cores, workers, sizes, machine):
+  found = machine(cores=range(cores)).make_environments(workers)
+  shares = [each[devices.CORES].split(',') for each in found]
+  assert [len(share) for share in shares] == sizes
+  if workers <= cores:
+    assert len({core for share in shares for core in share}) == sum(sizes)
+
+
 def test_a_jax_told_to_use_the_cpu_has_no_accelerator(machine, monkeypatch):
   machine(gpus=('0', '1'))
   assert devices.count_accelerators() == 2
@@ -66,3 +79,27 @@ def test_a_worker_stays_on_its_cores():
     check=True,
   )
   assert done.stdout.strip() == f'{{{core}}}'
+
+
+@pytest.mark.parametrize(
+  ('asked', 'wanted'), [('cuda,cpu', 'cuda'), ('cuda', 'cuda'), ('tpu', 'tpu'), ('xyz', 'xyz')]
+)
+def test_an_accelerator_that_is_not_there_is_an_error(asked, wanted, monkeypatch):
+  """In a process of its own, as a sweep asks: JAX here has found its devices before."""
+  if devices.count_accelerators():
+    pytest.skip('this machine has an accelerator')
+  monkeypatch.setenv('JAX_PLATFORMS', asked)
+  with pytest.raises(ValueError, match=f"JAX_PLATFORMS={asked} asks for '{wanted}'") as error:
+    devices.probe_platform()
+  assert len(str(error.value).splitlines()) == 1
+  assert '0 NVIDIA GPUs and 0 TPU chips' in str(error.value)
+
+
+@pytest.mark.parametrize('asked', [None, '', 'cpu'])
+def test_the_cpu_is_always_there(asked, monkeypatch):
+  before = jax.config.jax_platforms
+  jax.config.update('jax_platforms', asked)
+  try:
+    devices.check_platform()
+  finally:
+    jax.config.update('jax_platforms', before)

@@ -5,9 +5,12 @@ import pathlib
 
 import pytest
 
+from launch import main
 from launch.config import load_config
 from launch.runs import search
 from launch.verbs import latency
+from movinet_jax.train.workdir import ConfigMismatch, claim_workdir
+from nas import machine
 
 CONFIG = """
 from configs.search import quickstart
@@ -106,12 +109,34 @@ def test_times_that_do_not_fit(given, classes, message, measured):
     make_search(config, classes, latency=str(out), **given)
 
 
-def test_another_device_s_file_is_left_alone(measured, tmp_path):
+@pytest.mark.parametrize(
+  ('key', 'value'), [('cores', 96), ('device', 'i386'), ('jax', '0.9'), ('jaxlib', '0.9')]
+)
+def test_another_machine_s_file_is_left_alone(key, value, measured, capsys, monkeypatch):
   config, out = measured
-  head, *rest = out.read_text().splitlines(keepends=True)
-  other = tmp_path / 'times.jsonl'
-  other.write_text(head.replace('"device": "', '"device": "another ') + ''.join(rest))
-  before = other.read_text()
-  with pytest.raises(ValueError, match='times of another device'):
-    latency.main([f'--config={config}', f'--out={other}', '--num-classes=4'])
-  assert other.read_text() == before
+  before, was = out.read_text(), machine.describe()
+  monkeypatch.setattr(machine, 'describe', lambda: {**was, key: value})
+  assert main.main(['latency', f'--config={config}', f'--out={out}', '--num-classes=4']) == 2
+  (line,) = capsys.readouterr().err.splitlines()[-1:]
+  assert f'{key} {was[key]}, now {value}' in line
+  assert str(out) in line
+  assert out.read_text() == before
+
+
+def test_a_search_goes_on_with_no_times_of_another_machine(measured, tmp_path, monkeypatch):
+  config, out = measured
+  claim = make_search(config, latency=str(out)).claim
+  assert claim['latency']['about'].items() >= machine.describe().items()
+  claim_workdir(tmp_path / 'run', claim)
+  assert claim_workdir(tmp_path / 'run', claim)  # with its own it does
+  lines = out.read_text().splitlines()
+  head = json.loads(lines[0])
+  head['about']['cores'] += 1
+  digest = machine.make_digest(head['about'])
+  rows = [{**json.loads(line), 'about': digest} for line in lines[1:]]
+  other = tmp_path / 'other.jsonl'
+  other.write_text('\n'.join(map(json.dumps, [head, *rows])))
+  cores = head['about']['cores']
+  changed = make_search(config, latency=str(other)).claim
+  with pytest.raises(ConfigMismatch, match=rf'latency.about.cores: was {cores - 1}, now {cores}'):
+    claim_workdir(tmp_path / 'run', changed, free=search.FREE)

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from launch import errors, main
-from launch.verbs import list_verbs
+from launch.verbs import find_verb, list_verbs
 from movinet_jax.data import SourceError, TooManyFailures, WorkerDied
 from movinet_jax.train.loop import NonFiniteLoss, Preempted
 from nas.trials.pool import WorkersDied
@@ -47,6 +47,7 @@ def test_a_wrong_verb_names_the_nearest(capsys):
     (TooManyFailures('a.mp4'), 65),
     (SourceError('no folder'), 2),
     (ValueError('bad'), 2),
+    (MemoryError(), 2),
     (FileNotFoundError('gone'), 2),
     (OSError(errno.ENOSPC, 'disk full'), 74),
     (OSError(errno.ESTALE, 'stale file handle'), 75),
@@ -120,6 +121,58 @@ def test_the_command_uses_huge_pages():
   run = subprocess.Popen([sys.executable, '-c', code, 'a b'], stdout=subprocess.PIPE)
   printed = run.communicate()[0].decode()
   assert printed.split(maxsplit=2) == [*(str(run.pid), 'glibc.malloc.hugetlb=1', "['a b']\n")]
+
+
+@pytest.mark.parametrize(
+  ('closed', 'verb', 'code'),
+  [('>&-', '--version', 0), ('2>&-', 'trian', 2), ('<&- >&- 2>&-', '--version', 0)],
+)
+def test_a_daemon_may_have_closed_its_streams(closed, verb, code):
+  command = f'{sys.executable} -m launch.main {verb} {closed}'
+  assert subprocess.run(['bash', '-c', command]).returncode == code
+
+
+def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path):
+  code = 'from launch import main; main._open_streams(); file = open("out", "w"); print("lost")'
+  subprocess.run(
+    ['bash', '-c', f"exec {sys.executable} -c '{code}' >&-"],
+    cwd=tmp_path,
+    env={**os.environ, 'PYTHONPATH': os.getcwd()},
+    check=True,
+  )
+  assert (tmp_path / 'out').read_text() == ''
+
+
+def test_help_does_without_documentation(monkeypatch, capsys):
+  """As under `python -OO`, which keeps none."""
+  for verb in list_verbs():
+    monkeypatch.setattr(find_verb(verb), '__doc__', None)
+  assert main.main(['--help']) == 0
+  assert '  train' in capsys.readouterr().out.splitlines()
+  with pytest.raises(SystemExit):
+    main.main(['train', '--help'])
+  assert '--workdir' in capsys.readouterr().out
+
+
+def test_the_cache_is_never_at_the_root(monkeypatch):
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR')
+  monkeypatch.setenv('XDG_CACHE_HOME', '')
+  main._set_environment()
+  assert os.environ['JAX_COMPILATION_CACHE_DIR'] == os.path.expanduser('~/.cache/movinet-jax')
+
+
+def test_the_current_folder_hides_no_module_from_what_is_started(monkeypatch, tmp_path):
+  monkeypatch.delenv('PYTHONPATH', raising=False)
+  monkeypatch.delenv('PYTHONSAFEPATH', raising=False)
+  main._set_environment()
+  (tmp_path / 'nas').mkdir()
+  for name in ('nas/__init__', 'queue', 'random', 'selectors'):
+    (tmp_path / f'{name}.py').write_text(f'raise RuntimeError("{name} of the current folder")')
+  # As workers of a sweep are started, and those that decode videos.
+  for command in (['-m', 'nas.trials.worker'], ['-c', 'import queue, random, selectors, nas']):
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
+    assert 'of the current folder' not in done.stderr
+  assert done.returncode == 0, done.stderr
 
 
 def test_the_docs_have_one_table_of_exit_codes():

@@ -140,16 +140,19 @@ def test_without_data_the_recipe_says_how_many_classes_there_are(command, classe
 def test_a_workdir_that_cannot_be_written_does_not_pass(tmp_path):
   report = Findings(quiet=True)
   (tmp_path / 'file').write_text('')
+  (tmp_path / 'sweep').mkdir()
+  (tmp_path / 'sweep' / 'config.json').write_text('{"study": "a"}')
   for workdir, ok in (
     (str(tmp_path / 'a' / 'b'), True),
     (str(tmp_path / 'file' / 'b'), False),
-    ('gs://bucket/run', None),
+    (str(tmp_path / 'sweep'), False),
     ('', None),
   ):
-    checks._check_workdir(workdir, report)
+    checks._check_workdir(checks.Command('train', {}, workdir), report)
     assert report.rows[-1]['ok'] is ok, report.rows[-1]
+  assert 'movinet sweep' in report.rows[-2]['said']
   assert not report.ok
-  assert os.listdir(tmp_path) == ['file']
+  assert sorted(os.listdir(tmp_path)) == ['file', 'sweep']
 
 
 def test_all_steps_of_a_search_are_built():

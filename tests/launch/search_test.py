@@ -207,7 +207,7 @@ def test_killed_anywhere_and_resumed_equals_never_stopped(
     ({'space.width': 3}, "unknown argument of a space 'width'"),
     ({'candidates': 3}, 'batch_size is 4, which 3 candidates cannot share'),
     ({'candidates': 0}, 'candidates is 0; wanted a whole number, 1 or more'),
-    ({'policy_share': 1.0}, 'both parts need some'),
+    ({'policy_share': 1.0}, 'policy_share is 1.0; wanted a number, more than 0 and less than 1'),
     ({'policy_share': None}, 'policy_share should be float, got None'),
     ({'loader.seed': 1}, "loader has no field 'seed'"),
     ({'checkpoints.best_metric': 'top1'}, "best_metric is 'top1', but a search evaluates"),

@@ -198,7 +198,7 @@ def test_the_loss_says_whether_videos_have_several_labels(
     changed = dataclasses.replace(run, config=config)
     monkeypatch.setattr(stream, 'load_trained', lambda *_, run=changed: run)
     source = f'--source={motion_videos}/val/up/00000.mp4'
-    assert stream.main(['--checkpoint=', source, '--json', '--top=4']) == 0
+    assert stream.main(['--checkpoint=run', source, '--json', '--top=4']) == 0
     totals.append(sum(t['probability'] for t in read_json_lines(capsys)[-1]['top']))
   assert totals[0] == pytest.approx(1, abs=1e-3)
   assert totals[1] != pytest.approx(1, abs=1e-2)

@@ -14,11 +14,15 @@ import pytest
 
 from benchmarks.postgres import run_server
 from launch import config, main
-from launch.runs import harvest, sweep, training
+from launch.runs import harvest, study, sweep, training, trial
+from launch.verbs import sweep as sweep_verb
+from launch.verbs.sweep import print_found
 from movinet_jax import data, models
 from movinet_jax.train import workdir
+from nas.history import Proposal, State, Trial
 from nas.trials.database import parse_address, show_address
-from nas.trials.study import read_study
+from nas.trials.engine import coordinate
+from nas.trials.study import SavedStudy, read_study
 
 NAME = 'quickstart-expand'  # of the study
 SHIPPED = (
@@ -85,6 +89,21 @@ def check_command(resolved, spec, recipe):
   assert whole['clip']['train']['frames'] == spec.frames
   kinds = [one['optimizer'].get('name', 'rmsprop') for one in (whole, recipe)]
   assert kinds[0] == kinds[1]
+
+
+@pytest.mark.parametrize(
+  'changed', [{'study': 'other'}, {'seed': 5}, {'recipe.batch_size': 16}, {'held_out': 0.4}]
+)
+def test_a_workdir_with_trials_is_of_one_sweep(changed, make_command, tmp_path, capsys):
+  """Or results of its networks would be taken for those of another study."""
+  _, cfg = sweep_verb.parse(make_command(tmp_path)[1:])
+  workdir.claim_workdir(tmp_path, sweep.resolve(cfg).record)
+  (tmp_path / 'trials' / '0123456789abcdef').mkdir(parents=True)
+  before = sorted(tmp_path.rglob('*'))
+  assert main.main(make_command(tmp_path, **changed)) == 2
+  (key,) = changed
+  assert f'{key}: was ' in capsys.readouterr().err
+  assert sorted(tmp_path.rglob('*')) == before
 
 
 @pytest.mark.slow
@@ -166,6 +185,38 @@ def test_workers_that_cannot_start_and_a_machine_with_other_rules(
     assert run('one')[0] == os.EX_UNAVAILABLE  # It goes on, as far as it can.
 
 
+@pytest.fixture
+def train_some(monkeypatch):
+  """Replaces training: sets which trials are trained; the rest fail."""
+
+  def train(good):
+    def run(running, algorithm, objective, arguments, **options):
+      name = 'tests.nas.trials.engine_test:make_picky'
+      return coordinate(running, algorithm, name, {'good': list(good)}, **options)
+
+    monkeypatch.setattr(study, 'coordinate', run)
+
+  return train
+
+
+def test_a_sweep_whose_trials_all_fail_says_why_and_goes_on(
+  train_some, make_command, tmp_path, capsys
+):
+  repeats = {'algorithm.repeats': 9}
+  train_some(())
+  assert main.main(make_command(tmp_path, max_failures=3, **repeats)) == os.EX_UNAVAILABLE
+  line = capsys.readouterr().err.strip().splitlines()[-1]
+  assert line.startswith('movinet sweep: ')
+  for fact in ('trials failed', 'RuntimeError: no device for', f'{tmp_path}/logs', 'goes on'):
+    assert fact in line
+  found = json.loads((tmp_path / 'found.json').read_text())
+  assert found['trials']['failed'] in (3, 4)
+  assert 'no device' in (tmp_path / 'report.html').read_text()
+  train_some(range(99))
+  assert main.main(make_command(tmp_path, max_failures=4, **repeats)) == 0
+  assert 'failed' not in json.loads((tmp_path / 'found.json').read_text())['trials']
+
+
 def check_that_another_study_is_refused(make_command, folder, start_movinet):
   process = start_movinet(make_command(folder, **{'space.width': '(0.7,1.4)'}))
   output, _ = process.communicate(timeout=100)
@@ -214,7 +265,12 @@ BAD = {
   'no such limit': ({'limits.flops': 1}, "limits has no field 'flops'"),
   'limits where they do nothing': ({'limits.macs': 10}, 'for evolve and uniform'),
   'no such metric': ({'fitness': "('top2',)"}, "unknown metric of fitness 'top2'"),
-  'nothing held out': ({'held_out': 0}, 'share held out is 0'),
+  'a metric twice': ({'fitness': "('top1','top1')"}, 'fitness names top1 twice'),
+  'metrics of both directions': (
+    {'fitness': "('top1','loss')"},
+    'top1 (higher is better), loss (lower is better)',
+  ),
+  'nothing held out': ({'held_out': 0}, 'held_out is 0'),
   'no such recipe': ({'train_with': 'configs/none.py'}, 'no config file'),
   'no such change': ({'recipe.loop.total_stpes': 3}, 'total_stpes'),
   'a target that the start passes': ({'algorithm.targets.tiny': 1.0}, 'start smaller'),
@@ -263,6 +319,53 @@ def test_bad_configs_are_refused_before_anything_is_written(name, make_command, 
 
 
 @pytest.mark.parametrize(
+  'fitness', [('mAP', 'classes_with_positives'), ('classes_with_positives',)]
+)
+def test_a_count_is_no_fitness(fitness):
+  with pytest.raises(ValueError, match=r'classes_with_positives \(a count') as caught:
+    sweep._check_fitness(fitness, 4, multi_label=True)
+  assert 'of: mAP, hit1' in str(caught.value)
+
+
+def resolve_scored_by(*fitness):
+  cfg = config.load_config('configs/sweep/quickstart.py:evolve').to_dict()
+  return sweep.resolve({**cfg, 'fitness': fitness}, num_classes=4)
+
+
+def test_a_sweep_by_the_loss_finds_the_lowest_and_says_what_its_values_are(tmp_path, capsys):
+  resolved = resolve_scored_by('loss')
+  losses = (1.5, 0.25, 0.75)
+  drawn = [resolved.space.space.sample(np.random.default_rng(n)) for n in range(3)]
+  trials = [
+    Trial(n, drawn[n], state=State.DONE, value=trial._score(('loss',), {'loss': loss}))
+    for n, loss in enumerate(losses)
+  ]
+  found = harvest.write(resolved, tmp_path, trials, f'sqlite:///{tmp_path}/study.db')
+  assert (found['trial'], found['measure'], found['value']) == (1, '-loss', -0.25)
+  best = json.loads((tmp_path / 'found' / '01.json').read_text())
+  assert (best['measure'], best['value']) == ('-loss', -0.25)
+  assert '−loss' in (tmp_path / 'report.html').read_text()
+  print_found(found, tmp_path)
+  assert 'trial 1, -loss -0.2500' in capsys.readouterr().out
+
+
+def test_values_of_a_loss_are_told_from_those_that_earlier_versions_maximized():
+  by_loss, by_top1 = resolve_scored_by('loss'), resolve_scored_by('top1')
+  assert (by_loss.scored, by_top1.scored) == ('-loss', ['top1'])
+  first = Proposal(np.zeros(len(by_loss.space.space), np.int32))
+  assert by_loss.make_key(first) != by_top1.make_key(first)
+
+
+def test_a_report_of_another_fitness_is_refused(tmp_path, monkeypatch):
+  saved = SavedStudy({'about': {'fitness': ['loss']}}, [])
+  monkeypatch.setattr(study, 'read_study', lambda *_: saved)
+  with pytest.raises(ValueError, match=r"fitness \['loss'\], and this config is of -loss"):
+    study.redraw(resolve_scored_by('loss'), tmp_path)
+  with pytest.raises(ValueError, match=r"of \['top1'\]"):
+    study.redraw(resolve_scored_by('top1'), tmp_path)
+
+
+@pytest.mark.parametrize(
   'storage',
   ['postgresql://nobody@127.0.0.1:9/none', 'mysql://host/db', 'sqlite:////proc/x.db'],
 )
@@ -308,6 +411,7 @@ def test_scaled_spaces_are_printed(tmp_path, capsys):
     ({'held_out': 0.5}, 'data held_out'),  # and with it what trials learn from
     ({'trial_secs': 60}, 'trial_secs'),
     ({'max_attempts': 1}, 'max_attempts'),
+    ({'max_failures': 1}, None),
     ({'workers': 7}, None),
     ({'recipe.loop.log_every': 1}, None),
     ({'recipe.eval_batch_size': 3}, None),

@@ -1,5 +1,6 @@
 """What a worker does with one network: limits, recipe, training, outcome."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from movinet_jax.models import x3d
 from movinet_jax.train.loop import Preempted
 from nas import spaces
 from nas.history import Proposal
+from nas.trials.outcome import Refused
 
 SPACE = {
   'name': 'x3d',
@@ -124,14 +126,131 @@ def test_keys_tell_networks_and_recipes_apart_but_not_vectors(cfg, tmp_path):
   others = [
     key(0, 0, 0, 2, 0, 0),
     key(1, 0, 0, 0, 0, 0),
-    key(0, 0, 0, 0, 0, 0, seed=1),
-    key(0, 0, 0, 0, 0, 0, cfg={**cfg, 'held_out': 0.5}),
+    key(0, 0, 0, 0, 0, 0, seed=2),
+    *(key(0, 0, 0, 0, 0, 0, cfg=other) for other in make_others(cfg, tmp_path / 'other')),
   ]
-  assert len({key(0, 0, 0, 0, 0, 0), *others}) == 5
-  elsewhere = tmp_path / 'elsewhere'
-  shutil.copytree(cfg['data']['train']['root'], elsewhere)
-  moved = {**cfg, 'data': {'train': {**cfg['data']['train'], 'root': str(elsewhere)}}}
-  assert key(0, 0, 0, 0, 0, 0) == key(0, 0, 0, 0, 0, 0, cfg=moved)
+  assert len({key(0, 0, 0, 0, 0, 0), *others}) == 1 + len(others)
+  for same in make_same(cfg, tmp_path / 'same'):
+    assert key(0, 0, 0, 0, 0, 0) == key(0, 0, 0, 0, 0, 0, cfg=same)
+
+
+def move_data(cfg, root) -> dict:
+  shutil.copytree(cfg['data']['train']['root'], root)
+  return {**cfg, 'data': {'train': {**cfg['data']['train'], 'root': str(root)}}}
+
+
+def make_others(cfg, root) -> list[dict]:
+  """Sweeps whose trials are not those of another one."""
+  fewer = move_data(cfg, root)
+  next(root.glob('train/*/*.mp4')).unlink()
+  return [
+    fewer,
+    {**cfg, 'seed': 1},  # and with it, what is held out
+    {**cfg, 'held_out': 0.5},
+    {**cfg, 'fitness': ['top1']},
+    {**cfg, 'limits': {'macs': 10**9}},
+    {**cfg, 'recipe': {**RECIPE, 'batch_size': 4}},
+    {**cfg, 'recipe': {**RECIPE, 'seed': 1}},
+    {**cfg, 'recipe': {**RECIPE, 'model': {'dropout': 0.25}}},
+    {**cfg, 'recipe': {**RECIPE, 'clip': {'train': {'flip': True}}}},
+  ]
+
+
+def make_same(cfg, root) -> list[dict]:
+  """Sweeps with the same trials."""
+  return [
+    move_data(cfg, root),
+    {**cfg, 'workers': 7, 'max_failures': 2, 'study': 'renamed'},
+    {**cfg, 'algorithm': {'name': 'uniform', 'budget': 9}},
+    {**cfg, 'data': {**cfg['data'], 'eval': {'name': 'folder', 'root': 'x', 'split': 'y'}}},
+    {**cfg, 'recipe': {**RECIPE, 'eval_batch_size': 3, 'model': {'remat': True}}},
+  ]
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list:
+  """Thresholds of each trial that is trained, in no time."""
+  calls = []
+
+  def train(sweep, recipe, place, home, thresholds, report):
+    calls.append(thresholds)
+    return {'state': 'pruned' if thresholds else 'done', 'value': float(len(calls))}
+
+  monkeypatch.setattr(trial, '_run', train)
+  return calls
+
+
+def test_a_result_is_taken_for_what_made_it_and_for_nothing_else(cfg, tmp_path, trained):
+  home = tmp_path / 'home'
+  first, _ = run(cfg, home, make_job(cfg))
+  for same in make_same(cfg, tmp_path / 'same'):
+    assert run(same, home, make_job(same))[0] == first
+  assert len(trained) == 1
+  others = make_others(cfg, tmp_path / 'other')
+  for number, other in enumerate(others, 2):
+    assert run(other, home, make_job(other))[0]['value'] == number
+  assert len(list(home.glob('trials/*/trial.json'))) == 1 + len(others)
+
+
+def test_a_result_is_taken_for_the_thresholds_that_it_was_held_against(cfg, tmp_path, trained):
+  jobs = [make_job(cfg, thresholds=given) for given in ({'2': 0.5}, {'2': 0.5}, {'2': 0.25})]
+  assert [run(cfg, tmp_path, job)[0]['value'] for job in jobs] == [1, 1, 2]
+
+
+def test_a_failure_is_not_kept(cfg, tmp_path, monkeypatch):
+  """The study may open its trial again."""
+  values = iter((float('nan'), 0.5))
+  make = lambda *arguments: {'state': 'done', 'value': next(values)}  # noqa: E731
+  monkeypatch.setattr(trial, '_run', make)
+  found = [run(cfg, tmp_path, make_job(cfg))[0]['value'] for _ in range(2)]
+  assert np.isnan(found[0])
+  assert found[1] == 0.5
+
+
+def change(name: str):
+  """How to make a folder of another seed by its file of a name."""
+
+  def do(place):
+    row = json.loads((place / name).read_text())
+    (row['made'] if name == trial.OUTCOME else row)['seed'] = 1
+    (place / name).write_text(json.dumps(row))
+
+  return do
+
+
+FOREIGN = {
+  'by its description': (change(trial.MADE), r'made\.json.*\n  seed: was 1, now 0\n'),
+  'by its outcome': (change(trial.OUTCOME), r'trial\.json.*\n  seed: was 1, now 0\n'),
+  'an outcome of nothing': (lambda p: (p / trial.OUTCOME).write_text('{}'), 'seed: was absent'),
+  'an outcome that is cut': (lambda p: (p / trial.OUTCOME).write_text('{'), 'cannot be read'),
+  'a run of unknown make': (
+    lambda p: [(p / trial.MADE).rename(p / 'config.json'), (p / trial.OUTCOME).unlink()],
+    r'no made\.json',
+  ),
+}
+
+
+@pytest.mark.parametrize('name', FOREIGN)
+def test_a_folder_of_another_trial_is_refused_with_the_difference(name, cfg, tmp_path, trained):
+  make, message = FOREIGN[name]
+  job = make_job(cfg)
+  run(cfg, tmp_path, job)
+  place = tmp_path / 'trials' / job['key']
+  make(place)
+  with pytest.raises(Refused, match=message) as error:
+    run(cfg, tmp_path, job)
+  assert str(place) in str(error.value)
+  assert len(trained) == 1
+  shutil.rmtree(place)
+  assert run(cfg, tmp_path, job)[0]['value'] == 2
+
+
+def test_a_key_of_a_study_is_no_path(cfg, tmp_path, trained):
+  wanted = make_job(cfg)['key']
+  for key in ('../../evil', '/evil', '', 'b2b9f728a4569b46'):
+    run(cfg, tmp_path / 'home', make_job(cfg, key=key))
+  assert [path.name for path in tmp_path.iterdir()] == ['home']
+  assert [path.name for path in (tmp_path / 'home/trials').iterdir()] == [wanted]
 
 
 @pytest.mark.slow
@@ -155,7 +274,8 @@ def test_a_network_is_trained_once_and_scored(cfg, tmp_path):
   assert not reported
   # Killed before it was written down, it is found trained.
   (place / 'trial.json').unlink()
-  again, reported = run(cfg, tmp_path, job)
+  moved = {**cfg, 'data': {**cfg['data'], 'eval': {'name': 'folder', 'root': 'x', 'split': 'y'}}}
+  again, reported = run(moved, tmp_path, job)
   for found in (again, outcome):
     assert found['metrics'].pop('secs') > 0  # of this attempt
   assert json.dumps(again) == json.dumps(outcome)
@@ -170,6 +290,27 @@ def test_a_trial_is_pruned_at_a_rung_and_only_below_its_threshold(cfg, tmp_path)
   assert 'at step 2, where 2.1000 was wanted' in outcome['reason']
   assert list(outcome['curve']) == [2]
   assert outcome['value'] == outcome['curve'][2] < 2.1
+
+
+@pytest.mark.parametrize(
+  ('fitness', 'threshold', 'value', 'pruned'),
+  [
+    (('top1', 'mean_class_accuracy'), 0.8, 0.75, True),
+    (('top1', 'mean_class_accuracy'), 0.7, 0.75, False),
+    (('loss',), -1.0, -1.5, True),  # others came to a loss of 1
+    (('loss',), -2.0, -1.5, False),
+  ],
+)
+def test_what_is_worse_than_a_threshold_is_pruned_in_either_direction(
+  fitness, threshold, value, pruned
+):
+  metrics = {'top1': 0.5, 'mean_class_accuracy': 0.25, 'loss': 1.5}
+  reported, caught = [], contextlib.nullcontext()
+  if pruned:
+    caught = pytest.raises(trial.Pruned, match=f'{fitness[-1]} {value:.4f} at step 2')
+  with caught:
+    trial._watch(fitness, {'2': threshold}, lambda *row: reported.append(row), 2, metrics)
+  assert reported == [(2, value)]
 
 
 @pytest.mark.parametrize('error', [Preempted(3), WorkerDied('killed')])

@@ -77,12 +77,12 @@ def test_an_error_of_one_process_alone_is_no_lost_process(monkeypatch):
 @pytest.mark.parametrize(('mode', 'best'), [('max', 2), ('min', 5)])
 def test_the_latest_and_the_best_are_kept(tmp_path, mode, best):
   scores = {1: 0.3, 2: 0.8, 3: float('nan'), 5: 0.1, 6: 0.8, 7: 0.2, 9: 0.2}
-  options = {'keep': 2, 'best_metric': 'top1', 'best_mode': mode}
+  options = {'keep': 2, 'best_metric': 'score', 'best_mode': mode}
 
   def save_scored(saver, step):
     saver.save(_state(step), {})
     if step in scores:
-      saver.add_metrics(step, {'top1': scores[step]})
+      saver.add_metrics(step, {'score': scores[step]})
 
   with Checkpointer(tmp_path, **options) as saver:
     for step in (1, 2, 3, 4, 5):
@@ -95,8 +95,31 @@ def test_the_latest_and_the_best_are_kept(tmp_path, mode, best):
     got, _ = saver.restore(_state(), 'best')
     assert got.step == best
   assert checkpoint.count_steps(tmp_path) == [best, 8, 9]
-  assert checkpoint.find_step(tmp_path, 'best', 'top1', mode) == best
+  assert checkpoint.find_step(tmp_path, 'best', 'score', mode) == best
   assert checkpoint.read_meta(tmp_path, 8)['metrics'] == {}
+
+
+@pytest.mark.parametrize(('metric', 'best'), [('loss', 1), ('top1', 2)])
+def test_the_best_is_what_the_metric_says(tmp_path, metric, best):
+  rows = {1: {'loss': 0.1, 'top1': 0.3}, 2: {'loss': 2.0, 'top1': 0.8}}
+  rows |= {3: {'loss': 1.0, 'top1': 0.5}, 4: {'loss': 1.0, 'top1': 0.5}}
+  with Checkpointer(tmp_path, keep=1, best_metric=metric) as saver:
+    for step, row in rows.items():
+      saver.save(_state(step), {})
+      saver.add_metrics(step, row)
+    assert saver.best_step() == best
+    assert saver.restore(_state(), 'best')[0].step == best
+  assert checkpoint.count_steps(tmp_path) == [best, 4]
+  assert checkpoint.find_step(tmp_path, 'best', metric) == best
+  assert checkpoint.read_meta(tmp_path, 'best', metric)['step'] == best
+  assert checkpoint.load_variables(tmp_path, 'best', metric=metric)[1]['step'] == best
+  worst = {'loss': 'max', 'top1': 'min'}[metric]
+  with pytest.raises(ValueError, match=f"best_mode is '{worst}', but of {metric}"):
+    checkpoint.load_variables(tmp_path, 'best', metric=metric, mode=worst)
+  with pytest.raises(ValueError, match=f"best_mode is '{worst}', but of {metric}"):
+    Checkpointer(tmp_path, best_metric=metric, best_mode=worst)
+  with pytest.raises(ValueError, match=r"'mine' .* needs best_mode"):
+    Checkpointer(tmp_path, best_metric='mine')
 
 
 def test_metrics_are_added_to_what_is_saved(tmp_path):

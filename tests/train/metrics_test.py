@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from movinet_jax.train import metrics
+from movinet_jax.train import evaluation, metrics
 from movinet_jax.train.metrics import Classification, MultiLabel
 
 SCORES = np.array(
@@ -91,3 +91,59 @@ def test_map_drops_the_class_without_a_positive():
   assert whole.compute() == pytest.approx(want)
   assert merged.compute() == pytest.approx(want)
   assert np.isnan(whole.class_precision()[2])
+
+
+def measure(multi_label, num_classes, right) -> dict:
+  """The metrics of scores that are all right, or all wrong."""
+  label = np.eye(num_classes)
+  scores = 9 * label if right else -9 * label
+  if multi_label:
+    return MultiLabel.get(scores, label).compute()
+  return Classification.get(scores, np.arange(num_classes)).compute()
+
+
+@pytest.mark.parametrize('multi_label', [False, True])
+@pytest.mark.parametrize('num_classes', [2, 4, 6, 10])
+def test_every_metric_of_an_evaluation_knows_which_value_is_best(multi_label, num_classes):
+  """By scores that are right and wrong, so that a direction told wrongly fails."""
+  good, bad = (measure(multi_label, num_classes, right) for right in (True, False))
+  for name in evaluation.list_metrics(num_classes, multi_label):
+    better = {'max': good[name] > bad[name], 'min': good[name] < bad[name]}
+    better['count'] = good[name] == bad[name]
+    assert better[metrics.find_direction(name)], name
+  assert metrics.find_direction('missing') == 'count'
+  assert metrics.find_direction('top') is metrics.find_direction('tops1') is None
+
+
+@pytest.mark.parametrize(
+  ('name', 'mode', 'best'),
+  [
+    ('loss', None, 'min'),
+    ('top1', None, 'max'),
+    ('top3', None, 'max'),
+    ('mAP', 'max', 'max'),
+    ('loss', 'min', 'min'),
+    ('my_score', 'min', 'min'),
+    ('my_score', 'max', 'max'),
+  ],
+)
+def test_the_best_value_is_the_metric_s_own(name, mode, best):
+  assert metrics.choose_mode(name, mode) == best
+
+
+@pytest.mark.parametrize(
+  ('name', 'mode', 'facts'),
+  [
+    ('loss', 'max', ("best_mode is 'max'", 'loss', 'lower is better', "'min'")),
+    ('top5', 'min', ("best_mode is 'min'", 'top5', 'higher is better', "'max'")),
+    ('missing', None, ("'missing'", 'a count')),
+    ('missing', 'min', ("'missing'", 'a count')),
+    ('classes_with_positives', 'max', ("'classes_with_positives'", 'a count')),
+    ('my_score', None, ("'my_score'", 'needs best_mode', 'max or min')),
+    ('los', None, ("'los'", "did you mean 'loss'")),
+  ],
+)
+def test_a_best_value_that_is_unknown_or_the_worst_is_refused(name, mode, facts):
+  with pytest.raises(ValueError, match='best_m') as caught:
+    metrics.choose_mode(name, mode)
+  assert [fact for fact in facts if fact not in str(caught.value)] == []

@@ -116,8 +116,9 @@ def test_a_run_with_a_result_is_claimed_for_good(result, tmp_path):
   if result == 'metrics':
     (tmp_path / 'metrics.jsonl').write_text('{"step": 1}\n')
   else:
-    (tmp_path / 'checkpoints/3/meta').mkdir(parents=True)
-    for name in ('_CHECKPOINT_METADATA', 'meta/metadata'):
+    for name in ('meta', 'state'):
+      (tmp_path / 'checkpoints/3' / name).mkdir(parents=True)
+    for name in ('_CHECKPOINT_METADATA', 'meta/metadata', 'state/_METADATA'):
       (tmp_path / 'checkpoints/3' / name).touch()
   assert claim_together(tmp_path, mended) is True
   with pytest.raises(ConfigMismatch, match=r'model\.name'):

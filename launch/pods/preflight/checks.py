@@ -15,6 +15,7 @@ from launch.pods.preflight.machine import Machine
 from launch.pods.preflight.program import Compiled, Program, compile_step, make_program, time_step
 from launch.runs import search, sweep, training
 from launch.runs.kinds import RUNS
+from launch.runs.owner import check_owner
 from movinet_jax import data, schema
 from movinet_jax.data import pictures
 
@@ -43,7 +44,7 @@ def check(
     Facts for machines.
   """
   findings.add('devices', machine.name)
-  _check_workdir(command.workdir, findings)
+  _check_workdir(command, findings)
   kind, config = RUNS[command.verb], command.config
   cfg = schema.build(kind.Config, config, '')
   source = _open_source(kind, cfg, machine, findings)
@@ -128,12 +129,15 @@ def _tell_batch(whole: Program, findings: Findings):
   findings.add('config and batch', said, ok=ok, clips=clips, shares=shares)
 
 
-def _check_workdir(workdir: str, findings: Findings):
+def _check_workdir(command: Command, findings: Findings):
+  workdir = command.workdir
   if not workdir:
     findings.add('workdir', 'not given, so not checked', ok=None)
     return
-  if '://' in workdir:
-    findings.add('workdir', f'{workdir} is not of this machine, so not checked', ok=None)
+  try:
+    check_owner(workdir, command.verb)
+  except (ValueError, OSError) as error:
+    findings.add('workdir', str(error), ok=False)
     return
   place = Path(workdir).absolute()
   while not place.exists():

@@ -15,7 +15,7 @@ movinet build-data motion --out data/gratings --frames 32 \\
 
 
 def add_arguments(parser):
-  parser.add_argument('--out', required=True, help='folder to make')
+  parser.add_argument('--out', type='path', required=True, help='folder to make')
   parser.add_argument('--videos-per-class', type=int, default=100)
   parser.add_argument(
     '--classes',

@@ -13,16 +13,17 @@ import re
 
 from movinet_jax.data import source as sources
 from movinet_jax.data.source import Record, Source, SourceError
+from movinet_jax.schema import LocalPath
 
 _NUMBER = re.compile(r'[-+]?\d+\.?\d*')
 
 
 def open_source(
-  path: str,
-  root: str | None = None,
-  labels: str | tuple[str, ...] | None = None,
+  path: LocalPath,
+  root: LocalPath | None = None,
+  labels: LocalPath | tuple[str, ...] | None = None,
   multi_label: bool | None = None,
-  skip: str | None = None,
+  skip: LocalPath | None = None,
 ) -> Source:
   """Reads a table; the videos themselves are not opened.
 

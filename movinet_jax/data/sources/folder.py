@@ -5,13 +5,14 @@ import os
 from movinet_jax.data import source as sources
 from movinet_jax.data.source import Record, Source, SourceError
 from movinet_jax.names import suggest
+from movinet_jax.schema import LocalPath
 
 
 def open_source(
-  root: str,
+  root: LocalPath,
   split: str | None = None,
-  labels: str | tuple[str, ...] | None = None,
-  skip: str | None = None,
+  labels: LocalPath | tuple[str, ...] | None = None,
+  skip: LocalPath | None = None,
 ) -> Source:
   """Lists the videos of a folder.
 

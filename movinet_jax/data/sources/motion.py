@@ -3,12 +3,13 @@
 from movinet_jax.data import motion
 from movinet_jax.data.source import Source, SourceError
 from movinet_jax.data.sources import folder
+from movinet_jax.schema import LocalPath
 
 
 def open_source(
-  root: str,
+  root: LocalPath,
   split: str,
-  labels: str | tuple[str, ...] | None = None,
+  labels: LocalPath | tuple[str, ...] | None = None,
   classes: tuple[str, ...] = motion.STRAIGHT,
   videos_per_class: int = 100,
   frames: int = 16,

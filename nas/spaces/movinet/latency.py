@@ -10,13 +10,12 @@ import dataclasses
 import typing
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from movinet_jax import layers
 from movinet_jax.models import movinet
 from movinet_jax.spec import to_json
-from nas import runtime
+from nas import machine, runtime
 from nas.spaces.movinet.cost import Part
 
 if typing.TYPE_CHECKING:  # a space has these functions as its methods
@@ -57,12 +56,11 @@ class Bench:
   dtype: jnp.dtype = jnp.float32
 
   def about(self) -> dict:
-    """What all times depend on, as JSON."""
+    """What all times depend on, as JSON: the machine, and what is run on it."""
     fields = to_json(self.space.base)
     common = {k: v for k, v in fields.items() if k not in ('stem', 'blocks', 'project')}
     return {
-      'device': jax.devices()[0].device_kind,
-      'jax': jax.__version__,
+      **machine.describe(),
       'batch': self.batch,
       'frames': self.frames,
       'dtype': jnp.dtype(self.dtype).name,

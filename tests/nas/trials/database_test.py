@@ -124,7 +124,7 @@ def test_a_database_and_a_user_that_are_not_there(postgres):
 def test_a_file_has_one_coordinator_at_a_time(tmp_path):
   path = str(tmp_path / 'study.db')
   first = Database(path, alone=True)
-  with pytest.raises(ValueError, match='another sweep is running'):
+  with pytest.raises(BlockingIOError, match='another sweep is running'):  # 75: try again
     Database(path, alone=True)
   Database(path, alone=False).close()  # Looking is allowed.
   first.close()

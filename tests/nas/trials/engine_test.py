@@ -16,8 +16,9 @@ import pytest
 
 from nas.history import Proposal, Signal, State
 from nas.trials import pool
-from nas.trials.engine import coordinate
-from nas.trials.study import SILENCE_SECS, open_study, read_study
+from nas.trials.engine import AllFailed, coordinate
+from nas.trials.outcome import Refused
+from nas.trials.study import SILENCE_SECS, Study, open_study, read_study
 from tests.nas.trials import toy
 
 
@@ -86,12 +87,12 @@ class Listed:
     return Signal.STOP if done else Signal.WAIT
 
 
-def run_listed(tmp_path, objective: str, count: int = 3, arguments=(), **options):
+def run_listed(
+  tmp_path, objective: str, count: int = 3, arguments=(), different: int = 3, **options
+):
   """A search of a few different networks, with an objective of this file."""
-  answers = tuple(
-    Proposal(toy.SPACE.canonical(np.eye(len(toy.SPACE), dtype=np.int32)[0] * n))
-    for n in range(count)
-  )
+  generators = [np.random.default_rng(n % different) for n in range(count)]
+  answers = tuple(Proposal(toy.SPACE.canonical(toy.SPACE.sample(rng))) for rng in generators)
   algorithm = Listed(toy.SPACE, answers)
   with open_study(
     f'{tmp_path}/a.db', 'x', space=toy.SPACE, algorithm=toy.Climb(toy.SPACE, budget=1)
@@ -190,6 +191,156 @@ def find_processes(text: str) -> list[int]:
   return found
 
 
+def make_picky(good=(), discarded=(), dies: bool = False):
+  """Trains some trials, discards some, and fails the rest or kills their workers."""
+
+  def run(job, report):
+    if job['number'] in good:
+      return {'state': 'done', 'value': 1.0}
+    if job['number'] in discarded:
+      return {'state': 'discarded', 'reason': 'macs'}
+    if dies:
+      os._exit(3)
+    raise RuntimeError(f'no device for {job["number"]}')
+
+  return run
+
+
+@pytest.mark.parametrize(('lag', 'workers'), [(0, 1), (4, 3)])
+def test_a_search_whose_trials_all_fail_stops_and_goes_on_as_if_none_had(
+  lag, workers, address, tmp_path
+):
+  options = {'workers': workers, 'prune': True, 'budget': 12, 'lag': lag}
+  with pytest.raises(AllFailed, match=r'[5-7] trials .*trial \d, RuntimeError: no device') as error:
+    toy.run(address, tmp_path, arguments={'broken': 'no device'}, **options)
+  assert str(tmp_path) in str(error.value)
+  assert not find_processes(f'toy:make_objective\x00{os.getpid()}')
+  _, trials = read_study(address, 'toy')
+  assert {t.state for t in trials} == {State.RUNNING}
+  again = toy.run(address, tmp_path, max_attempts=1, **options)
+  whole = toy.run(f'{tmp_path}/whole.db', tmp_path, **{**options, 'workers': 1})
+  assert toy.make_digest(again) == toy.make_digest(whole)
+  assert len(again) == 12
+
+
+@pytest.mark.parametrize(
+  ('count', 'arguments', 'options', 'wanted'),
+  [
+    (9, {}, {}, 'trial 4, RuntimeError: no device for 4'),
+    (9, {}, {'max_failures': 1}, '1 trial failed .*trial 0,'),
+    (9, {}, {'different': 2}, 'trial 4, as trial 0: RuntimeError'),  # copies burn it as well
+    (3, {}, {}, '3 trials failed .*trial 2,'),  # and so does a search that is soon over
+    (9, {'discarded': [0, 2]}, {'max_failures': 2}, '2 trials failed .*trial 3,'),
+    (9, {'dies': True}, {'max_failures': 2, 'max_attempts': 1}, 'trial 1, .*exit code 3'),
+  ],
+)
+def test_what_counts_as_a_failure_while_nothing_is_trained(
+  count, arguments, options, wanted, tmp_path
+):
+  options = {'different': count, **options}
+  with pytest.raises(AllFailed, match=wanted):
+    run_listed(tmp_path, 'make_picky', count, arguments, **options)
+  trials = run_listed(tmp_path, 'make_picky', count, {'good': list(range(count))}, **options)
+  assert {t.state for t in trials} <= {State.DONE, State.DISCARDED}
+  assert [t.number for t in trials] == list(range(count))
+
+
+@pytest.mark.parametrize('good', [0, 4, 8])
+def test_one_trial_that_was_trained_is_enough_to_go_on(good, tmp_path):
+  options = {'different': 9, 'max_failures': 9 if good == 8 else 5}
+  trials = run_listed(tmp_path, 'make_picky', 9, {'good': [good]}, **options)
+  assert [t.number for t in trials if t.state is State.DONE] == [good]
+  again = run_listed(tmp_path, 'make_picky', 9, {'good': list(range(9))}, **options)
+  assert toy.make_digest(again) == toy.make_digest(trials)  # What failed has failed.
+
+
+@pytest.mark.parametrize('budget', [5, 12])
+def test_a_sweep_that_was_killed_before_it_stopped_goes_on_all_the_same(
+  budget, tmp_path, monkeypatch
+):
+  """And so does the study of a version that knew no such stop."""
+
+  def die(*arguments, **options):
+    raise SystemExit(137)
+
+  options = {'budget': budget, 'workers': 1}
+  with monkeypatch.context() as patch:
+    patch.setattr(Study, 'reopen', die)
+    with pytest.raises(SystemExit):
+      toy.run(f'{tmp_path}/a.db', tmp_path, arguments={'broken': 'no device'}, **options)
+  _, trials = read_study(f'{tmp_path}/a.db', 'toy')
+  assert [t.state for t in trials] == [State.FAILED] * 5
+  with pytest.raises(AllFailed, match='still no device'):
+    toy.run(f'{tmp_path}/a.db', tmp_path, arguments={'broken': 'still no device'}, **options)
+  again = toy.run(f'{tmp_path}/a.db', tmp_path, **options)
+  whole = toy.run(f'{tmp_path}/whole.db', tmp_path, **options)
+  assert toy.make_digest(again) == toy.make_digest(whole)
+
+
+def make_gated(log: str, gate: str):
+  """Waits for a file; trial 0 fails where it is not there."""
+  objective = toy.make_objective(log=log)
+
+  def run(job, report):
+    ready = os.path.exists(gate)
+    if not ready:
+      toy._write(log, 'waits', job)
+      if job['number'] == 0:
+        raise RuntimeError('no device')
+      time.sleep(1000)
+    return objective(job, report)
+
+  return run
+
+
+def test_a_coordinator_goes_on_with_what_another_has_opened_again(postgres, tmp_path):
+  """Also where that has withdrawn a trial that it is training."""
+  log, gate = tmp_path / 'log', tmp_path / 'gate'
+  arguments = {'log': str(log), 'gate': str(gate)}
+  options = {'budget': 6, 'lag': 0, 'workers': 1}
+  objective = 'tests.nas.trials.engine_test:make_gated'
+  process = start(tmp_path, storage=postgres, arguments=arguments, objective=objective, **options)
+  await_line(log, 2)  # Trial 0 has failed, and trial 1, proposed in its light, waits.
+  gate.touch()
+  algorithm = toy.Climb(toy.SPACE, budget=6, lag=0)
+  with open_study(postgres, 'toy', space=toy.SPACE, algorithm=algorithm, seed=7) as study:
+    assert [t.state.value for t in study.history] == ['failed', 'running']
+    assert study.reopen(kept=1)
+    assert not study.reopen(kept=1)  # That was done: there is one trial now.
+  error = process.communicate(timeout=30)[1]
+  assert process.returncode == 0, error
+  assert 'trial 1 was taken over by nobody' in error
+  whole = toy.run(f'{tmp_path}/b.db', tmp_path, **options)
+  assert toy.make_digest(read_study(postgres, 'toy').trials) == toy.make_digest(whole)
+
+
+def make_old_key(proposal) -> str:
+  return f'of an earlier version {proposal.choices.tolist()}'
+
+
+def test_networks_of_an_earlier_version_are_not_trained_again(tmp_path):
+  """Whatever its keys were."""
+  run_listed(tmp_path, 'make_killed', 3, {'times': 0}, key=make_old_key)
+  trials = run_listed(tmp_path, 'make_killed', 5, {'times': 0})
+  assert [t.reason for t in trials] == ['', '', '', 'as trial 0', 'as trial 1']
+
+
+def make_refused(refuses: bool):
+  def run(job, report):
+    if refuses:
+      raise Refused('the folder is of another trial: seed: was 1, now 0')
+    return {'state': 'done', 'value': job['attempt']}
+
+  return run
+
+
+def test_a_folder_that_is_refused_stops_the_search_and_costs_no_attempt(tmp_path):
+  with pytest.raises(ValueError, match='of another trial: seed: was 1, now 0'):
+    run_listed(tmp_path, 'make_refused', arguments={'refuses': True})
+  options = {'arguments': {'refuses': False}, 'max_attempts': 1}
+  assert [t.value for t in run_listed(tmp_path, 'make_refused', **options)] == [1, 1, 1]
+
+
 def make_exceptional():
   errors = [
     ValueError('bad spec'),
@@ -198,13 +349,15 @@ def make_exceptional():
   ]
 
   def run(job, report):
+    if job['number'] == len(errors):
+      return {'state': 'done', 'value': 1.0}
     raise errors[job['number']]
 
   return run
 
 
 def test_exceptions_are_reasons_and_their_tracebacks_are_in_the_log(tmp_path):
-  trials = run_listed(tmp_path, 'make_exceptional')
+  trials = run_listed(tmp_path, 'make_exceptional', count=4, different=4)
   reasons = [t.reason for t in trials]
   assert reasons[:2] == ['ValueError: bad spec', 'FloatingPointError: loss']
   assert reasons[2].startswith('RuntimeError: xxx')
@@ -344,9 +497,9 @@ def test_arguments_that_are_no_json_are_refused(tmp_path):
     run_listed(tmp_path, 'make_killed', arguments={'times': {1, 2}})
 
 
-@pytest.mark.parametrize('settings', [{'workers': 0}, {'max_attempts': 0}])
+@pytest.mark.parametrize('settings', [{'workers': 0}, {'max_attempts': 0}, {'max_failures': 0}])
 def test_settings_out_of_range(tmp_path, settings):
-  with pytest.raises(ValueError, match='at least one worker and attempt'):
+  with pytest.raises(ValueError, match=f'{next(iter(settings))}'):
     toy.run(f'{tmp_path}/a.db', tmp_path, **settings)
 
 

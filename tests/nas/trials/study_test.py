@@ -122,8 +122,10 @@ def test_choices_that_read_alike_are_told_apart(tmp_path):
 )
 def test_another_study_of_that_name_is_refused(address, changes, message):
   open_toy(address).__exit__()
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(ValueError, match=message) as error:
     open_toy(address, **changes)
+  # Beside the trials of this one, another name alone would be a trap.
+  assert '--workdir, and with --storage another --config.study' in str(error.value)
   with open_toy(address) as study:  # and the first is as it was
     assert study.history == []
 
@@ -296,6 +298,36 @@ def test_an_owner_that_was_silent_and_speaks_again_keeps_its_trial(postgres):
     assert two.take(two.running[0], 'silence') is None
 
 
+def test_who_does_not_know_that_trials_were_opened_again_changes_nothing(postgres):
+  with open_toy(postgres) as one, open_toy(postgres) as two:
+    one.finish(add(one), make_failure('no device'))
+    two.refresh()
+    left = add(two, 1)  # in the light of the first, which failed
+    one.refresh()
+    assert one.reopen(kept=1)
+    one.refresh()
+    again = add(one, 2)
+    # There are as many trials as before.
+    assert not two.finish(left, DONE)
+    assert is_same(two.history, one.history)
+    assert [r.key for r in two.records] == ['key 0', 'key 2']
+    assert two.take(two.running[0], 'hope').attempt.number == 1
+    assert one.finish(again, DONE)
+
+
+def test_no_trial_is_added_to_those_of_another_edition(postgres):
+  with open_toy(postgres) as one, open_toy(postgres) as two:
+    for number in range(2):
+      one.finish(add(one, number), make_failure('no device'))
+    two.refresh()
+    one.reopen(kept=1)
+    one.refresh()
+    add(one, 2)
+    assert add(two, 3) is None
+    assert is_same(two.history, one.history)
+    assert add(two, 3).number == 2
+
+
 def test_of_two_who_take_a_trial_one_gets_it(postgres):
   with open_toy(postgres) as gone:
     add(gone)
@@ -336,6 +368,39 @@ def test_an_outcome_that_was_said_but_not_written_down_counts(address, outcome):
   with open_toy(address) as two:
     assert two.history[0].state == outcome['state']
     assert two.running == {}
+
+
+def test_failed_trials_are_opened_again_with_their_copies(address):
+  with open_toy(address) as study:
+    for number, same_as in enumerate((None, 0, None, None)):
+      record = add(study, number, same_as=same_as)
+      if number < 3:
+        study.finish(record, make_failure(f'no device for {number}'))
+    assert study.reopen(kept=3)
+    assert [t.state.value for t in study.history] == [*['failed'] * 3, 'running']  # for reports
+  with open_toy(address) as study:
+    assert [r.attempt.number for r in study.records] == [0, 0, 0]
+    assert study.records[2].attempt.cause == 'no device for 2'
+    assert study.records[2].thresholds == {1: 0.25}
+    assert study.records[1].same_as == 0
+    assert list(study.running) == [0, 1, 2]
+    taken = study.take(study.running[0], 'hope')
+    assert taken.attempt.number == 1
+    assert study.finish(taken, DONE)
+    assert add(study, 3).number == 3
+    (row, *_) = optuna.load_study(study_name='toy', storage=study.database.storage).trials
+    assert (row.state, row.value) == (optuna.trial.TrialState.COMPLETE, 0.1 + 0.2)
+
+
+@pytest.mark.parametrize('state', ['done', 'pruned'])
+def test_nothing_is_opened_again_once_a_trial_was_trained(state, address):
+  with open_toy(address) as study:
+    study.finish(add(study), make_failure('no memory'))
+    study.finish(add(study, 1), make_outcome({'state': state, 'value': 1.0}))
+    assert not study.reopen(kept=0)
+    before = list(study.history)
+  with open_toy(address) as study:
+    assert is_same(study.history, before)
 
 
 def test_a_trial_ended_by_hand_is_a_failed_one(address):

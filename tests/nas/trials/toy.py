@@ -54,12 +54,15 @@ class Climb:
     return Conclusion(tuple(t.number for t in rank(history)[:1]))
 
 
-def make_objective(secs: float = 0.0, log: str | None = None, kill_first: int = 0):
+def make_objective(
+  secs: float = 0.0, log: str | None = None, kill_first: int = 0, broken: str = ''
+):
   """Says what a network is worth, in no more than `secs`; some end in other ways.
 
   Args:
     log: file that gets a line when a trial begins and when it ends.
     kill_first: attempts of trial 3 that end the worker.
+    broken: the error of every trial, as of a machine without its device.
   """
 
   def run(job, report):
@@ -67,6 +70,8 @@ def make_objective(secs: float = 0.0, log: str | None = None, kill_first: int = 
     print(f'{{"outcome": "printed by a library about {job["number"]}"}}')
     os.write(1, b'{"step": 1}\n')
     assert sys.stdin.read() == ''
+    if broken:
+      raise RuntimeError(broken)
     if job['number'] == 3 and job['attempt'] <= kill_first:
       os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(secs * random.random())
@@ -126,6 +131,7 @@ def run(
   prune: bool = False,
   arguments=(),
   name: str = 'toy',
+  objective: str = 'tests.nas.trials.toy:make_objective',
   opening=(),
   **options,
 ):
@@ -141,7 +147,7 @@ def run(
     return coordinate(
       study,
       algorithm,
-      'tests.nas.trials.toy:make_objective',
+      objective,
       dict(arguments),
       pruning=Pruning((1, 2), lag=lag) if prune else None,
       folder=folder,
