@@ -207,9 +207,17 @@ def _importing_neighbors(folder: Path) -> Iterator[None]:
     yield
   finally:
     sys.path.remove(place)
-    for name in set(sys.modules) - before:
-      if os.path.dirname(getattr(sys.modules[name], '__file__', None) or '') == place:
+    new = set(sys.modules) - before
+    beside = {name for name in new if '.' not in name and _lies_in(sys.modules[name], place)}
+    for name in new:
+      if name.partition('.')[0] in beside:
         del sys.modules[name]
+
+
+def _lies_in(module, place: str) -> bool:
+  """Whether a module or package is a file or folder of this very folder."""
+  paths = [getattr(module, '__file__', None), *getattr(module, '__path__', ())]
+  return any(os.path.dirname(path) == place for path in paths if path)
 
 
 def _put(config: ml_collections.ConfigDict, key: str, text: str):

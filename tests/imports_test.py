@@ -45,6 +45,7 @@ INSIDE = {
     'movinet_jax.layers',
     'movinet_jax.ops',
     'movinet_jax.names',
+    'movinet_jax.paths',
     'movinet_jax.registry',
     'movinet_jax.schema',
     'movinet_jax.spec',

@@ -15,7 +15,7 @@ from launch.config import complete_config, load_config, merge_config
 from launch.runs import inheritance, outcome, recipe, training
 from launch.runs.aim import Aim, check_subclips, make_costs, make_objective, split_aim
 from launch.runs.inheritance import SPACE
-from launch.runs.owner import check_owner
+from launch.runs.ownership import check_owner
 from launch.runs.training import Splits
 from movinet_jax import data, models, schema
 from movinet_jax.schema import Count, LocalPath, Part, Seed

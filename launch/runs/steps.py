@@ -16,7 +16,7 @@ from launch.config import complete_config
 from launch.runs import outcome, search, training
 from launch.runs.inheritance import FOUND
 from launch.runs.outcome import REPORT
-from launch.runs.owner import check_owner
+from launch.runs.ownership import check_owner
 from movinet_jax.names import check_name
 from movinet_jax.train import mesh
 from movinet_jax.train.checkpoint import count_steps

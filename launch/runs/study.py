@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from launch import devices
 from launch.runs import harvest, latencies, training, trial
-from launch.runs.owner import check_owner
+from launch.runs.ownership import check_owner
 from launch.runs.sweep import Sweep
 from movinet_jax.train import workdir
 from nas.history import Trial

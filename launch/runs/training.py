@@ -10,7 +10,7 @@ import jax
 
 from launch.config import complete_config
 from launch.runs.evaluation import PreciseNorm, make_evaluate, make_recompute
-from launch.runs.owner import check_owner
+from launch.runs.ownership import check_owner
 from movinet_jax import convert, data, models, schema
 from movinet_jax.data import pictures
 from movinet_jax.names import check_name

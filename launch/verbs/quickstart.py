@@ -22,7 +22,7 @@ from launch.errors import ExitCode
 from launch.runs import search, training
 from launch.runs.evaluation import make_evaluate
 from launch.runs.outcome import FOUND, REPORT
-from launch.runs.owner import check_owner
+from launch.runs.ownership import check_owner
 from launch.runs.trained import load_trained
 from launch.verbs.search import print_found
 from launch.verbs.stream import find_fps, predict

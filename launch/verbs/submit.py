@@ -40,7 +40,7 @@ from launch.pods.job import (
 from launch.pods.targets import find_target, list_targets
 from launch.pods.topology import find_topology
 from launch.runs.kinds import RUNS
-from launch.runs.owner import check_owner
+from launch.runs.ownership import check_owner
 from movinet_jax.paths import find_local
 
 _PLATFORMS = 'JAX_PLATFORMS'

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 
 from movinet_jax import schema
 from movinet_jax.names import check_name, find, suggest
+from movinet_jax.paths import find_local
 from movinet_jax.registry import load_member, load_members
 from movinet_jax.schema import Count
 from movinet_jax.spec import build, from_json, to_json
@@ -156,7 +157,7 @@ def read_spec(path):
     ValueError: there is no such file, or it is not a spec; says what such a file is.
   """
   try:
-    return _parse_spec(pathlib.Path(path).read_text())
+    return _parse_spec(pathlib.Path(find_local(str(path))).read_text())
   except OSError as e:
     wrong = f'{path} cannot be read: {e.strerror}'
   except ValueError as e:  # of the text's encoding and of JSON too

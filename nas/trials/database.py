@@ -259,6 +259,11 @@ def parse_address(address: str) -> sa.URL:
       'studies are kept in sqlite:///PATH or postgresql://USER@HOST/DATABASE, got '
       f'{url.drivername}://…'
     )
+  if url.drivername == 'sqlite' and url.query:
+    raise ValueError(
+      f'{url.database}?… has options, which the file of a study does not take: write a ? in a '
+      'name as %3F'
+    )
   if not url.database or url.database == ':memory:':
     raise ValueError(f'the address {show_address(url)} names no database')
   return url.set(drivername=_DRIVERS[url.drivername])

@@ -199,17 +199,20 @@ def test_a_config_may_import_the_files_beside_it(tmp_path):
     (tmp_path / name).mkdir()
     (tmp_path / name / 'shared.py').write_text(f'VALUE = {value}\n')
     (tmp_path / name / 'queue.py').write_text('raise RuntimeError("in place of Python\'s")\n')
+    (tmp_path / name / 'part').mkdir()
+    (tmp_path / name / 'part' / 'inner.py').write_text(f'VALUE = {10 * value}\n')
     (tmp_path / name / 'own.py').write_text(
-      'import queue\nimport shared\ndef get_config(kind="none"):\n'
+      'import queue\nimport shared\nimport part.inner\ndef get_config(kind="none"):\n'
       '  import shared as late\n'
-      '  return {"value": shared.VALUE + late.VALUE, "kind": kind, "queue": queue.__name__}\n'
+      '  value = shared.VALUE + late.VALUE + part.inner.VALUE\n'
+      '  return {"value": value, "kind": kind, "queue": queue.__name__}\n'
     )
-  for name, value in (('one', 2), ('two', 4)):
+  for name, value in (('one', 12), ('two', 24)):
     cfg = config.load_config(f'{tmp_path}/{name}/own.py:b:c')
     assert cfg.to_dict() == {'value': value, 'kind': 'b:c', 'queue': 'queue'}
   assert str(tmp_path / 'one') not in sys.path
   (tmp_path / 'one' / 'shared.py').write_text('VALUE = 5\n')
-  assert config.load_config(f'{tmp_path}/one/own.py').value == 10
+  assert config.load_config(f'{tmp_path}/one/own.py').value == 20
 
 
 def test_a_folder_with_a_colon_holds_configs(tmp_path, monkeypatch):

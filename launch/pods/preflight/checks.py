@@ -15,7 +15,7 @@ from launch.pods.preflight.machine import Machine
 from launch.pods.preflight.program import Compiled, Program, compile_step, make_program, time_step
 from launch.runs import search, sweep, training
 from launch.runs.kinds import RUNS
-from launch.runs.owner import check_owner
+from launch.runs.ownership import check_owner
 from movinet_jax import data, schema
 from movinet_jax.data import pictures
 
