@@ -170,7 +170,8 @@ def _read(file: str) -> ml_collections.ConfigDict:
       f'config {file}: get_config returned {reprlib.repr(config)}; wanted a ConfigDict of '
       'ml_collections, or a dict'
     )
-  return ml_collections.ConfigDict(config).lock()
+  own = type(config) is ml_collections.ConfigDict  # whose references to keys stay as they are
+  return (config if own else ml_collections.ConfigDict(config)).lock()
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -223,6 +224,8 @@ def _lies_in(module, place: str) -> bool:
 def _put(config: ml_collections.ConfigDict, key: str, text: str):
   """Gives a key its value, with sections on the way to it that are not there yet."""
   *path, last = key.split('.')
+  if not all([*path, last]):
+    raise ValueError(f'--config.{key}: wanted --config.section.key=value')
   section, where = config, 'config'
   for name in path:
     if section.get(name) is None:
@@ -230,8 +233,6 @@ def _put(config: ml_collections.ConfigDict, key: str, text: str):
     section, where = section[name], f'{where}.{name}'
     if not isinstance(section, ml_collections.ConfigDict):
       raise ValueError(f'{where} is {section!r} and no section: there is no config.{key}')
-  if not all([*path, last]):
-    raise ValueError(f'--config.{key}: wanted --config.section.key=value')
   _set(section, last, _parse_value(text, section.get(last), f'{where}.{last}'))
 
 

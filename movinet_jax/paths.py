@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # gs://bucket, and gs:/bucket, which is left of it once a path was normalized.
-_REMOTE = re.compile('([A-Za-z][A-Za-z0-9+.-]+):/')
+_REMOTE = re.compile('([A-Za-z][A-Za-z0-9+.-]+)://|(gs|s3|az|hf|hdfs|abfss?|https?|file):/')
 # Orbax looks for its own folders with patterns, and TensorStore takes \ for a separator.
 _TROUBLE = re.compile(r'[*?\[\]\\]|[A-Za-z0-9]:/')
 
@@ -23,9 +23,12 @@ def find_local(text: str) -> str:
   """
   remote = _REMOTE.match(text)
   if remote and not os.path.exists(text):
+    scheme = remote[1] or remote[2]
+    if scheme == 'file':
+      raise ValueError(f'{text!r} is an address: give the path alone')
     raise ValueError(
-      f'{text!r} is not on a file system of this machine: mount what {remote[1]}: stands for '
-      f'(a bucket with gcsfuse, s3fs or rclone; `movinet submit` has --mount) and give its folder'
+      f'{text!r} is not on a file system of this machine: mount what {scheme}: stands for '
+      '(a bucket with gcsfuse, s3fs or rclone; `movinet submit` has --mount), and give its folder'
     )
   if any(unicodedata.category(letter) in ('Cc', 'Cs') for letter in text):
     raise ValueError(

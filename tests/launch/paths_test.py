@@ -74,12 +74,18 @@ def test_a_study_lies_in_its_workdir(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-  'text', ['gs://b/x', 's3://b', 'az://c/x', 'https://h/x', 'hdfs://h/x', 'file:///x', 'gs:/b']
+  'text', ['gs://b/x', 's3://b', 'az://c/x', 'https://h/x', 'hdfs://h/x', 'x+y://z', 'gs:/b']
 )
 def test_what_is_not_of_this_machine_says_to_mount_it(text):
   with pytest.raises(ValueError, match='mount') as error:
     find_local(text)
   assert text in str(error.value)
+
+
+def test_a_file_has_no_address():
+  with pytest.raises(ValueError, match='give the path alone'):
+    find_local('file:///x')
+  assert find_local('run:/a') == 'run:/a'  # a folder may be called so
 
 
 @pytest.mark.parametrize('text', ['a\nb', 'a\x07', os.fsdecode(b'\xff'), 'a\x7f'])
