@@ -44,7 +44,7 @@ def connect():
 
   Raises:
     NotJoined: see there.
-    ValueError: the environment says a thing in part, or wrongly; or a port is taken.
+    ValueError: a variable is missing or wrong, or a port is taken.
   """
   import jax  # late: verbs that need no devices should not wait for it
 
@@ -149,6 +149,9 @@ def find_arguments(environment: Mapping[str, str]) -> dict | None:
   if method:
     return {} if method == 'auto' else None
   if all(name in environment for name in _SLURM) and environment['SLURM_NTASKS'] != '1':
+    for name in ('SLURM_NTASKS', 'SLURM_PROCID'):
+      if not environment[name].isdecimal():
+        raise ValueError(f'{name} is {environment[name]!r}; wanted a whole number')
     return {'cluster_detection_method': 'slurm'}
   several = ',' in environment.get('TPU_WORKER_HOSTNAMES', '')
   return {} if several else None

@@ -26,7 +26,10 @@ _ROOT = Path(__file__).resolve().parents[1]
 # What holds sections, and is not the arguments of a function itself.
 _CONTAINERS = ('config', 'config.data', 'config.clip')
 # Sections that a config may leave out, and that changes to it may begin.
-_OPTIONAL = ('config.data.classes',)
+_OPTIONAL = (
+  *('config.data.classes', 'config.mesh', 'config.precise_norm', 'config.train'),
+  'config.checkpoints',
+)
 _FILE = re.compile(r'(.*?\.py)(?::(.*))?', re.DOTALL)
 _WORDS = {'true': True, 'false': False}
 
@@ -62,16 +65,15 @@ def parse_config(parser: argparse.ArgumentParser, argv: Sequence[str]):
 def load_config(file: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
   """Runs a config file's get_config and applies `--config.section.key=value`.
 
-  A key or section that the config does not list is added, for a section is the keyword
-  arguments of a function: whoever calls that function finds what is none of its arguments.
+  A key or section that the config does not list is added: a section is the keyword arguments
+  of a function, and they are checked when that function is called.
 
   Args:
     file: FILE.py or FILE.py:ARGUMENT, of this folder or of those shipped.
     overrides: of a key given twice, the last counts.
 
   Raises:
-    ValueError: no such file, what goes wrong in it, or a value of another type than the
-      config's.
+    ValueError: no such file, an error in it, or a value of another type than the config's.
   """
   config = _read(file)
   for override in overrides:
@@ -165,13 +167,13 @@ def _read(file: str) -> ml_collections.ConfigDict:
     if not callable(getattr(module, 'get_config', None)):
       raise ValueError('it has no function get_config')
     config = module.get_config() if argument is None else module.get_config(argument)
-  if not isinstance(config, Mapping | ml_collections.ConfigDict):
-    raise ValueError(
-      f'config {file}: get_config returned {reprlib.repr(config)}; wanted a ConfigDict of '
-      'ml_collections, or a dict'
-    )
-  own = type(config) is ml_collections.ConfigDict  # whose references to keys stay as they are
-  return (config if own else ml_collections.ConfigDict(config)).lock()
+    if not isinstance(config, Mapping | ml_collections.ConfigDict):
+      raise ValueError(
+        f'get_config returned {reprlib.repr(config)}; wanted a ConfigDict of ml_collections, or '
+        'a dict'
+      )
+    own = type(config) is ml_collections.ConfigDict  # whose references to keys stay as they are
+    return (config if own else ml_collections.ConfigDict(config)).lock()
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -183,10 +185,10 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 @contextlib.contextmanager
 def _naming_faults(file: str, path: str) -> Iterator[None]:
-  """Raises what goes wrong in a person's config as a ValueError of one line."""
+  """Raises an error in a person's config as a ValueError of one line that names the place."""
   try:
     yield
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     said = (str(error).splitlines() or [''])[0]
     if type(error) is ValueError:  # which a config raises to tell a person something
       raise ValueError(f'config {file}: {said}') from error

@@ -52,12 +52,12 @@ def check_platform():
   JAX itself passes over `cuda` in `cuda,cpu` where it finds no GPU, and runs on the CPU.
 
   Raises:
-    ValueError: it does not; says what is there.
+    ValueError: JAX runs on another device; the message says what the machine has.
   """
   import jax  # late: a worker's cores are chosen before
 
   asked = jax.config.jax_platforms or ''
-  wanted = asked.partition(',')[0].strip()
+  wanted = next(filter(None, map(str.strip, asked.split(','))), asked)
   if not asked:
     return
   try:
@@ -65,8 +65,8 @@ def check_platform():
     said = f'would run on the {found.upper()} instead'
   except (RuntimeError, AssertionError) as error:
     found, reason = '', str(error).strip().partition('\n')[0].partition(' (set JAX_PLATF')[0]
-    said = f'says: {reason or "no such device"}'
-  if found != _PLATFORMS.get(wanted, wanted):
+    said = f'says: {reason.rstrip(".") or "no such device"}'
+  if not found or found != _PLATFORMS.get(wanted, wanted):
     raise ValueError(
       f'JAX_PLATFORMS={asked} asks for {wanted!r}, which JAX does not find; it {said}. This '
       f'machine shows {len(_list_gpus())} NVIDIA GPUs and {len(_list_tpus())} TPU chips: install '

@@ -1,5 +1,6 @@
 """The `movinet` command: finds the verb's file and turns errors into exit codes."""
 
+import contextlib
 import importlib.metadata
 import os
 import sys
@@ -20,20 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_streams()
   _set_environment()
   argv = list(sys.argv[1:] if argv is None else argv)
-  if not argv or argv[0] in ('-h', '--help', 'help'):
-    print(_make_help())
-    return ExitCode.DONE
-  if argv[0] == '--version':
-    print(f'movinet {importlib.metadata.version("movinet-jax")}')
-    return ExitCode.DONE
-  verb, *rest = argv
+  verb, *rest = argv or ['--help']
   try:
-    module = verbs.find_verb(verb)
-  except ValueError as error:
-    print(f'movinet: {error}', file=sys.stderr)
-    return ExitCode.MISUSE
-  try:
-    code = module.main(rest)
+    code = _run(verb, rest)
     sys.stdout.flush()
     return code
   except BrokenPipeError:  # `movinet ... | head`
@@ -42,11 +32,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     cluster.abandon(ExitCode.READER_LEFT)
     return ExitCode.READER_LEFT
   except KeyboardInterrupt:
-    print(f'movinet {verb}: interrupted', file=sys.stderr)
+    _tell(f'movinet {verb}: interrupted')
     cluster.abandon(ExitCode.INTERRUPTED)
     return ExitCode.INTERRUPTED
   except Exception as error:
     return _fail(verb, error, is_command)
+
+
+def _run(verb: str, rest: Sequence[str]) -> int:
+  if verb in ('-h', '--help', 'help'):
+    print(_make_help())
+    return ExitCode.DONE
+  if verb == '--version':
+    print(f'movinet {importlib.metadata.version("movinet-jax")}')
+    return ExitCode.DONE
+  try:
+    module = verbs.find_verb(verb)
+  except ValueError as error:
+    _tell(f'movinet: {error}')
+    return ExitCode.MISUSE
+  return module.main(rest)
+
+
+def _tell(line: str):
+  with contextlib.suppress(OSError):  # where it goes may be full
+    print(line, file=sys.stderr, flush=True)
 
 
 def _fail(verb: str, error: Exception, is_command: bool) -> int:
@@ -58,7 +68,7 @@ def _fail(verb: str, error: Exception, is_command: bool) -> int:
     traceback.print_exc()
     code = ExitCode.FAULT
   else:
-    print(f'movinet {verb}: {explain(error)}', file=sys.stderr)
+    _tell(f'movinet {verb}: {explain(error)}')
   if not is_of_all(error):
     cluster.abandon(code)
     if is_command:

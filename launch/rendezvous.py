@@ -192,8 +192,9 @@ class _Meeting:
         f'process {group.index} was told of {group.count} processes, and process 0 at '
         f'{group.address} of {answer.split()[-1]}: tell all the same number'
       )
-    is_there_twice = answer == _TWICE
-    return f'another process {group.index} is there' if is_there_twice else 'a stranger answers'
+    if answer == _TWICE:
+      return f'another process {group.index} is there'
+    return 'something else listens there'
 
   async def _serve(self, reader, writer):
     """Keeps one connection to the first process: of another process, or of a stranger."""

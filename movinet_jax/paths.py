@@ -18,11 +18,11 @@ def find_local(text: str) -> str:
   """A path of this machine's file systems, with `~` expanded.
 
   Raises:
-    ValueError: it is remote, holds characters that a terminal or a file format cannot
-      show, or names the home of nobody.
+    ValueError: it is remote, holds characters that cannot be printed, or begins with the home
+      of an unknown user.
   """
   remote = _REMOTE.match(text)
-  if remote and not os.path.exists(text):
+  if remote and (remote[1] or not os.path.exists(text)):
     scheme = remote[1] or remote[2]
     if scheme == 'file':
       raise ValueError(f'{text!r} is an address: give the path alone')
@@ -39,8 +39,8 @@ def find_local(text: str) -> str:
   if path.startswith('~'):
     name = path.partition('/')[0]
     raise ValueError(
-      f'{text!r} begins with the home of {name[1:]}, whom this machine does not know: for a '
-      f'folder that is called {name}, say ./{text}'
+      f'{text!r} begins with the home of {name[1:]}, and there is no such user: for a folder '
+      f'called {name}, say ./{text}'
     )
   return path
 

@@ -360,7 +360,7 @@ def _parse(notes, value, where):
       try:
         value = note.make(value)
       except ValueError as error:
-        raise _OutOfRange(f'{where} is {error}') from error
+        raise _OutOfRange(f'{where}: {error}') from error
   return value
 
 

@@ -18,7 +18,7 @@ CGROUPS = Path('/sys/fs/cgroup')
 def describe() -> dict[str, str | int | float]:
   """Describes what this process measures on, as JSON; times of two descriptions do not compare.
 
-  A CPU is told by its name and by the cores that this process may use, another device by its
+  A CPU is identified by its name and by the cores that this process may use, another device by its
   kind and its runtime.
   """
   device = jax.devices()[0]
@@ -40,7 +40,7 @@ def make_digest(about: Mapping) -> str:
 def list_differences(was: Mapping, now: Mapping) -> list[str]:
   """Lists the keys of two descriptions that differ, each with both values: 'cores 2, now 1'."""
   return [
-    f'{key} {was.get(key, "not told")}, now {now.get(key, "not told")}'
+    f'{key} {was.get(key, "unknown")}, now {now.get(key, "unknown")}'
     for key in sorted({*was, *now})
     if was.get(key) != now.get(key)
   ]

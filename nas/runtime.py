@@ -138,12 +138,17 @@ class TimesFile:
     about = json.loads(json.dumps(dict(about)))
     self._path, self._digest, self.times = path, machine.make_digest(about), {}
     if path.exists():
-      found, lines = _read_lines(path)
+      found, lines, version = _read_lines(path)
+      if version < VERSION:
+        raise ValueError(
+          f'{path} is of version {version}, which does not tell on how many cores and by which '
+          'jaxlib its times were measured: measure again, into another file'
+        )
       if differ := machine.list_differences(found, about):
         raise ValueError(
           f'{path} has times of something else ({"; ".join(differ)}): measure into another file'
         )
-      self.times = _take_times(path, found, lines)
+      self.times = _take_times(path, found, lines, version)
       return
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({'version': VERSION, 'about': about}) + '\n')
@@ -164,29 +169,24 @@ def read_times(path: Path) -> tuple[dict, dict[str, int]]:
     FileNotFoundError: there is none.
     ValueError: it is none, or of another version; or its times are about several things.
   """
-  about, lines = _read_lines(path)
-  return about, _take_times(path, about, lines)
+  about, lines, version = _read_lines(path)
+  return about, _take_times(path, about, lines, version)
 
 
-def _read_lines(path: Path) -> tuple[dict, list]:
-  """Reads what a file's first line says its times are about, and the lines after that."""
+def _read_lines(path: Path) -> tuple[dict, list, int]:
+  """Reads what a file's first line says its times are about, the lines after it, its version."""
   lines = [_parse(line) for line in path.read_text(errors='replace').splitlines()]
   head = lines[0] if lines else None
   if not isinstance(head, dict) or not isinstance(head.get('about'), dict):
     raise ValueError(f'{path} is no file of measured times')
-  if head.get('version') == 1:
-    raise ValueError(
-      f'{path} is of version 1, which does not tell on how many cores and by which jaxlib its '
-      'times were measured: measure again, into another file'
-    )
-  if head.get('version') != VERSION:
+  if head.get('version') not in (1, VERSION):
     raise ValueError(f'{path} has version {head.get("version")!r}, this code reads {VERSION}')
-  return head['about'], lines[1:]
+  return head['about'], lines[1:], head['version']
 
 
-def _take_times(path: Path, about: Mapping, lines: Sequence) -> dict[str, int]:
+def _take_times(path: Path, about: Mapping, lines: Sequence, version: int) -> dict[str, int]:
   """Takes the times of lines, all of which must be about the same."""
-  times, own = {}, machine.make_digest(about)
+  times, own = {}, machine.make_digest(about) if version > 1 else None
   for number, row in enumerate(lines, 2):
     if row is None:
       continue

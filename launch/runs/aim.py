@@ -112,6 +112,22 @@ def make_costs(aim: Aim, net: oneshot.Supernet) -> tuple[dict[str, CostTable], d
   return costs, {'about': about, 'digest': hashlib.sha256(written).hexdigest()[:16]}
 
 
+def check_complete(path: str | None, latency: Mapping):
+  """Raises a ValueError for measured times that do not say what they were measured on.
+
+  A search that began with such times, of an earlier version, goes on with them.
+
+  Args:
+    path: file of the times.
+    latency: see `make_costs`; {} without times.
+  """
+  if latency and 'jaxlib' not in latency['about']:
+    raise ValueError(
+      f'{path} is of an earlier version, and does not say on how many cores and by which jaxlib '
+      'its times were measured: measure again, into another file'
+    )
+
+
 def _check_times(path: str, about: Mapping, net: oneshot.Supernet):
   """Raises a ValueError if measured times are of other networks."""
   if not hasattr(net.space, 'make_bench'):

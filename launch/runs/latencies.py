@@ -19,6 +19,7 @@ from pathlib import Path
 import filelock
 
 from launch import devices
+from movinet_jax import schema
 from movinet_jax.spec import to_json
 from movinet_jax.train.workdir import replace_file
 from nas import machine, runtime
@@ -36,7 +37,7 @@ def prepare(home: Path, *, decides: bool):
 
   Args:
     home: workdir of the sweep. The first one's machine becomes that of its times.
-    decides: whether times decide which networks are trained; elsewhere it is only said.
+    decides: whether times decide which networks are trained; if not, a note is printed.
 
   Raises:
     Refused: they do, and were begun on another machine.
@@ -62,7 +63,7 @@ def measure(model, home: Path, repeats: int, most_ns: float | None) -> dict:
     METRICS by name; {} for a network that was not measured yet, on another machine.
 
   Raises:
-    Refused: so it is, and there is a limit.
+    Refused: the machine is another one, and `most_ns` is set.
   """
   folder, here = home / FOLDER, machine.describe()
   first = _claim(folder, here)
@@ -77,7 +78,11 @@ def measure(model, home: Path, repeats: int, most_ns: float | None) -> dict:
       latency = runtime.measure_latency(model, repeats=repeats, most_ns=most_ns)
     row = {'machine': here, 'latency': latency._asdict(), 'spec': about[-1]}
     replace_file(path, json.dumps(row) + '\n')
-  latency = runtime.Latency(**json.loads(path.read_text())['latency'])
+  try:
+    latency = runtime.Latency(**json.loads(path.read_text())['latency'])
+    schema.build(schema.Count, latency.ns, 'ns')
+  except (ValueError, TypeError, KeyError) as error:
+    raise Refused(f'{path} is damaged: remove it, and the network is measured again') from error
   return dict(zip(METRICS, (*latency, machine.make_digest(first)), strict=True))
 
 
@@ -150,7 +155,9 @@ def _read_machine(folder: Path) -> dict | None:
     found = json.loads(path.read_text())
     return found if path.name == MACHINE else found.get('machine', {'device': found.get('device')})
   except ValueError as error:
-    raise ValueError(f'{path} is no JSON ({error}): it is damaged') from error
+    raise ValueError(
+      f'{path} is damaged ({error}): remove the folder {folder}, and networks are measured again'
+    ) from error
 
 
 def _compare(folder: Path, first: Mapping, here: Mapping, decides: bool) -> bool:

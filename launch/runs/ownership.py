@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-from movinet_jax.train.workdir import CONFIG, read_config
+from movinet_jax.train.checkpoint import count_steps
+from movinet_jax.train.workdir import CHECKPOINTS, CONFIG, METRICS, read_config
 
 # A key that only configs of this kind have, and that all of them must have.
 _MARKS = {'train': 'model', 'search': 'candidates', 'sweep': 'study'}
+# What runs write after their config.
+_TRACES = ('trials', 'space.json', 'found.json', METRICS)
 
 
 def check_owner(folder: str | Path, verb: str):
@@ -25,10 +28,24 @@ def check_owner(folder: str | Path, verb: str):
   if place.exists() and not place.is_dir():
     raise NotADirectoryError(f'--workdir={folder} is a file; wanted a folder')
   if not (place / CONFIG).exists():
+    _check_unused(place)
     return
   config = read_config(place)
   if verb and _MARKS[verb] in config:
     return
   owners = [other for other, mark in _MARKS.items() if mark in config]
   whose = f'`movinet {owners[0]}`' if owners else 'another program'
-  raise ValueError(f'{folder} is a workdir of {whose}, see its {CONFIG}: choose another --workdir')
+  wanted = f'wanted one of `movinet {verb}`' if verb else 'choose another --workdir'
+  raise ValueError(f'{folder} is a workdir of {whose}, see its {CONFIG}: {wanted}')
+
+
+def _check_unused(place: Path):
+  """Raises a ValueError for what a run has left, without the config that tells whose it is."""
+  left = [name for name in _TRACES if (place / name).exists()]
+  if count_steps(place / CHECKPOINTS):
+    left.append(CHECKPOINTS)
+  if left:
+    raise ValueError(
+      f'{place} holds a run ({left[0]}), but its {CONFIG} is gone: put it back (each checkpoint '
+      "keeps it as 'config' of meta/metadata), or choose another --workdir"
+    )

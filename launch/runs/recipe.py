@@ -24,7 +24,12 @@ def load(train_with: str, changes: Mapping, data: training.Splits) -> dict:
     train_with: its file.
     changes: of its sections, by key.
     data: what was searched on, which the recipe trains on too.
+
+  Raises:
+    ValueError: the changes do not fit the file, or are of its data.
   """
+  if 'data' in changes:
+    raise ValueError('recipe.data is no section: data says what trials learn from')
   changes = {**changes, 'data': locate(train_with, data)}
   recipe = merge_config(_load(train_with), changes, 'recipe')
   # A bar for each of several runs side by side would help nobody.

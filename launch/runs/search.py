@@ -13,14 +13,26 @@ import numpy as np
 
 from launch.config import complete_config, load_config, merge_config
 from launch.runs import inheritance, outcome, recipe, training
-from launch.runs.aim import Aim, check_subclips, make_costs, make_objective, split_aim
+from launch.runs.aim import (
+  Aim,
+  check_complete,
+  check_subclips,
+  make_costs,
+  make_objective,
+  split_aim,
+)
 from launch.runs.inheritance import SPACE
 from launch.runs.ownership import check_owner
 from launch.runs.training import Splits
 from movinet_jax import data, models, schema
 from movinet_jax.schema import Count, LocalPath, Part, Seed
 from movinet_jax.train import losses, mesh, optimizers
-from movinet_jax.train.checkpoint import Checkpointer, CheckpointOptions, load_params
+from movinet_jax.train.checkpoint import (
+  Checkpointer,
+  CheckpointOptions,
+  count_steps,
+  load_params,
+)
 from movinet_jax.train.loop import LoopOptions
 from movinet_jax.train.loop import run as run_loop
 from movinet_jax.train.position import check_same_data, make_position
@@ -279,7 +291,10 @@ def resolve_steps(
   """
   built, before = {}, []
   for name, step in list_steps(config).items():
-    built[name] = resolve(step, num_classes=num_classes, devices=devices, before=before)
+    try:
+      built[name] = resolve(step, num_classes=num_classes, devices=devices, before=before)
+    except ValueError as error:
+      raise ValueError(f'steps.{name}: {error}' if name else str(error)) from error
     before = [*before, built[name].config]
     num_classes = built[name].num_classes
   return built
@@ -299,6 +314,8 @@ def run(search: Search, folder: str, step: Callable | None = None) -> dict:
   cfg, home = search.config, Path(folder)
   check_owner(home, 'search')
   check_nothing_lost(home)
+  if not count_steps(home / CHECKPOINTS):
+    check_complete(cfg.search.get('latency'), search.latency)
   _warn_of_target(search)
   _warn_of_command(cfg)
   resumes = claim_together(home, search.claim, FREE)
@@ -362,7 +379,7 @@ def _begin(search: Search, saver: Checkpointer):
     make(weights, batch_size=cfg.batch_size), make(policy, batch_size=cfg.policy_batch_size)
   )
   if meta is not None:
-    check_same_data(meta['position'], batches)
+    check_same_data(meta.get('position'), batches)
   return state, batches
 
 

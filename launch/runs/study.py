@@ -46,6 +46,7 @@ def run(sweep: Sweep, home: Path, storage: str = '', workers: int = 0) -> dict:
   if any(home.glob(f'{trial.TRIALS}/*')):
     workdir.check_claim(home, sweep.record, FREE)
   trial.check_networks(sweep)
+  trial.check_memory(sweep)
   workers = workers or sweep.config.workers or max(1, devices.count_accelerators())
   environments = devices.make_environments(workers)
   about = sweep.describe()
@@ -83,9 +84,12 @@ def run(sweep: Sweep, home: Path, storage: str = '', workers: int = 0) -> dict:
         trial_secs=sweep.config.trial_secs or None,
         folder=home / 'logs' / socket.gethostname(),
       )
-    finally:  # also of a search that was stopped, or cannot go on
-      found = harvest.write(sweep, home, study.history, storage)
-  return found
+    except BaseException:  # a search that was stopped, or cannot go on
+      # What it has found replaces nothing that others may have found.
+      if any(known.finished for known in study.history) or not (home / harvest.FOUND).exists():
+        harvest.write(sweep, home, study.history, storage)
+      raise
+    return harvest.write(sweep, home, study.history, storage)
 
 
 def redraw(sweep: Sweep, home: Path, storage: str = '') -> dict:

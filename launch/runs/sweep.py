@@ -11,6 +11,7 @@ import numpy as np
 
 from launch.config import complete_config, is_shipped
 from launch.runs import recipe, training
+from launch.runs.ownership import check_owner
 from launch.runs.training import Splits
 from movinet_jax import data, schema
 from movinet_jax.names import check_name, find
@@ -245,6 +246,7 @@ def read_safe_config(folder: str) -> dict:
   Raises:
     ValueError: its recipe is a file that is not part of this package.
   """
+  check_owner(folder, 'sweep')
   file = workdir.read_config(folder).get('train_with')
   if not isinstance(file, str) or not is_shipped(file):
     raise ValueError(

@@ -9,6 +9,7 @@ import jax
 
 from launch.runs import training
 from launch.runs.evaluation import PreciseNorm, make_recompute
+from launch.runs.ownership import check_owner
 from movinet_jax import data, schema
 from movinet_jax.train import arrays, checkpoint, workdir
 from movinet_jax.train.checkpoint import CheckpointOptions
@@ -119,6 +120,7 @@ def _choose_mode(path: str, options: CheckpointOptions) -> str | None:
 
 def _read_config(path: str) -> training.Config:
   """The config of a training run; keys that this version does not know are passed over."""
+  check_owner(path, 'train')
   config = _keep_known(training.Config, workdir.read_config(path))
   try:
     return training.read(config)

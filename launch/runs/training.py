@@ -205,7 +205,7 @@ def resolve(
   given = {'model': model, 'tx': tx, 'loss': loss, 'seed': cfg.seed}
   step = schema.call(steps.make_train_step, cfg.train, 'train', **given)
   norm = _make_norm(cfg)
-  _check_evaluation(cfg, 'eval' in sources if sources else cfg.data.eval is not None, num_classes)
+  _check_evaluation(cfg, num_classes)
   return Training(
     config=cfg,
     model=model,
@@ -237,16 +237,19 @@ def run(
   cfg = training.config
   check_owner(folder, 'train')
   check_nothing_lost(folder)
-  if cfg.init and not count_steps(Path(folder) / CHECKPOINTS):
-    _check_initial(cfg.init)
+  check_memory(training)
+  initial = None  # read before anything is written
+  if not count_steps(Path(folder) / CHECKPOINTS):
+    initial = load_initial(training.model, cfg.seed, cfg.init)
   resumes = claim_together(folder, training.record, FREE)
   print(f'{"Resuming" if resumes else "Starting"} {cfg.model["name"]} in {folder}')
   warn_of_pictures(training.sources, vars(cfg.clip))
+  _warn_of_best(training)
   with (
     Writer(folder) as writer,  # first, for nobody else may be writing here
     Checkpointer(Path(folder) / CHECKPOINTS, **dataclasses.asdict(cfg.checkpoints)) as saver,
   ):
-    current, batches = _begin(training, saver)
+    current, batches = _begin(training, saver, initial)
     if int(current.step) == cfg.loop.total_steps:
       print(f'All {cfg.loop.total_steps} steps of {folder} are done.')
     with batches:
@@ -263,11 +266,11 @@ def run(
       )
 
 
-def _begin(training: Training, saver: Checkpointer):
+def _begin(training: Training, saver: Checkpointer, initial):
   """The state to go on from, and the batches that it has not seen."""
   cfg, latest, meta = training.config, saver.latest_step(), None
   if latest is None:
-    current = training.make_state(load_initial(training.model, cfg.seed, cfg.init))
+    current = training.make_state(initial)
   else:
     current, meta = saver.restore(mesh.place_shapes(training.make_shapes(), training.place))
     print(f'Restored step {latest}', file=sys.stderr)
@@ -282,7 +285,7 @@ def _begin(training: Training, saver: Checkpointer):
     **dataclasses.asdict(cfg.loader),
   )
   if meta is not None:
-    check_same_data(meta['position'], batches)
+    check_same_data(meta.get('position'), batches)
   return current, batches
 
 
@@ -309,6 +312,29 @@ def _make_evaluate(training: Training, saver: Checkpointer, watch):
     return metrics
 
   return evaluate
+
+
+def check_memory(training: Training):
+  """Raises an error if the loader's workers would find too little shared memory."""
+  cfg = training.config
+  data.check_shared_memory(
+    training.sources['train'],
+    cfg.clip.train,
+    batch_size=cfg.batch_size,
+    train=True,
+    workers=cfg.loader.workers,
+    shard=(jax.process_index(), jax.process_count()),
+  )
+
+
+def _warn_of_best(training: Training):
+  best = training.config.checkpoints.best_metric
+  if best and 'eval' not in training.sources and not jax.process_index():
+    print(
+      f'Note: without data.eval nothing computes checkpoints.best_metric={best}: the latest '
+      'checkpoints are kept, and none of them is best',
+      file=sys.stderr,
+    )
 
 
 def warn_of_pictures(sources: Mapping[str, data.Source], clips: Mapping[str, data.Clip]):
@@ -419,6 +445,7 @@ def load_initial(model, seed: int, path: str | None = ''):
   """Variables to begin with: random, of another run's workdir, or published weights."""
   if not path:
     return models.init(model, jax.random.key(seed), (1, 1, 32, 32, 3))
+  check_initial(path)
   folder = Path(path) / CHECKPOINTS
   if folder.is_dir():
     variables, _ = load_variables(folder)
@@ -427,15 +454,15 @@ def load_initial(model, seed: int, path: str | None = ''):
     try:
       variables, report = convert.load_with_report(path, model, seed=seed)
     except FileNotFoundError as error:
-      raise FileNotFoundError(f'init: {error}, nor a workdir') from error
+      raise FileNotFoundError(f'init: {path} is no workdir of a training, and {error}') from error
   print(f'Beginning with {path}\n{report}')
   return variables
 
 
-def _check_initial(path: str):
-  """Raises a FileNotFoundError, before a workdir is made, for weights that are not there."""
+def check_initial(path: str | None):
+  """Raises a FileNotFoundError for weights to begin with that are not there."""
   prefixes = path, f'{path}.index'  # of a TensorFlow checkpoint
-  if not any(map(os.path.exists, prefixes)):
+  if path and not any(map(os.path.exists, prefixes)):
     raise FileNotFoundError(
       f'init: there is no {path}; wanted the workdir of a run, or a file of weights'
     )
@@ -458,21 +485,16 @@ def check_loss(loss: Mapping, source: data.Source):
     )
 
 
-def _check_evaluation(cfg: Config, evaluates: bool, num_classes: int):
+def _check_evaluation(cfg: Config, num_classes: int):
   """Finds before the first step what would only fail at the first evaluation.
 
   Raises:
-    ValueError: checkpoints.best_metric is never computed or has no best value, or
+    ValueError: checkpoints.best_metric is none of an evaluation's or has no best value, or
       checkpoints.best_mode is not its direction.
   """
   best = cfg.checkpoints.best_metric
   if not best:
     return
-  if not evaluates:
-    raise ValueError(
-      f'checkpoints.best_metric is {best!r}, but there is no data.eval to compute it on: set '
-      'data.eval, or checkpoints.best_metric=None to keep the latest checkpoints only'
-    )
   known = evaluation.list_metrics(num_classes, is_multi_label(cfg.loss))
   check_name(best, [*known, 'missing'], 'checkpoints.best_metric')
   choose_mode(best, cfg.checkpoints.best_mode)

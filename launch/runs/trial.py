@@ -30,7 +30,12 @@ from launch.runs.sweep import (
 )
 from movinet_jax import cost, data
 from movinet_jax.train import loop, writers
-from movinet_jax.train.workdir import claim_workdir, find_differences, replace_file
+from movinet_jax.train.workdir import (
+  claim_workdir,
+  find_differences,
+  replace_file,
+  show_differences,
+)
 from nas.history import State
 from nas.trials.outcome import Refused, make_outcome
 
@@ -96,12 +101,12 @@ def _claim(place: Path, made: Mapping):
     was = _read(place / name)
     was = was.get('made', {}) if was and name == OUTCOME else was
     if lines := find_differences(was, made) if was is not None else ():
-      shown = '\n  '.join(lines)
       raise Refused(
-        f'{place / name} is of another trial:\n  {shown}\n'
+        f'{place / name} is of another trial:\n  {show_differences(lines)}\n'
         'Move this folder away, then the same command trains its own trial there.'
       )
   if (place / MADE).exists():
+    _check_checkpoints(place)
     return
   if (place / 'config.json').exists():
     raise Refused(
@@ -111,6 +116,19 @@ def _claim(place: Path, made: Mapping):
   replace_file(place / MADE, json.dumps(made, indent=2) + '\n')
 
 
+def _check_checkpoints(place: Path):
+  """Raises Refused for a trial that was under way, and has lost what it had saved."""
+  if (place / OUTCOME).exists():
+    return
+  try:
+    writers.check_nothing_lost(place)
+  except (ValueError, OSError) as error:
+    raise Refused(
+      f'{place} has lost its checkpoints, or cannot be read ({error}): move this folder away, then '
+      'the same command trains the trial from its beginning'
+    ) from error
+
+
 def _read_outcome(place: Path, thresholds: Mapping) -> dict | None:
   """What came of a trial before; None for nothing, or if it was held against others."""
   found = _read(place / OUTCOME)
@@ -118,6 +136,11 @@ def _read_outcome(place: Path, thresholds: Mapping) -> dict | None:
     return None
   found.pop('made')
   same = found.pop('thresholds', None) == thresholds
+  if (checked := make_outcome(found))['state'] == State.FAILED:  # which no outcome that is kept is
+    raise Refused(
+      f'{place / OUTCOME} is damaged ({checked["reason"]}): move its folder away, then the same '
+      'command trains the trial again'
+    )
   return found if same or found['state'] == State.DISCARDED else None
 
 
@@ -180,8 +203,9 @@ def check_networks(sweep: Sweep, home: Path | None = None):
   first = sweep.space.decode(np.zeros(len(sweep.space.space), np.int32))
   for _, changes in ((0, {}), *getattr(sweep.algorithm, 'schedule', ())):
     try:
-      training.resolve(sweep.fit_recipe(first, changes), sources=sweep.sources)
-    except ValueError as error:
+      tried = training.resolve(sweep.fit_recipe(first, changes), sources=sweep.sources)
+      training.check_initial(tried.config.init)
+    except (ValueError, FileNotFoundError) as error:
       raise ValueError(f'recipe of trials: {error}') from error
   for name, most in sweep.config.limits.items() if hasattr(sweep.space, 'smallest') else ():
     if name == 'latency_ns' and home is None:
@@ -197,6 +221,13 @@ def check_networks(sweep: Sweep, home: Path | None = None):
       raise ValueError(
         f'no network of the space is within the limits: of the smallest, {error}'
       ) from error
+
+
+def check_memory(sweep: Sweep):
+  """Raises an error if one trial's loader would find too little shared memory."""
+  first = sweep.space.decode(np.zeros(len(sweep.space.space), np.int32))
+  tried = training.resolve(sweep.fit_recipe(first, {}), sources=sweep.sources)
+  training.check_memory(tried)
 
 
 def _measure(sweep: Sweep, limits: Limits, model, home: Path | None) -> dict:

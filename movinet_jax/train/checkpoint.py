@@ -307,7 +307,9 @@ def _naming_earlier(directory: Path, step: int) -> Iterator[None]:
     earlier = reversed([n for n in count_steps(directory) if n < step])
     good = next((n for n in earlier if _is_readable(directory / str(n) / 'state')), None)
     if good is None:
-      raise ValueError(f'{error}. No step before it can be read, either') from error
+      raise ValueError(
+        f'{error}. No step before it can be read, either: begin another workdir'
+      ) from error
     raise ValueError(
       f'{error}. Step {good} can be read: move {directory / str(step)} elsewhere, and the same '
       'command takes that one'

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import sys
+import textwrap
 import threading
 import time
 import zipfile
@@ -91,5 +92,5 @@ def explaining_damage(path) -> Iterator[None]:
     # Errors of the system or of other processes pass: the same call may work later.
     if not (type(error) is Exception or isinstance(error, DAMAGED)):
       raise
-    shown = (str(error).splitlines() or [''])[0][:200]
+    shown = textwrap.shorten((str(error).splitlines() or [''])[0], 200, placeholder=' …')
     raise Damaged(f'the checkpoint {path} cannot be read: {shown}') from error

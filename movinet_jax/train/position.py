@@ -14,12 +14,19 @@ def make_position(batches) -> Callable[[int], dict]:
   return lambda number: {'batches': number, **batches.identity()}
 
 
-def check_same_data(position: Mapping, batches):
+def check_same_data(position: Mapping | None, batches):
   """Checks that batches continue those that a checkpoint was trained on.
 
   Raises:
-    ValueError: they are others; the differences are named, and the batches are closed.
+    ValueError: they are others; the differences are named, and the batches are closed. Or
+      the checkpoint does not say where its input stands.
   """
+  if position is None:
+    batches.close()
+    raise ValueError(
+      'the checkpoint has no position of its input, so it is damaged: move it elsewhere to go on '
+      'from the one before'
+    )
   saved = {key: value for key, value in position.items() if key != 'batches'}
   differences = find_differences(saved, batches.identity())
   if differences:

@@ -30,7 +30,9 @@ def list_incomplete(directory) -> dict[int, str]:
 def _list_folders(folder: Path) -> list[tuple[int, Path]]:
   if not folder.is_dir():
     return []
-  return [(int(path.name), path) for path in folder.iterdir() if path.name.isdecimal()]
+  return [
+    (int(path.name), path) for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()
+  ]
 
 
 def find_step(
@@ -95,7 +97,8 @@ def read_step(directory, step: int) -> dict:
   scores = meta.get('metrics') if isinstance(meta, dict) else None
   if not isinstance(scores, dict) or meta.get('step') != step:
     raise ValueError(
-      f'{path} is not of checkpoint {step}: it wants a table with the step and metrics'
+      f'{path} is not of checkpoint {step}, or damaged (wanted a table with the step and '
+      f'metrics): move {path.parents[1]} elsewhere to go on without it'
     )
   if bad := [name for name, score in scores.items() if not _is_score(score)]:
     raise ValueError(f'{path} has the metric {bad[0]} {scores[bad[0]]!r}, wanted a number')

@@ -6,7 +6,7 @@ import os
 import reprlib
 import socket
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -29,9 +29,7 @@ class ConfigMismatch(ValueError):
 
   def __init__(self, path, differences: list[str]):
     self.differences = differences
-    shown = '\n  '.join(differences[:_SHOWN])
-    if len(differences) > _SHOWN:
-      shown += f'\n  … and {len(differences) - _SHOWN} more keys'
+    shown = show_differences(differences)
     super().__init__(
       f'{path} was begun with another config:\n  {shown}\n'
       'Give the old values to go on with that run, or another --workdir to begin one.'
@@ -137,11 +135,6 @@ def _claim_run(folder, config, free) -> bool:
   begun = begun or (logged.exists() and logged.stat().st_size > 0)
   # A run in steps has a folder for each.
   begun = begun or any(map(count_steps, folder.glob(f'*/{CHECKPOINTS}')))
-  if begun and not (folder / CONFIG).exists():
-    raise ValueError(
-      f'{folder} holds a run, but its {CONFIG} is gone: put it back (each checkpoint keeps it as '
-      "'config' of meta/metadata), or choose another --workdir"
-    )
   return claim_workdir(folder, config, begun=begun, free=free)
 
 
@@ -183,6 +176,12 @@ def find_differences(was: Mapping, now: Mapping) -> list[str]:
     for key in sorted(was.keys() | now.keys())
     if was.get(key, 'null') != now.get(key, 'null') and not _is_told(key, was, now)
   ]
+
+
+def show_differences(differences: Sequence[str]) -> str:
+  """The first of these lines, one below the other, for an error."""
+  more = [f'… and {len(differences) - _SHOWN} more keys'] if len(differences) > _SHOWN else []
+  return '\n  '.join([*differences[:_SHOWN], *more])
 
 
 def _is_told(key, was, now) -> bool:

@@ -39,6 +39,8 @@ class Writer:
       self._folder = folder = Path(workdir)
       folder.mkdir(parents=True, exist_ok=True)
       self._file = _open_lines(folder / METRICS)
+      if not self._file.tell():  # a run of earlier versions has lines, and no note of saves
+        self.note_save(None)
       if tensorboard:
         self._summary = _make_summary(folder / 'tensorboard')
 
@@ -60,8 +62,8 @@ class Writer:
       except OSError as error:
         signals.survive(error)
 
-  def note_save(self, step: int):
-    """Writes down that a checkpoint of this step is on disk; see `check_nothing_lost`."""
+  def note_save(self, step: int | None):
+    """Notes which checkpoint is on disk, None for none so far; see `check_nothing_lost`."""
     if self._first:
       replace_file(self._folder / LAST_SAVE, json.dumps({'step': step}) + '\n')
 
@@ -143,7 +145,7 @@ def check_nothing_lost(workdir):
   if saved:
     left = [f'{n} has no {name}' for n, name in list_incomplete(folder / CHECKPOINTS).items()]
     raise FileNotFoundError(
-      f'{folder} has saved step {max(saved)}, but {folder / CHECKPOINTS} has no whole checkpoint '
+      f'{folder} has reached step {max(saved)}, but {folder / CHECKPOINTS} has no whole checkpoint '
       f'({", ".join(left) or "it is empty"}): bring one back, or choose another --workdir; to '
       f'begin this one at step 0, remove {" and ".join(map(str, traces))}'
     )
@@ -151,10 +153,14 @@ def check_nothing_lost(workdir):
 
 def _read_saved(folder: Path) -> list[int]:
   """Steps that were saved, as far as a workdir tells without its checkpoints."""
-  if (folder / LAST_SAVE).exists():
-    return [json.loads((folder / LAST_SAVE).read_text())['step']]
-  # Earlier versions left only this: a state is saved before it is evaluated.
-  return [row['step'] for row in read_rows(folder) if any(key[:5] == 'eval/' for key in row)]
+  path = folder / LAST_SAVE
+  if not path.exists():  # as earlier versions left it: what was logged may have been saved
+    return [row['step'] for row in read_rows(folder)]
+  try:
+    step = json.loads(path.read_text())['step']
+  except (ValueError, TypeError, KeyError) as error:
+    raise ValueError(f'{path} is damaged: it tells which step was saved last') from error
+  return [] if step is None else [step]
 
 
 def read_rows(workdir) -> list[dict]:
@@ -163,7 +169,7 @@ def read_rows(workdir) -> list[dict]:
   Lines that a kill has torn are passed over.
   """
   rows = []
-  for line in (Path(workdir) / METRICS).read_text().splitlines():
+  for line in (Path(workdir) / METRICS).read_text(errors='replace').splitlines():
     with contextlib.suppress(json.JSONDecodeError):
       rows.append(json.loads(line))
-  return [row for row in rows if isinstance(row, dict) and 'step' in row]
+  return [row for row in rows if isinstance(row, dict) and type(row.get('step')) is int]

@@ -152,13 +152,12 @@ def _claim(database, name, identity, free) -> int:
 
 def _compare(what, was, now, free):
   # Late, for it loads Flax, which a coordinator can do without.
-  from movinet_jax.train.workdir import find_differences
+  from movinet_jax.train.workdir import find_differences, show_differences
 
   lines = find_differences(was, now) if was != now else []
   if fixed := [line for line in lines if line.partition(':')[0] not in free]:
-    shown = '\n  '.join(fixed)
     raise ValueError(
-      f'{what} was begun with other settings:\n  {shown}\n'
+      f'{what} was begun with other settings:\n  {show_differences(fixed)}\n'
       'Give the old ones to go on with that study. To begin another study, give another '
       '--workdir, and with --storage another --config.study as well.'
     )

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from launch import main
 from launch.config import load_config
 from launch.runs import training
 from launch.runs.trained import load_trained
@@ -41,12 +42,13 @@ def test_others_are_refused_before_anything_is_opened(options, facts):
   assert [fact for fact in facts if fact not in str(caught.value)] == []
 
 
-def test_a_metric_that_is_never_computed_is_refused():
-  cfg = make_config(best_metric='top1')
-  cfg['data'] = {**cfg['data'], 'eval': None}
-  with pytest.raises(ValueError, match=r"best_metric is 'top1', but .* no data\.eval"):
-    training.resolve(cfg, num_classes=4)
-  training.resolve({**cfg, 'checkpoints': {}}, num_classes=4)
+def test_a_metric_that_is_never_computed_is_said(train_command, tmp_path, capsys):
+  """And not refused: a run without `data.eval` could not go on with another best_metric."""
+  changed = {'data.eval': None, 'loop.eval_every': 0, 'precise_norm': None, 'loop.total_steps': 1}
+  command = train_command(tmp_path / 'run', **{**changed, 'optimizer.warmup_steps': 0})
+  command = [word for word in command if not word.startswith('--config.data.eval.')]
+  assert main.main(command) == 0
+  assert 'best_metric=top1: the latest checkpoints are kept' in capsys.readouterr().err
 
 
 @pytest.fixture(scope='module')

@@ -174,6 +174,8 @@ def test_an_error_of_the_config_itself_is_one_line(file, message):
     ('def get_config():\n  pass\n', 'get_config returned None; wanted a ConfigDict'),
     ('def get_config():\n  return [1]\n', r'get_config returned \[1\]; wanted a ConfigDict'),
     ('cfg = 1\n', 'it has no function get_config'),
+    ('import sys\nsys.exit()\n', r'own\.py, line 2: SystemExit'),
+    ('def get_config():\n  return {"a.b": 1}\n', 'own.py'),
     ('get_config = 3\n', 'it has no function get_config'),
     ('\x00', 'own.py'),
     ('x = "\\ud800"\nraise ValueError(x)', 'own.py'),

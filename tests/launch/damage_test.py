@@ -98,7 +98,7 @@ def test_a_run_that_has_lost_all_does_not_begin_anew(harm, damaged, train_comman
   rows = (folder / 'metrics.jsonl').read_text()
   assert main.main(train_command(folder)) == 2
   (line,) = capfd.readouterr().err.strip().splitlines()
-  assert f'{folder} has saved step 6' in line
+  assert f'{folder} has reached step 6' in line
   assert f'remove {folder}/' in line
   assert (folder / 'metrics.jsonl').read_text() == rows
   remove(*(name for name in (LAST_SAVE, 'metrics.jsonl') if (folder / name).exists()))(folder)
@@ -106,18 +106,52 @@ def test_a_run_that_has_lost_all_does_not_begin_anew(harm, damaged, train_comman
 
 
 def test_a_run_that_was_killed_before_its_first_save_begins_again(damaged, train_command):
-  folder = damaged(remove('checkpoints', LAST_SAVE))
+  folder = damaged(remove('checkpoints'))
   rows = (folder / 'metrics.jsonl').read_text().splitlines(keepends=True)
-  (folder / 'metrics.jsonl').write_text(rows[0])  # of training alone
+  (folder / 'metrics.jsonl').write_text(rows[0])
+  (folder / LAST_SAVE).write_text('{"step": null}\n')  # as a run begins
   assert main.main(train_command(folder)) == 0
   assert json.loads((folder / LAST_SAVE).read_text()) == {'step': 6}
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '{}'])
+def test_a_damaged_note_of_the_last_save_is_named(text, damaged, train_command, capfd):
+  folder = damaged(remove('checkpoints'))
+  (folder / LAST_SAVE).write_text(text)
+  assert main.main(train_command(folder)) == 2
+  assert f'{folder / LAST_SAVE} is damaged' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('text', ['', '{}', '[]', '{"step": 4, "metrics": {}}', '{"step": 6}'])
+def test_damaged_text_of_a_checkpoint_is_named_with_a_remedy(text, damaged, train_command, capfd):
+  folder = damaged(lambda folder: (folder / 'checkpoints/6/meta/metadata').write_text(text))
+  assert main.main(train_command(folder)) == 2
+  *_, line = capfd.readouterr().err.strip().splitlines()
+  assert 'damaged' in line
+  assert f'move {folder}/checkpoints/6 elsewhere' in line
+
+
+def test_a_checkpoint_without_a_position_is_damaged(damaged, train_command, capfd):
+  folder = damaged(
+    lambda folder: (folder / 'checkpoints/6/meta/metadata').write_text('{"step": 6, "metrics": {}}')
+  )
+  assert main.main(train_command(folder)) == 2
+  assert 'no position of its input' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['trials', 'space.json', 'found.json'])
+def test_what_a_run_has_left_belongs_to_somebody(name, train_command, tmp_path, capfd):
+  (tmp_path / name).mkdir()
+  assert main.main(train_command(tmp_path)) == 2
+  assert f'{tmp_path} holds a run ({name}), but its config.json is gone' in capfd.readouterr().err
+  assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_run_without_its_config_goes_on_with_no_other(damaged, train_command, capfd):
   folder = damaged(remove('config.json'))
   assert main.main(train_command(folder, seed=1)) == 2
   (line,) = capfd.readouterr().err.strip().splitlines()
-  assert f'{folder} holds a run, but its config.json is gone' in line
+  assert f'{folder} holds a run (metrics.jsonl), but its config.json is gone' in line
   meta = json.loads((folder / 'checkpoints/6/meta/metadata').read_text())
   (folder / 'config.json').write_text(json.dumps(meta['config']))  # as the line says
   assert main.main(train_command(folder)) == 0

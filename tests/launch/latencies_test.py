@@ -18,7 +18,7 @@ ELSEWHERE = {
   'another device': ({'device': 'H100'}, 'device EPYC, now H100'),
   'another jax': ({'jax': '0.11.0'}, 'jax 0.10.2, now 0.11.0'),
   'another jaxlib': ({'jaxlib': '0.11.0'}, 'jaxlib 0.10.2, now 0.11.0'),
-  'flags': ({'XLA_FLAGS': '--xla_a=1'}, 'XLA_FLAGS not told, now --xla_a=1'),
+  'flags': ({'XLA_FLAGS': '--xla_a=1'}, 'XLA_FLAGS unknown, now --xla_a=1'),
 }
 
 
@@ -92,7 +92,7 @@ def test_times_of_an_earlier_version_are_of_an_unknown_machine(move, tmp_path):
   folder.mkdir()
   row = {'device': 'EPYC, 2 cores', 'latency': {'ns': 5, 'noise': 0.1}, 'spec': {}}
   (folder / 'ab12.json').write_text(json.dumps(row))
-  with pytest.raises(Refused, match=r'cores not told, now 2; device EPYC, 2 cores, now EPYC'):
+  with pytest.raises(Refused, match=r'cores unknown, now 2; device EPYC, 2 cores, now EPYC'):
     latencies.prepare(tmp_path, decides=True)
   assert latencies.measure(make_model(1), tmp_path, 1, None) == {}
 
@@ -101,7 +101,7 @@ def test_a_damaged_machine_is_named(move, tmp_path):
   latencies.prepare(tmp_path, decides=True)
   (path,) = tmp_path.glob('latency/machine.json')
   path.write_text('{"device"')
-  with pytest.raises(ValueError, match=r'machine\.json is no JSON'):
+  with pytest.raises(ValueError, match=r'machine\.json is damaged'):
     latencies.prepare(tmp_path, decides=True)
 
 

@@ -96,6 +96,21 @@ def test_a_search_knows_its_times_again(measured, tmp_path):
   assert make_search(config, latency=str(other)).latency['digest'] != first['digest']
 
 
+def test_only_a_search_that_began_with_them_takes_times_of_an_earlier_version(measured, tmp_path):
+  config, out = measured
+  now = make_search(config, latency=str(out)).latency
+  head, *rest = map(json.loads, out.read_text().splitlines())
+  about = {key: value for key, value in head['about'].items() if key not in ('cores', 'jaxlib')}
+  lines = [{'version': 1, 'about': about}, *({k: row[k] for k in ('part', 'ns')} for row in rest)]
+  old = tmp_path / 'old.jsonl'
+  old.write_text('\n'.join(map(json.dumps, lines)) + '\n')
+  found = make_search(config, latency=str(old))
+  assert found.latency['digest'] == now['digest']  # by which it knows them again
+  with pytest.raises(ValueError, match=r'earlier version.* cores .*measure again'):
+    search.run(found, str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
 @pytest.mark.parametrize(
   ('given', 'classes', 'message'),
   [

@@ -108,7 +108,9 @@ def test_a_tilde_is_home(monkeypatch):
 def test_a_folder_that_is_called_like_a_bucket_is_one(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   pathlib.Path('gs:/b').mkdir(parents=True)
-  assert find_local('gs://b') == 'gs://b'
+  assert find_local('gs:/b') == 'gs:/b'
+  with pytest.raises(ValueError, match='mount'):
+    find_local('gs://b')  # though an earlier mistake may have made this folder
 
 
 def test_a_file_that_could_not_be_written_is_known_before(tmp_path):

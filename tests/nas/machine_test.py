@@ -34,7 +34,7 @@ def test_a_cpu_is_told_by_its_name_and_cores(groups, monkeypatch):
   assert flagged == {**found, 'XLA_FLAGS': '--xla_a=1 --xla_b=2'}
   assert machine.make_digest(flagged) != machine.make_digest(found)
   said = machine.list_differences(found, {**flagged, 'cores': 2})
-  assert said == ['XLA_FLAGS not told, now --xla_a=1 --xla_b=2', 'cores 4, now 2']
+  assert said == ['XLA_FLAGS unknown, now --xla_a=1 --xla_b=2', 'cores 4, now 2']
 
 
 @pytest.mark.parametrize(
