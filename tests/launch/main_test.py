@@ -132,6 +132,13 @@ def test_a_daemon_may_have_closed_its_streams(closed, verb, code):
   assert subprocess.run(['bash', '-c', command]).returncode == code
 
 
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='there is no /dev/full')
+@pytest.mark.parametrize(('full', 'verb', 'code'), [('>', '--version', 74), ('2>', 'trian', 2)])
+def test_where_lines_go_may_be_full(full, verb, code):
+  command = f'{sys.executable} -m launch.main {verb} {full} /dev/full'
+  assert subprocess.run(['bash', '-c', command]).returncode == code
+
+
 def test_files_do_not_get_the_numbers_of_closed_streams(tmp_path):
   code = 'from launch import main; main._open_streams(); file = open("out", "w"); print("lost")'
   subprocess.run(

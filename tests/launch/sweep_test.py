@@ -91,6 +91,25 @@ def check_command(resolved, spec, recipe):
   assert kinds[0] == kinds[1]
 
 
+@pytest.mark.parametrize('trained', [False, True])
+def test_a_sweep_that_cannot_go_on_replaces_no_result(trained, make_command, tmp_path, monkeypatch):
+  def refuse(opened, *args, **kwargs):
+    if trained:
+      opened.history.append(Trial(0, np.zeros(1, int), state=State.DONE, value=0.5))
+    raise ValueError('a folder of another trial')
+
+  monkeypatch.setattr(study, 'coordinate', refuse)
+  monkeypatch.setattr(
+    harvest, 'write', lambda sweep, home, *_: (home / 'found.json').write_text('')
+  )
+  (tmp_path / 'config.json').touch()
+  _, cfg = sweep_verb.parse(make_command(tmp_path)[1:])
+  (tmp_path / 'config.json').write_text(json.dumps(sweep.resolve(cfg).record))
+  (tmp_path / 'found.json').write_text('kept')
+  assert main.main(make_command(tmp_path)) == 2
+  assert (tmp_path / 'found.json').read_text() == ('' if trained else 'kept')
+
+
 @pytest.mark.parametrize(
   'changed', [{'study': 'other'}, {'seed': 5}, {'recipe.batch_size': 16}, {'held_out': 0.4}]
 )
@@ -271,6 +290,8 @@ BAD = {
     'top1 (higher is better), loss (lower is better)',
   ),
   'nothing held out': ({'held_out': 0}, 'held_out is 0'),
+  'data of the recipe': ({'recipe.data.train.root': '/x'}, 'recipe.data is no section'),
+  'no weights to begin with': ({'recipe.init': '/nothing'}, 'init: there is no /nothing'),
   'no such recipe': ({'train_with': 'configs/none.py'}, 'no config file'),
   'no such change': ({'recipe.loop.total_stpes': 3}, 'total_stpes'),
   'a target that the start passes': ({'algorithm.targets.tiny': 1.0}, 'start smaller'),

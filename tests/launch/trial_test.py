@@ -218,6 +218,11 @@ def change(name: str):
   return do
 
 
+def change_outcome(place):
+  found = json.loads((place / trial.OUTCOME).read_text())
+  (place / trial.OUTCOME).write_text(json.dumps({**found, 'state': None}))
+
+
 FOREIGN = {
   'by its description': (change(trial.MADE), r'made\.json.*\n  seed: was 1, now 0\n'),
   'by its outcome': (change(trial.OUTCOME), r'trial\.json.*\n  seed: was 1, now 0\n'),
@@ -225,6 +230,7 @@ FOREIGN = {
     lambda p: (p / trial.OUTCOME).write_text('{}'),
     '(?s)was absent.*more keys',
   ),
+  'an outcome without its state': (change_outcome, r'trial\.json is damaged'),
   'an outcome that is cut': (lambda p: (p / trial.OUTCOME).write_text('{'), 'cannot be read'),
   'a run of unknown make': (
     lambda p: [(p / trial.MADE).rename(p / 'config.json'), (p / trial.OUTCOME).unlink()],
