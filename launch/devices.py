@@ -5,8 +5,11 @@ import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 CORES = 'MOVINET_CORES'
+_ROOT = Path(__file__).resolve().parents[1]
 # What JAX calls the devices that JAX_PLATFORMS asks for.
 _PLATFORMS = {'cuda': 'gpu', 'rocm': 'gpu'}
 # What libtpu would otherwise ask Google's metadata server, which is not there.
@@ -82,11 +85,35 @@ def probe_platform():
   """
   if os.environ.get('JAX_PLATFORMS', 'cpu') in ('', 'cpu'):
     return
-  code = 'from launch import devices; devices.check_platform()'
-  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+  try:
+    ask_process('from launch import devices; devices.check_platform()')
+  except ChildProcessError as error:
+    raise ValueError(str(error).removeprefix('ValueError: ')) from error
+
+
+def ask_process(code: str, environment: Mapping[str, str] = {}) -> str:
+  """Runs code in a process of its own, which may use devices that this one must not touch.
+
+  Args:
+    environment: variables laid over those of this process.
+
+  Returns:
+    the last line that it prints, '' for none.
+
+  Raises:
+    ChildProcessError: it fails; the message is the last line of its error.
+  """
+  # The folder that a command runs in is not searched for modules; this package's is.
+  place = f'import sys; sys.path.insert(0, {str(_ROOT)!r}); '
+  done = subprocess.run(
+    [sys.executable, '-P', '-c', place + code],
+    env={**os.environ, **environment},
+    capture_output=True,
+    text=True,
+  )
   if done.returncode:
-    *_, last = done.stderr.strip().splitlines() or ['']
-    raise ValueError(last.removeprefix('ValueError: '))
+    raise ChildProcessError((done.stderr.strip().splitlines() or ['no word'])[-1])
+  return (done.stdout.splitlines() or [''])[-1]
 
 
 def quiet_libtpu():

@@ -140,10 +140,7 @@ class TimesFile:
     if path.exists():
       found, lines, version = _read_lines(path)
       if version < VERSION:
-        raise ValueError(
-          f'{path} is of version {version}, which does not tell on how many cores and by which '
-          'jaxlib its times were measured: measure again, into another file'
-        )
+        raise ValueError(explain_old(path))
       if differ := machine.list_differences(found, about):
         raise ValueError(
           f'{path} has times of something else ({"; ".join(differ)}): measure into another file'
@@ -160,6 +157,14 @@ class TimesFile:
       row = {'part': name, 'ns': ns, 'about': self._digest}
       file.write(json.dumps(row).encode() + b'\n')
     self.times[name] = ns
+
+
+def explain_old(path: Path | str) -> str:
+  """Says what is wrong with a file of version 1, which only searches that began with it take."""
+  return (
+    f'{path} is of version 1, which does not tell on how many cores and by which jaxlib its times '
+    'were measured: measure again, into another file'
+  )
 
 
 def read_times(path: Path) -> tuple[dict, dict[str, int]]:

@@ -122,10 +122,7 @@ def check_complete(path: str | None, latency: Mapping):
     latency: see `make_costs`; {} without times.
   """
   if latency and 'jaxlib' not in latency['about']:
-    raise ValueError(
-      f'{path} is of an earlier version, and does not say on how many cores and by which jaxlib '
-      'its times were measured: measure again, into another file'
-    )
+    raise ValueError(runtime.explain_old(path))
 
 
 def _check_times(path: str, about: Mapping, net: oneshot.Supernet):

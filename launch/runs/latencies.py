@@ -9,9 +9,7 @@ networks that were not measured before have no latency.
 import dataclasses
 import hashlib
 import json
-import os
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +27,6 @@ from nas.trials.pool import WorkersDied
 
 FOLDER, MACHINE = 'latency', 'machine.json'
 METRICS = ('latency_ns', 'latency_noise', 'latency_on')
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def prepare(home: Path, *, decides: bool):
@@ -112,18 +109,11 @@ def describe_worker(environment: Mapping[str, str]) -> dict:
   Raises:
     WorkersDied: such a process does not come so far.
   """
-  # The folder that a command runs in is not searched for modules; this package's is.
-  code = f'import sys; sys.path.insert(0, {str(_ROOT)!r}); from launch.runs import latencies'
-  done = subprocess.run(
-    [sys.executable, '-P', '-c', f'{code}; latencies.print_machine()'],
-    env={**os.environ, **environment},
-    capture_output=True,
-    text=True,
-  )
-  if done.returncode:
-    last = (done.stderr.strip().splitlines() or ['no word'])[-1]
-    raise WorkersDied(f'a worker cannot tell what it measures on: {last}')
-  return json.loads(done.stdout.splitlines()[-1])
+  code = 'from launch.runs import latencies; latencies.print_machine()'
+  try:
+    return json.loads(devices.ask_process(code, environment))
+  except ChildProcessError as error:
+    raise WorkersDied(f'a worker cannot tell what it measures on: {error}') from error
 
 
 def print_machine():

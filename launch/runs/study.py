@@ -43,7 +43,8 @@ def run(sweep: Sweep, home: Path, storage: str = '', workers: int = 0) -> dict:
   """
   check_owner(home, 'sweep')
   devices.probe_platform()
-  if any(home.glob(f'{trial.TRIALS}/*')):
+  tried = any(home.glob(f'{trial.TRIALS}/*'))
+  if tried:
     workdir.check_claim(home, sweep.record, FREE)
   trial.check_networks(sweep)
   trial.check_memory(sweep)
@@ -66,8 +67,7 @@ def run(sweep: Sweep, home: Path, storage: str = '', workers: int = 0) -> dict:
     free=('algorithm.budget',),
   ) as study:
     # Only now: a command that the study refuses must not change the workdir.
-    begun = bool(study.history) or any(home.glob(f'{trial.TRIALS}/*'))
-    workdir.claim_workdir(home, sweep.record, begun=begun, free=FREE)
+    workdir.claim_workdir(home, sweep.record, begun=tried or bool(study.history), free=FREE)
     _print_start(sweep, home, storage, study.history)
     try:
       coordinate(

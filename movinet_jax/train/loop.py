@@ -179,6 +179,7 @@ def run(
           on_save(number)
           info = {**(meta or {}), 'position': dict(position(number))}
           checkpointer.save(state, info)
+          saves.expect()
       bar.update()
       if stopping and (is_evaluated(number) or not last):
         checkpointer.wait()
@@ -215,12 +216,17 @@ class _Saves:
 
   def __init__(self, checkpointer, writer):
     self._checkpointer, self._writer, self._noted = checkpointer, writer, None
+    self._is_due = True  # a run of an earlier version has noted nothing
+
+  def expect(self):
+    """Makes `note` look for a new checkpoint: it lists a folder, which may be far away."""
+    self._is_due = True
 
   def note(self):
-    step = self._checkpointer.latest_step()
+    step = self._checkpointer.latest_step() if self._is_due else None
     if step not in (None, self._noted):
       self._writer.note_save(step)
-      self._noted = step
+      self._noted, self._is_due = step, False
 
 
 def _split_aux(metrics):
