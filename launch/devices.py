@@ -73,7 +73,7 @@ def check_platform():
     raise ValueError(
       f'JAX_PLATFORMS={asked} asks for {wanted!r}, which JAX does not find; it {said}. This '
       f'machine shows {len(_list_gpus())} NVIDIA GPUs and {len(_list_tpus())} TPU chips: install '
-      "what drives them (pip install 'jax[cuda12]' or 'jax[tpu]'), or say JAX_PLATFORMS=cpu"
+      "what drives them (pip install 'jax[cuda13]' or 'jax[tpu]'), or say JAX_PLATFORMS=cpu"
     )
 
 
