@@ -24,6 +24,16 @@ def make_parser(verb: str, doc: str) -> argparse.ArgumentParser:
   )
 
 
+# An address of a stream may hold a password anywhere.
+_STREAM = re.compile(r'\b(?:rtsps?|rtmps?|https?|srt|udp)://\S+', re.IGNORECASE)
+
+
+def _hide_secrets(found: re.Match) -> str:
+  from movinet_jax.data.address import hide_secrets  # here, because FFmpeg takes long to load
+
+  return hide_secrets(found[0])
+
+
 class _Parser(argparse.ArgumentParser):
   def __init__(self, *args, **kwargs):
     super().__init__(*args, **kwargs)
@@ -33,6 +43,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line; argparse would print the usage of all options before."""
     # It quotes the words that it does not know, such as a misspelt --storage.
     message = re.sub(r'(://[^\s/:@]*):\S*@', r'\1:***@', message)
+    message = _STREAM.sub(_hide_secrets, message)
     print(f'{self.prog}: {message} (see {self.prog} --help)', file=sys.stderr)
     sys.exit(ExitCode.MISUSE)
 

@@ -60,7 +60,7 @@ def connect():
   held = f'{jax.local_device_count()} of {jax.device_count()} devices'
   print(f'Process {index} of {count} has {held}', file=sys.stderr)
   if index:  # what all would print, the first one does
-    sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
+    sys.stdout = open(os.devnull, 'w', encoding='utf-8', errors='backslashreplace')  # noqa: SIM115
 
 
 def _join(arguments: Mapping, secs: float):

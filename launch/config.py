@@ -28,7 +28,7 @@ _CONTAINERS = ('config', 'config.data', 'config.clip')
 # Sections that a config may leave out, and that changes to it may begin.
 _OPTIONAL = (
   *('config.data.classes', 'config.mesh', 'config.precise_norm', 'config.train'),
-  'config.checkpoints',
+  *('config.checkpoints', 'config.sampling', 'config.loss.class_weights'),
 )
 _FILE = re.compile(r'(.*?\.py)(?::(.*))?', re.DOTALL)
 _WORDS = {'true': True, 'false': False}
@@ -235,7 +235,7 @@ def _put(config: ml_collections.ConfigDict, key: str, text: str):
     section, where = section[name], f'{where}.{name}'
     if not isinstance(section, ml_collections.ConfigDict):
       raise ValueError(f'{where} is {section!r} and no section: there is no config.{key}')
-  _set(section, last, _parse_value(text, section.get(last), f'{where}.{last}'))
+  _set(section, last, parse_value(text, section.get(last), f'{where}.{last}'))
 
 
 def _set(section: ml_collections.ConfigDict, key: str, value):
@@ -244,7 +244,7 @@ def _set(section: ml_collections.ConfigDict, key: str, value):
     section[key] = value
 
 
-def _parse_value(text: str, old, where: str):
+def parse_value(text: str, old, where: str):
   """A value as a person types it: None, true and 1e-3 mean the same for every key.
 
   Args:

@@ -51,7 +51,8 @@ class ExitCode(enum.IntEnum):
     os.EX_TEMPFAIL,
     'the run was asked to stop and has saved; or another process of the run, or one that decodes '
     'videos, was lost; or a disk behind a network does not answer (`EIO`, `ESTALE`, `ETIMEDOUT` '
-    'and similar); or another run writes in the workdir',
+    'and similar); or a camera or an address does not answer, or no longer; or another run writes '
+    'in the workdir',
     'give the command again',
   )
   INTERRUPTED = 130, 'interrupted before there was anything to save', 'give the command again'
@@ -97,13 +98,14 @@ def _list_kinds() -> list[tuple[type[Exception], ExitCode]]:
     TooManyFailures,
     WorkerDied,
   )
+  from movinet_jax.data.address import SourceLost
   from movinet_jax.train.loop import NonFiniteLoss, Preempted
   from nas.trials.engine import AllFailed, Stopped
   from nas.trials.pool import WorkersDied
 
   return [
     *((kind, ExitCode.RETRY) for kind in (Preempted, Stopped, WorkerDied, cluster.NotJoined)),
-    (BlockingIOError, ExitCode.RETRY),
+    *((kind, ExitCode.RETRY) for kind in (BlockingIOError, SourceLost)),
     *((kind, ExitCode.WORKERS_DIED) for kind in (WorkersDied, AllFailed)),
     (NonFiniteLoss, ExitCode.DIVERGED),
     (TooManyFailures, ExitCode.BAD_VIDEOS),

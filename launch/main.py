@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import io
 import os
 import sys
 import threading
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   if is_command:
     use_huge_pages()
     _open_streams()
+  _print_anything()
   _set_environment()
   argv = list(sys.argv[1:] if argv is None else argv)
   verb, *rest = argv or ['--help']
@@ -98,6 +100,15 @@ def _open_streams():
     except OSError:
       os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, and so this one
       setattr(sys, name, os.fdopen(number, 'w' if number else 'r'))
+
+
+def _print_anything():
+  """Lets names be printed that the terminal's encoding does not have: with escapes."""
+  for stream in (sys.stdout, sys.stderr):
+    # A person may have chosen another way, as PYTHONIOENCODING=ascii:replace does.
+    own = isinstance(stream, io.TextIOWrapper)
+    if own and stream.errors in ('strict', 'surrogateescape', 'surrogatepass'):
+      stream.reconfigure(errors='backslashreplace')
 
 
 def _leave_threads(code: int):

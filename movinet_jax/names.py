@@ -34,3 +34,15 @@ def suggest(name: str, choices: Iterable[str]) -> str:
   hint = f'; did you mean {" or ".join(map(repr, near))}?' if near else ''
   more = f', … {len(choices) - _SHOWN} more' if len(choices) > _SHOWN else ''
   return f'{hint} (choices: {", ".join(choices[:_SHOWN])}{more})'
+
+
+def show(text: str, most: int | None = None) -> str:
+  """A text as a line for a person: what does not print is escaped, and the middle left out.
+
+  Args:
+    most: letters to show; None for all.
+  """
+  text = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+  if most is None or len(text) <= most:
+    return text
+  return f'{text[: most - most // 2 - 1]}…{text[-(most // 2) :]}'

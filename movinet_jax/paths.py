@@ -70,9 +70,12 @@ def check_writable(file: str | Path):
   """Checks that a file can be written, before the work whose result it is to hold.
 
   Raises:
-    OSError: it is a folder, or it or its folder cannot be written.
+    OSError: it is a folder, a pipe or the like, or it or its folder cannot be written.
   """
   path = Path(file)
+  if path.exists() and not path.is_file() and not path.is_dir():
+    # To open a pipe waits for a reader, and it could not be replaced by a file that is whole.
+    raise OSError(f'{path} is a pipe or a device: give the name of a file')
   if path.exists():
     path.open('ab').close()
   else:

@@ -330,9 +330,10 @@ def _build_union(arguments, value, where, again):
 def _build_dataclass(cls, value, where, again):
   if isinstance(value, cls):
     return value
-  if not isinstance(value, Mapping):
-    raise ValueError(f'{where} should be a table, got {value!r}')
   kinds = _find_types(cls)
+  if not isinstance(value, Mapping):
+    keys = ', '.join(_join(where, name) for name in kinds)
+    raise ValueError(f'{where} should be a table, got {value!r}; its keys are {keys}')
   for name in value:
     if name not in kinds:
       raise ValueError(f'{_say(where)} has no field {name!r}{suggest(name, kinds)}')

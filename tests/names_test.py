@@ -2,7 +2,7 @@
 
 import pytest
 
-from movinet_jax.names import check_name, find, suggest
+from movinet_jax.names import check_name, find, show, suggest
 
 TABLE = {'train': 1, 'evaluate': 2, 'stream': 3}
 
@@ -38,3 +38,11 @@ def test_check_name():
   check_name('train', ('train', 'test'), 'split')
   with pytest.raises(ValueError, match="unknown split 'trian'; did you mean 'train'"):
     check_name('trian', ('train', 'test'), 'split')
+
+
+def test_a_text_is_shown_on_one_line():
+  assert show('walk 踊り') == 'walk 踊り'
+  assert show('a\nb\x1b[2J\udce9') == r'a\nb\x1b[2J\udce9'
+  assert show('abcdefghij', 10) == 'abcdefghij'
+  assert show('abcdefghijk', 10) == 'abcd…ghijk'
+  assert show('', 3) == ''

@@ -464,6 +464,16 @@ def test_errors_of_arguments_keep_the_rest_of_an_address(capsys):
   assert 'postgresql://me:***@127.0.0.1:9/nas' in capsys.readouterr().err
 
 
+def test_errors_of_arguments_show_no_secret_of_a_stream(capsys):
+  with pytest.raises(SystemExit):
+    arguments.make_parser('stream', 'Doc.').parse_args(
+      ['--sorce=rtsp://cam/user=me&password=S3C', 'http://me:S3C@x/a?S3C', 'rtmp://x/live/S3C']
+    )
+  said = capsys.readouterr().err
+  assert '--sorce=rtsp://cam/user=*** http://me:***@x/a?*** rtmp://x/live/***' in said
+  assert 'S3C' not in said
+
+
 @pytest.fixture
 def guarded():
   """The address of a database of which a user needs a password."""

@@ -20,7 +20,7 @@ def make_train_command(
     data: of the search.
     spec: architecture file of the network.
     workdir: of the training run.
-    changes: of the recipe's sections, by key.
+    changes: of the recipe's sections, by key; empty sections count as none.
   """
   flat = traverse_util.flatten_dict({'data': recipe.locate(train_with, data), **changes}, sep='.')
   words = ['movinet', 'train', f'--config={train_with}', f'--spec={spec}', f'--workdir={workdir}']

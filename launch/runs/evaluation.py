@@ -73,6 +73,7 @@ def make_recompute(
   clip: data.TrainClip,
   loader: data.LoaderOptions,
   seed: int,
+  sampling: data.Sampling | None = None,
 ) -> Callable:
   """Makes variables -> the same with the batch statistics of training clips.
 
@@ -85,7 +86,9 @@ def make_recompute(
   data.check_shared_memory(source, clip, **room)
 
   def recompute(variables):
-    with data.make_batches(source, clip, train=True, shard=shard, **options) as stream:
+    with data.make_batches(
+      source, clip, train=True, shard=shard, sampling=sampling, **options
+    ) as stream:
       batches = itertools.islice(stream, norm.batches)
       shown = _show(batches, 'Batch statistics', norm.batches)
       return {**variables, 'batch_stats': estimate(variables, shown)}

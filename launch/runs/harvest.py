@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -113,22 +113,18 @@ def make_command(sweep: Sweep, spec, path: Path, workdir: Path) -> str:
   """Makes the command that trains a network by the whole recipe, at its own clip.
 
   Trials change the recipe to be short. An optimizer of another kind, however, was chosen for
-  the networks: it comes along with its rate, which would mean nothing to the recipe's own.
+  the networks: it comes along with its rate, which would mean nothing to the recipe's own. So do
+  the loss and how classes are drawn, which were chosen for the data.
   """
   cfg, tried = sweep.config, sweep.recipe
   whole = recipe.load(cfg.train_with, {}, cfg.data)
   changes = {}
   if tried['optimizer'].get('name') != whole['optimizer'].get('name'):
     changes['optimizer'] = tried['optimizer']
+  changes |= recipe.find_balance(whole, tried['loss'], tried.get('sampling'))
   clips = recipe.fit(whole, sweep.space.family, spec, {})['clip']
-  changes['clip'] = {split: dict(_differ(whole['clip'][split], clips[split])) for split in clips}
+  changes['clip'] = {split: recipe.differ(whole['clip'][split], clips[split]) for split in clips}
   return make_train_command(cfg.train_with, cfg.data, path, workdir, changes)
-
-
-def _differ(before: Mapping, after: Mapping) -> list[tuple[str, object]]:
-  """Keys of a section that differ, with their values after; None for those that are gone."""
-  keys = sorted({*before, *after})
-  return [(key, after.get(key)) for key in keys if before.get(key) != after.get(key)]
 
 
 def read_coefficients(home: Path) -> dict | None:

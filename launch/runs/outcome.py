@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from launch.runs import recipe
 from launch.runs.command import make_train_command
 from launch.runs.inheritance import FOUND
 from movinet_jax import data
@@ -113,7 +114,7 @@ def _make_judge(search, state, settings: Mapping) -> Callable:
   # Shuffled, as batches for training are: norms take the statistics of a batch, and one of
   # a single class would mislead.
   with data.make_batches(
-    source, views, batch_size=size, seed=cfg.seed, train=True, **loader
+    source, views, batch_size=size, seed=cfg.seed, train=True, sampling=cfg.sampling, **loader
   ) as batches:
     few = list(itertools.islice(batches, min(cfg.finalists.batches, once)))
 
@@ -142,8 +143,16 @@ def _describe(search, row: Mapping, path: Path, workdir: Path) -> dict:
     'reward': row['reward'],
     'target': {'cost': search.aim.cost, 'value': search.target},
     **measured,
-    'train': make_train_command(cfg.train_with, cfg.data, path, workdir),
+    'train': make_train_command(cfg.train_with, cfg.data, path, workdir, _find_balance(cfg)),
   }
+
+
+def _find_balance(cfg) -> dict:
+  """How a search balanced classes, as changes to its recipe. The rest of the loss is its own."""
+  whole = recipe.load(cfg.train_with, {}, cfg.data)
+  weights = {key: cfg.loss[key] for key in ('class_weights', 'beta') if key in cfg.loss}
+  sampling = dataclasses.asdict(cfg.sampling) if cfg.sampling else whole.get('sampling')
+  return recipe.find_balance(whole, {**whole['loss'], **weights}, sampling)
 
 
 def _warn_of_samples(home, tried, wanted: int):

@@ -94,6 +94,25 @@ def _change(recipe: dict, key: str, value):
   section[last] = value
 
 
+def find_balance(recipe: Mapping, loss: Mapping, sampling: Mapping | None) -> dict:
+  """Changes to a recipe for another loss, and another way to draw classes.
+
+  Args:
+    sampling: of the config; None has each video once an epoch.
+  """
+  before = recipe.get('sampling')
+  changes = {'loss': differ(recipe['loss'], loss)}
+  if before != sampling:
+    changes['sampling'] = differ(before or {}, sampling) if sampling else None
+  return changes
+
+
+def differ(before: Mapping, after: Mapping) -> dict[str, object]:
+  """Keys of a section that differ, with their values after; None for those that are gone."""
+  keys = sorted({*before, *after})
+  return {key: after.get(key) for key in keys if before.get(key) != after.get(key)}
+
+
 def fit_clip(section: Mapping, family: str, spec) -> dict:
   """A recipe's clip with a network's own frames, size and stride."""
   fitted = {**section, 'frames': spec.frames, 'size': spec.resolution}

@@ -26,7 +26,7 @@ from launch.runs.ownership import check_owner
 from launch.runs.training import Splits
 from movinet_jax import data, models, schema
 from movinet_jax.schema import Count, LocalPath, Part, Seed
-from movinet_jax.train import losses, mesh, optimizers
+from movinet_jax.train import mesh, optimizers
 from movinet_jax.train.checkpoint import (
   Checkpointer,
   CheckpointOptions,
@@ -73,7 +73,9 @@ class Config:
     space: nas.spaces.create; MoViNet's, where no name is given.
     data: what is learned from; `eval` only tells printed commands where it is.
     clip, loader: what is read, and how.
-    loss: losses.make_loss.
+    loss: losses.make_loss, with weights of classes where it has them.
+    sampling: how often each class is drawn, for the weights and for the policy; None has each
+      video once an epoch.
     search: the objective, the form of the step, and settings of the algorithm.
     loop, checkpoints: how long, and what is due when.
     supernet: of the space's supernet.
@@ -109,6 +111,7 @@ class Config:
   held: Mapping[str, int] | None = None
   inherit: LocalPath | None = None
   steps: Mapping[str, Mapping] | None = None
+  sampling: data.Sampling | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +259,7 @@ def resolve(
   step = oneshot.make_search_step(
     net,
     objective,
-    schema.call(losses.make_loss, cfg.loss, 'loss'),
+    training.make_loss(cfg.loss, sources[0] if sources else None),
     place,
     candidates=cfg.candidates,
     algorithm=algorithm,
@@ -324,12 +327,13 @@ def run(search: Search, folder: str, step: Callable | None = None) -> dict:
   if not jax.process_index():
     replace_file(home / SPACE, json.dumps(search.space.to_json()) + '\n')
   print(f'{"Resuming" if resumes else "Starting"} the search in {folder}')
-  training.warn_of_pictures({'train': search.sources[0]}, {'train': cfg.clip})
+  training.warn_of_data({'train': search.sources[0]}, {'train': cfg.clip})
   with (
     Writer(folder) as writer,  # first, for nobody else may be writing here
     Checkpointer(home / CHECKPOINTS, **dataclasses.asdict(cfg.checkpoints)) as saver,
   ):
     state, batches = _begin(search, saver)
+    training.tell_classes(search.sources[0], cfg.loss, cfg.sampling)
     tried = samples.SampleWriter(
       home / 'samples', search.objective.cost, first=int(state.step), every=cfg.loop.log_every
     )
@@ -372,6 +376,7 @@ def _begin(search: Search, saver: Checkpointer):
     train=True,
     start=int(state.step),
     shard=(jax.process_index(), jax.process_count()),
+    sampling=cfg.sampling,
     **dataclasses.asdict(cfg.loader),
   )
   weights, policy = search.sources
@@ -411,7 +416,11 @@ def open_data(cfg: Config) -> data.Source:
   source = training.open_train(cfg.data)
   training.check_loss(cfg.loss, source)
   if source.multi_label:
-    raise ValueError('a search scores networks by their first guess: one label a video')
+    raise ValueError(
+      'this data has several labels a video, which a search cannot score: search on data with '
+      'one label, or use `movinet sweep` with --config.recipe.loss.name=sigmoid, '
+      '--config.recipe.checkpoints.best_metric=mAP and --config.fitness="(\'mAP\',)"'
+    )
   return source
 
 

@@ -116,5 +116,12 @@ def _print_start(sweep: Sweep, home: Path, storage: str, history: Sequence[Trial
   if history:
     finished = sum(known.finished for known in history)
     print(f'{finished} of {len(history)} trials are finished', file=sys.stderr)
+  _tell_classes(sweep)
   address = show_address(parse_address(storage))
   print(f'Look at it: optuna-dashboard {shlex.quote(address)}', file=sys.stderr)
+
+
+def _tell_classes(sweep: Sweep):
+  """Prints once what each of the trials would say of its videos."""
+  cfg = training.read(sweep.recipe)
+  training.tell_classes(sweep.sources['train'], cfg.loss, cfg.sampling, 'config.recipe')

@@ -55,7 +55,7 @@ class Trained:
     if not cfg.precise_norm or checkpoint.has_statistics(folder, self.step):
       return self.variables
     try:
-      source = training.open_eval(cfg.data.train, self.labels, cfg.data.classes)
+      source = self.open_eval(cfg.data.train)
     except (data.SourceError, FileNotFoundError) as error:
       raise data.SourceError(
         f'step {self.step} of {self.workdir} was never evaluated, so its batch statistics '
@@ -64,7 +64,17 @@ class Trained:
       ) from error
     norm = schema.call(PreciseNorm, cfg.precise_norm, 'precise_norm')
     clip, loader = cfg.clip.train, cfg.loader
-    return make_recompute(norm, self.model, source, clip, loader, cfg.seed)(self.variables)
+    recompute = make_recompute(norm, self.model, source, clip, loader, cfg.seed, cfg.sampling)
+    return recompute(self.variables)
+
+  def open_eval(self, section: Mapping) -> data.Source:
+    """Opens a split with the classes and the number of labels that the network was trained with.
+
+    Args:
+      section: arguments of data.open_source.
+    """
+    classes, several = self.config.data.classes, self.multi_label
+    return training.open_eval(section, self.labels, classes, multi_label=several)
 
 
 def load_trained(path: str, which: str = 'latest') -> Trained:

@@ -13,6 +13,8 @@ from launch.runs.evaluation import PreciseNorm, make_evaluate, make_recompute
 from launch.runs.ownership import check_owner
 from movinet_jax import convert, data, models, schema
 from movinet_jax.data import pictures
+from movinet_jax.data.source import list_labels
+from movinet_jax.data.spelling import spell_label
 from movinet_jax.names import check_name
 from movinet_jax.schema import Count, LocalPath, Seed
 from movinet_jax.spec import to_json
@@ -75,7 +77,8 @@ class Config:
     model: models.create.
     data, clip, loader: what is read, and how.
     optimizer: optimizers.make_optimizer.
-    loss: losses.make_loss.
+    loss: losses.make_loss, with weights of classes where it has them.
+    sampling: how often each class is drawn; None has each video once an epoch.
     loop, checkpoints: how long, and what is due when.
     init: what to begin with: '' for random weights, a workdir, a file of weights.
     train: steps.make_train_step.
@@ -98,6 +101,7 @@ class Config:
   checkpoints: CheckpointOptions = dataclasses.field(default_factory=CheckpointOptions)
   mesh: MeshOptions | None = None
   precise_norm: Mapping | None = None
+  sampling: data.Sampling | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +205,7 @@ def resolve(
   model = make_model(cfg.model, num_classes)
   given = {'batch_size': cfg.batch_size, 'total_steps': cfg.loop.total_steps}
   tx = schema.call(optimizers.make_optimizer, cfg.optimizer, 'optimizer', **given)
-  loss = schema.call(losses.make_loss, cfg.loss, 'loss')
+  loss = make_loss(cfg.loss, (sources or {}).get('train'))
   given = {'model': model, 'tx': tx, 'loss': loss, 'seed': cfg.seed}
   step = schema.call(steps.make_train_step, cfg.train, 'train', **given)
   norm = _make_norm(cfg)
@@ -214,8 +218,14 @@ def resolve(
     place=place,
     sources=sources or {},
     norm=norm,
-    record=complete_config(Config, config),
+    record=_make_record(cfg, config),
   )
+
+
+def _make_record(cfg: Config, config: Mapping) -> dict:
+  """What a workdir keeps of a config. A default of `sampling` is the same, said or not."""
+  said = {'sampling': dataclasses.asdict(cfg.sampling)} if cfg.sampling else {}
+  return complete_config(Config, {**config, **said})
 
 
 def run(
@@ -223,6 +233,7 @@ def run(
   folder: str,
   *,
   watch: Callable[[int, Mapping], None] | None = None,
+  tell: bool = True,
 ):
   """Trains from wherever the workdir stands.
 
@@ -230,6 +241,7 @@ def run(
     folder: the workdir.
     watch: called with step and metrics after each evaluation; what it raises ends the
       run, whose state is saved.
+    tell: whether to print how many videos each class has.
 
   Returns:
     The final TrainState.
@@ -240,16 +252,18 @@ def run(
   check_memory(training)
   initial = None  # read before anything is written
   if not count_steps(Path(folder) / CHECKPOINTS):
-    initial = load_initial(training.model, cfg.seed, cfg.init)
+    initial = load_initial(training.model, cfg.seed, cfg.init, training.labels)
   resumes = claim_together(folder, training.record, FREE)
   print(f'{"Resuming" if resumes else "Starting"} {cfg.model["name"]} in {folder}')
-  warn_of_pictures(training.sources, vars(cfg.clip))
+  warn_of_data(training.sources, vars(cfg.clip))
   _warn_of_best(training)
   with (
     Writer(folder) as writer,  # first, for nobody else may be writing here
     Checkpointer(Path(folder) / CHECKPOINTS, **dataclasses.asdict(cfg.checkpoints)) as saver,
   ):
     current, batches = _begin(training, saver, initial)
+    if tell:
+      tell_classes(training.sources['train'], cfg.loss, cfg.sampling)
     if int(current.step) == cfg.loop.total_steps:
       print(f'All {cfg.loop.total_steps} steps of {folder} are done.')
     with batches:
@@ -282,6 +296,7 @@ def _begin(training: Training, saver: Checkpointer, initial):
     train=True,
     start=int(current.step),
     shard=(jax.process_index(), jax.process_count()),
+    sampling=cfg.sampling,
     **dataclasses.asdict(cfg.loader),
   )
   if meta is not None:
@@ -298,7 +313,9 @@ def _make_evaluate(training: Training, saver: Checkpointer, watch):
   evaluate_split = make_evaluate(model, training.sources['eval'], *options)
   recompute = None
   if training.norm:
-    recompute = make_recompute(training.norm, model, source, cfg.clip.train, cfg.loader, cfg.seed)
+    recompute = make_recompute(
+      training.norm, model, source, cfg.clip.train, cfg.loader, cfg.seed, cfg.sampling
+    )
 
   def evaluate(current):
     variables, step = current.ema, int(current.step)
@@ -337,10 +354,10 @@ def _warn_of_best(training: Training):
     )
 
 
-def warn_of_pictures(sources: Mapping[str, data.Source], clips: Mapping[str, data.Clip]):
-  """Says so where clips are larger than the pictures that they are cut out of."""
+def warn_of_data(sources: Mapping[str, data.Source], clips: Mapping[str, data.Clip]):
+  """Says what a person should know of the data, such as pictures smaller than their clips."""
   if not jax.process_index():
-    for note in pictures.find_enlarged(sources, clips):
+    for note in pictures.find_notes(sources, clips):
       print(f'Note: {note}', file=sys.stderr)
 
 
@@ -367,23 +384,39 @@ def resize(config: Mapping, clips: int) -> dict:
 
 
 def open_sources(splits: Splits) -> dict[str, data.Source]:
-  """The data of each split; evaluation uses the label map of training."""
-  sources = {'train': open_train(splits)}
+  """The data of each split; evaluation uses the label map of training, and its number of labels."""
+  train = open_train(splits)
+  sources = {'train': train}
   if splits.eval is not None:
-    sources['eval'] = open_eval(splits.eval, sources['train'].labels, splits.classes)
+    several = train.multi_label
+    sources['eval'] = open_eval(splits.eval, train.labels, splits.classes, multi_label=several)
   return sources
 
 
 def open_train(splits: Splits) -> data.Source:
-  """The training split, with the classes that are taken of it."""
+  """The training split, with the classes that are taken of it.
+
+  Raises:
+    SourceError: there is no such data, or no video of it has a label.
+  """
   source = open_split(splits.train, 'train')
+  # Without a list, to find out would read every video.
+  if source.multi_label and data.is_listed(source.records) and not any(list_labels(source.records)):
+    raise data.SourceError(
+      f'none of {len(source):,} training videos has a label, so there is nothing to learn: wanted '
+      'a label of one of them at least'
+    )
   if not splits.classes:
     return source
   return data.take_classes(source, splits.classes.choose(source.labels))
 
 
 def open_eval(
-  section: Mapping, labels: Sequence[str], classes: data.Classes | None = None
+  section: Mapping,
+  labels: Sequence[str],
+  classes: data.Classes | None = None,
+  *,
+  multi_label: bool = False,
 ) -> data.Source:
   """A split with the label map of a trained network, unless the section gives its own.
 
@@ -392,10 +425,40 @@ def open_eval(
     labels: the label map.
     classes: of the network's config. Where it took some of the classes only, videos of the
       others are left out; otherwise they are an error.
+    multi_label: whether the network was trained on videos with several labels. Then those of
+      this split are read so, too, although each may happen to have one.
+
+  Raises:
+    SourceError: there is no such data, or a network with one label a video cannot be evaluated
+      on it; names the first such video.
   """
-  if classes:
-    return data.take_classes(open_split(section, 'eval'), labels)
-  return open_split({'labels': labels, **section}, 'eval')
+  if multi_label and section.get('multi_label') is None:
+    section = {**section, 'multi_label': True}
+  source = open_split(section if classes else {'labels': labels, **section}, 'eval')
+  _check_labels(source, multi_label, section)
+  return data.take_classes(source, labels) if classes else source
+
+
+def _check_labels(source: data.Source, multi_label: bool, section: Mapping):
+  """Raises a SourceError for a split whose videos have another number of labels than training's."""
+  if source.multi_label == multi_label:
+    return
+  if multi_label:
+    raise data.SourceError(
+      f'data.eval has multi_label={section["multi_label"]}, but videos of training have several '
+      'labels: leave it out'
+    )
+  for number, label in enumerate(list_labels(source.records)):
+    if len(label) != 1:
+      names = ', '.join(repr(source.labels[held]) for held in label)
+      raise data.SourceError(
+        f'videos of training have one label, but {source.records[number].name!r} of data.eval has '
+        f'{names or "none"}: give it one, or train on several (loss.name=sigmoid, '
+        'data.train.multi_label=True)'
+      )
+  raise data.SourceError(
+    'data.eval has multi_label=True, but videos of training have one label: leave it out'
+  )
 
 
 def name_classes(config: Mapping, labels: Sequence[str]) -> dict:
@@ -441,21 +504,32 @@ def name_network(section: Mapping, family: str, spec) -> dict:
   return {**section, 'name': family, 'spec': to_json(spec)}
 
 
-def load_initial(model, seed: int, path: str | None = ''):
-  """Variables to begin with: random, of another run's workdir, or published weights."""
+def load_initial(model, seed: int, path: str | None = '', labels: Sequence[str] | None = None):
+  """Variables to begin with: random, of another run's workdir, or published weights.
+
+  Args:
+    labels: the classes of the network. Of a workdir, the classifier keeps what it has learned
+      of those that it knows by name.
+  """
   if not path:
     return models.init(model, jax.random.key(seed), (1, 1, 32, 32, 3))
   check_initial(path)
-  folder = Path(path) / CHECKPOINTS
+  folder, note = Path(path) / CHECKPOINTS, ''
   if folder.is_dir():
-    variables, _ = load_variables(folder)
-    variables, report = convert.fit(variables, model, seed=seed)
+    variables, meta = load_variables(folder)
+    relabeling = None
+    if labels and 'labels' in meta:
+      # Earlier versions kept labels as they were typed, in any of Unicode's normal forms.
+      old, new = (tuple(map(spell_label, names)) for names in (meta['labels'], labels))
+      relabeling = convert.Relabeling(old, new)
+    variables, report = convert.fit(variables, model, seed=seed, relabeling=relabeling)
+    note = f'\n{relabeling.describe()}' if relabeling else ''
   else:
     try:
       variables, report = convert.load_with_report(path, model, seed=seed)
     except FileNotFoundError as error:
       raise FileNotFoundError(f'init: {path} is no workdir of a training, and {error}') from error
-  print(f'Beginning with {path}\n{report}')
+  print(f'Beginning with {path}\n{report}{note}')
   return variables
 
 
@@ -479,10 +553,76 @@ def check_loss(loss: Mapping, source: data.Source):
     several, wanted = (
       ('several labels', 'sigmoid') if source.multi_label else ('one label', 'softmax')
     )
+    more = (
+      '' if source.multi_label else ' (or say data.train.multi_label=True if they may have several)'
+    )
     raise ValueError(
       f'videos of this data have {several}, for which loss.name is {wanted!r}; got '
-      f'{loss.get("name", "softmax")!r}'
+      f'{loss.get("name", "softmax")!r}{more}'
     )
+
+
+def make_loss(section: Mapping, source: data.Source | None):
+  """The loss of a `loss` section.
+
+  Args:
+    source: the training videos, which are counted where weights of classes depend on their
+      number. Without them weights are left out: the step is to be compiled, and not run.
+  """
+  if source is None:
+    section = {key: value for key, value in section.items() if key not in ('class_weights', 'beta')}
+    return schema.call(losses.make_loss, section, 'loss')
+  labels = tuple(map(spell_label, source.labels))
+  given = {'labels': labels, 'counts': None, 'videos': len(source)}
+  weights = section.get('class_weights')
+  if isinstance(weights, str):
+    given['counts'] = data.count_videos(source)
+  if isinstance(weights, Mapping):
+    section = {**section, 'class_weights': _spell_keys(weights)}
+  return schema.call(losses.make_loss, section, 'loss', **given)
+
+
+def _spell_keys(weights: Mapping) -> dict:
+  """Weights of classes by the names that labels have."""
+  spelled = {spell_label(key): value for key, value in weights.items()}
+  if len(spelled) < len(weights):
+    keys = [spell_label(key) for key in weights]
+    twice = next(key for key in keys if keys.count(key) > 1)
+    raise ValueError(f'loss.class_weights names {twice!r} twice: name each class once')
+  return spelled
+
+
+def tell_classes(
+  source: data.Source, loss: Mapping, sampling: data.Sampling | None, place: str = 'config'
+):
+  """Prints how many videos each class has, and notes on what hinders learning.
+
+  Args:
+    place: of the sections `loss` and `sampling`, as a command line says it.
+  """
+  if jax.process_index():
+    return
+  if not data.is_listed(source.records):
+    print(
+      'Note: the videos of each class are not counted, because this dataset was built before '
+      'labels were listed: run its `movinet build-data` command again',
+      file=sys.stderr,
+    )
+    return
+  counts = tuple(data.count_videos(source).tolist())
+  balance = data.Balance(source.labels, counts, len(source) if source.multi_label else None)
+  print(f'{len(source):,} training videos: {balance.describe()}', file=sys.stderr)
+  draws = sampling is not None and sampling.power > 0
+  for note in balance.list_notes(_weighs_classes(loss, source), draws, place):
+    print(f'Note: {note}', file=sys.stderr)
+
+
+def _weighs_classes(loss: Mapping, source: data.Source) -> bool:
+  """Whether the loss counts classes differently."""
+  if isinstance(loss.get('class_weights'), str):
+    return loss.get('beta') != 0  # of which all weigh the same
+  weights = make_loss(loss, source).keywords['weights']
+  return weights is not None and len(set(weights)) > 1
 
 
 def _check_evaluation(cfg: Config, num_classes: int):

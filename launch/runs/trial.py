@@ -163,7 +163,7 @@ def _run(sweep: Sweep, recipe, place, home, thresholds, report) -> dict:
     if (place / 'config.json').exists():
       # It is of this trial. What differs are settings that no result depends on.
       claim_workdir(place, resolved.record, begun=False)
-    training.run(resolved, str(place), watch=watch)
+    training.run(resolved, str(place), watch=watch, tell=False)  # the sweep itself has told
     state, reason, last = 'done', '', {}
   except Discarded as error:
     return {'state': 'discarded', 'metrics': error.metrics, 'reason': str(error)}

@@ -5,6 +5,12 @@
   movinet evaluate --checkpoint=runs/mine --mode=multiclip --clips=10
   movinet evaluate --checkpoint=runs/mine --mode=multiclip --clips=10 --crops=3
   movinet evaluate --checkpoint=runs/mine --set root=other_videos --set split=test
+  movinet evaluate --checkpoint=runs/mine --set name=csv --set path=videos.csv
+
+--set changes a key of the config's data.eval, and values are read as those of --config are. Another
+name than the config's begins a section of its own: say everything that this kind of data needs.
+--set multi_label=true reads videos as of several labels, which is the default for a network that
+was trained on such.
 
 Modes: `clip` runs each clip whole, `stream` frame by frame with the state carried (the
 same numbers, for a causal network), `multiclip` averages the probabilities of several
@@ -13,14 +19,23 @@ the shorter side: left, centre and right; ten clips of it are the 30 views of pa
 Writes OUT.json, OUT-classes.csv and OUT-confusion.png, where OUT is evaluation-MODE-STEP in
 the workdir unless --out says otherwise. The JSON says what was evaluated and how; an
 evaluation of something else is not written over it.
+
+  movinet evaluate --checkpoint=runs/mine --predictions=videos.csv
+
+--predictions writes a row for each video, into a table (.csv) or as a JSON object a line (.jsonl):
+its name, its label or labels, whether the best class is right, how many views were seen, the
+--topk best classes with their probabilities, and why, if it could not be decoded. The ten most
+confident mistakes are printed.
 """
 
 import argparse
 import csv
 import dataclasses
+import hashlib
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -28,14 +43,22 @@ import numpy as np
 
 from launch import cluster, devices
 from launch.arguments import at_least_1, make_parser, pair
+from launch.config import parse_value
 from launch.errors import ExitCode
 from launch.runs.evaluation import make_evaluate
 from launch.runs.trained import Trained, load_trained
-from launch.runs.training import open_eval
+from launch.runs.training import warn_of_data
+from movinet_jax.names import show
 from movinet_jax.paths import check_writable
 from movinet_jax.train import evaluation
+from movinet_jax.train.predictions import Predictions, find_format
+from movinet_jax.train.workdir import replace_file
 
 DISTRIBUTED = True  # its processes are one run
+_TOPK = 5  # of --predictions, where videos have one label
+_MISTAKES = 10  # that are printed
+_WIDTH = 32  # letters of a class that are printed
+_DRAWN = 24  # letters of a class in the picture
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,6 +66,10 @@ def main(argv: Sequence[str]) -> int:
   arguments = parser.parse_args(argv)
   if arguments.crops > 1 and arguments.mode != 'multiclip':
     parser.error(f'--crops={arguments.crops} is for --mode=multiclip')
+  if arguments.topk and not arguments.predictions:
+    parser.error(f'--topk={arguments.topk} is for --predictions=FILE')
+  if arguments.predictions:
+    find_format(arguments.predictions)
   cluster.connect()
   devices.check_platform()
   trained = load_trained(arguments.checkpoint, arguments.which)
@@ -50,7 +77,8 @@ def main(argv: Sequence[str]) -> int:
   if arguments.frames:
     clip = dataclasses.replace(clip, frames=arguments.frames)
   section = _choose_data(trained, arguments)
-  source = open_eval(section, trained.labels, trained.config.data.classes)
+  source = trained.open_eval(section)
+  warn_of_data({'eval': source}, {})
   name = f'evaluation-{arguments.mode}-{trained.step}'
   out = arguments.out or str(Path(arguments.checkpoint) / name)
   subject = {
@@ -60,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     'clip': dataclasses.asdict(clip),
     'chunk': arguments.chunk if arguments.mode == 'stream' else None,
   }
-  check_free(out, arguments.mode, subject)
+  kept = check_free(out, arguments.mode, subject, arguments.predictions)
   run = make_evaluate(
     trained.model,
     source,
@@ -72,7 +100,14 @@ def main(argv: Sequence[str]) -> int:
   )
   result, failures = run(trained.complete())
   if not jax.process_index():
-    report(result, failures, trained.labels, subject, out)
+    if arguments.predictions:
+      topk = arguments.topk or (len(trained.labels) if source.multi_label else _TOPK)
+      rows = result.predictions.list_rows(trained.labels, topk, failures)
+      kept = {**kept, **write_predictions(arguments.predictions, rows)}
+    write_files(result, failures, trained.labels, subject, out, kept)
+    # Last: whoever reads this may have gone, as `head` does, and nothing is lost.
+    print_table(result, failures, trained.labels)
+    print_mistakes(result.predictions, trained.labels)
   return ExitCode.DONE
 
 
@@ -83,7 +118,12 @@ def _choose_data(trained: Trained, arguments) -> dict:
       f'{arguments.checkpoint} was trained without data.eval: say what to evaluate on, as '
       '--set name=folder --set root=VIDEOS --set split=val'
     )
-  return {**(trained.config.data.eval or {}), **dict(arguments.set)}
+  section, changes = dict(trained.config.data.eval or {}), dict(arguments.set)
+  if changes.get('name', section.get('name')) != section.get('name'):
+    section = {}  # whose keys are of another kind of data
+  for key, text in changes.items():
+    section[key] = parse_value(text, section.get(key), f'--set {key}')
+  return section
 
 
 def _choose_views(clip, arguments):
@@ -96,15 +136,37 @@ def _choose_views(clip, arguments):
   return dataclasses.replace(clip, size=size, **views)
 
 
-def check_free(out: str, mode: str, subject: dict):
-  """Finds before the work that its files could not be written, or would replace others'."""
-  path = Path(f'{out}.json')
+def check_free(
+  out: str, mode: str, subject: Mapping, predictions: str | None = None
+) -> dict[str, str]:
+  """Finds before the work that its files could not be written, or would replace others'.
+
+  Returns:
+    the predictions that earlier evaluations of the same wrote, SHA-256 by file.
+  """
+  path, own = Path(f'{out}.json'), _name_files(out)
   if not path.parent.is_dir():
     raise FileNotFoundError(f'--out={out}: there is no folder {path.parent}')
-  for file in (path, f'{out}-classes.csv', f'{out}-confusion.png'):
+  for file in own:
     check_writable(file)
+  kept = _read_before(path, mode, subject).get('predictions') or {}
+  if predictions:
+    _check_predictions(Path(predictions), own, kept)
+  return kept
+
+
+def _name_files(out: str) -> tuple[Path, ...]:
+  return Path(f'{out}.json'), Path(f'{out}-classes.csv'), Path(f'{out}-confusion.png')
+
+
+def _read_before(path: Path, mode: str, subject: Mapping) -> dict:
+  """What an earlier evaluation of the same wrote; {} for none.
+
+  Raises:
+    FileExistsError: the file is of another evaluation, or of none.
+  """
   if not path.exists():
-    return
+    return {}
   try:
     before = dict(json.loads(path.read_text()))
   except (ValueError, TypeError):
@@ -117,11 +179,51 @@ def check_free(out: str, mode: str, subject: dict):
       f'{path} is of another evaluation ({before.get("mode")} of {before.get("of")}): '
       'say with --out where to write this one'
     )
+  return before
 
 
-def report(result: evaluation.Evaluation, failures, labels, subject: dict, out: str):
-  """Prints an evaluation and writes its three files."""
-  print_table(result, failures, labels)
+def _check_predictions(file: Path, own: Sequence[Path], kept: Mapping[str, str]):
+  """Raises an error for a file of predictions that cannot be written, or that is another's.
+
+  Args:
+    own: the other files of this evaluation; the first of them tells whose predictions are.
+    kept: what that says of predictions, SHA-256 by file.
+  """
+  if not file.parent.is_dir():
+    raise FileNotFoundError(f'--predictions={file}: there is no folder {file.parent}')
+  if file.resolve() in [other.resolve() for other in own]:
+    raise FileExistsError(f'--predictions={file} is a file of --out, too: give another name')
+  if file.is_file() and not _describe_file(file, file.read_bytes()).items() <= kept.items():
+    raise FileExistsError(
+      f'{file} is there, and {own[0]} does not say that it is of this evaluation: give another '
+      'name as --predictions, or remove it'
+    )
+  check_writable(file)
+
+
+def _describe_file(file: Path, content: bytes) -> dict[str, str]:
+  return {str(file.resolve()): hashlib.sha256(content).hexdigest()}
+
+
+def write_predictions(path: str, rows: Sequence[Mapping]) -> dict[str, str]:
+  """Writes the rows of each video, whole or not at all.
+
+  Returns:
+    what the JSON file keeps, to tell later that the file is of this evaluation: its SHA-256.
+  """
+  # Where a name holds a lone surrogate, its escape is JSON of it, too.
+  content = find_format(path)(rows).encode(errors='backslashreplace')
+  replace_file(Path(path), content)
+  print('wrote', path, file=sys.stderr)
+  return _describe_file(Path(path), content)
+
+
+def write_files(result, failures, labels, subject: Mapping, out: str, kept: Mapping):
+  """Writes the three files of an evaluation.
+
+  Args:
+    kept: files of predictions that this evaluation has written, now or earlier.
+  """
   summary = {
     'mode': result.mode,
     'of': subject,
@@ -130,32 +232,57 @@ def report(result: evaluation.Evaluation, failures, labels, subject: dict, out: 
     'missing': result.missing,
     'views': result.views,
     'failures': failures,
+    **({'predictions': kept} if kept else {}),
   }
-  Path(f'{out}.json').write_text(json.dumps(summary, indent=2) + '\n')
-  with open(f'{out}-classes.csv', 'w', newline='') as file:
+  path, table, picture = _name_files(out)
+  replace_file(path, json.dumps(summary, indent=2) + '\n')
+  with table.open('w', newline='', encoding='utf-8') as file:
     writer = csv.writer(file)
     writer.writerow(['class', 'score', 'videos'])
     writer.writerows(_class_rows(result, labels))
-  written = [f'{out}.json', f'{out}-classes.csv']
+  written = [path, table]
   if result.confusion is not None:
-    written.append(f'{out}-confusion.png')
-    draw_confusion(result.confusion, labels, written[-1])
-  print('wrote', ', '.join(written), file=sys.stderr)
+    written.append(picture)
+    draw_confusion(result.confusion, labels, str(picture))
+  print('wrote', ', '.join(map(str, written)), file=sys.stderr)
 
 
 def print_table(result, failures, labels):
-  for name, value in result.metrics.items():
+  alone = result.confusion is not None and len(labels) == 1
+  for name, value in () if alone else result.metrics.items():
     print(f'{name:24} {value:.4f}')
   print(f'{"videos evaluated":24} {result.evaluated}')
   print(f'{"videos missing":24} {result.missing}')
   for name, reason in sorted(failures.items()):
-    print(f'  {name}: {reason}')
+    print(f'  {show(name)}: {reason}')
+  if alone:
+    print(
+      f'\nAll videos are of one class, {show(labels[0], _WIDTH)!r}: there is nothing to tell '
+      'apart, so no accuracy is shown.'
+    )
+    return
   rows = sorted(_class_rows(result, labels), key=lambda row: (np.isnan(row[1]), row[1]))
   print(f'\n{"class (worst first)":32} {"score":>7} {"videos":>7}')
   for label, score, videos in rows[:20]:
-    print(f'{label:32} {score:7.3f} {videos:>7}')
+    print(f'{show(label, _WIDTH):32} {score:7.3f} {videos:>7}')
   if len(rows) > 20:
     print(f'… {len(rows) - 20} more in the CSV file')
+
+
+def print_mistakes(found: Predictions, labels: Sequence[str]):
+  """Prints the videos whose best class is wrong, those with the highest probabilities first."""
+  mistakes = found.find_mistakes()
+  if not len(mistakes):
+    return
+  shown = mistakes[:_MISTAKES]
+  some = f'the {len(shown)} most confident of ' if len(mistakes) > len(shown) else ''
+  print(f'\nmistakes ({some}{len(mistakes)}):')
+  best, chances = found.rank()[:, 0], found.probabilities
+  for i in shown:
+    own = [show(labels[n], _WIDTH) for n in found.list_labels(found.labels[i])]
+    taken = show(labels[best[i]], _WIDTH)
+    said = f'{", ".join(own)}, predicted {taken} ({100 * chances[i, best[i]]:.1f} %)'
+    print(f'  {show(str(found.names[i]))}: {said}')
 
 
 def _class_rows(result, labels):
@@ -174,21 +301,64 @@ def draw_confusion(confusion: np.ndarray, labels, path: str):
 
   counts = confusion.sum(1, keepdims=True)
   shares = np.divide(confusion, counts, where=counts > 0, out=np.zeros(confusion.shape))
-  n = len(labels)
+  n, names = len(labels), [show(label, _DRAWN) for label in labels]
   side = min(4 + 0.35 * n, 24)
   figure, axes = pyplot.subplots(figsize=(side + 1, side), layout='constrained')
   image = axes.imshow(shares, vmin=0, vmax=1, cmap='Blues')
   figure.colorbar(image, label='share of the true class')
   axes.set(xlabel='predicted', ylabel='true')
   if n <= 60:  # More names than that cannot be read.
-    axes.set_xticks(range(n), labels, rotation=90 if n > 6 else 0)
-    axes.set_yticks(range(n), labels)
+    # A label is no formula, although it may hold two dollars.
+    style = {'parse_math': False, 'fontfamily': _choose_fonts(''.join(names))}
+    upright = n > 6 or max(map(len, names)) > 10
+    axes.set_xticks(range(n), names, rotation=90 if upright else 0, **style)
+    axes.set_yticks(range(n), names, **style)
   if n <= 20:
     for i, j in np.ndindex(n, n):
       dark = 'white' if shares[i, j] > 0.5 else 'black'
       axes.text(j, i, int(confusion[i, j]), ha='center', va='center', color=dark)
-  figure.savefig(path, dpi=120)
+  with warnings.catch_warnings():
+    warnings.filterwarnings('ignore', message='Glyph .* missing from')  # which was said once
+    figure.savefig(path, dpi=120)
   pyplot.close(figure)
+
+
+def _choose_fonts(text: str) -> list[str]:
+  """Families of installed fonts that have the letters of a text: the usual one, then others.
+
+  Says so where none has them.
+  """
+  from matplotlib import font_manager
+
+  usual = font_manager.findfont(font_manager.FontProperties())
+  families = [font_manager.get_font(usual).family_name]
+  left = set(text) - _list_letters(usual)
+  for font in font_manager.fontManager.ttflist if left else ():
+    # Matplotlib's font of last resort has a box for every letter.
+    if font.name.startswith('Last Resort') or font.name in families:
+      continue
+    if has := left & _list_letters(font.fname):
+      families.append(font.name)
+      left -= has
+    if not left:
+      break
+  if left:
+    print(
+      f'Note: no font here has the letters {"".join(sorted(left)[:5])}: the picture has boxes in '
+      'their place. Install a font that has them, such as Noto Sans CJK',
+      file=sys.stderr,
+    )
+  return families
+
+
+def _list_letters(file: str) -> set[str]:
+  """The letters that a font has; none if it is gone since Matplotlib listed the fonts."""
+  from matplotlib import font_manager
+
+  try:
+    return set(map(chr, font_manager.get_font(file).get_charmap()))
+  except (OSError, RuntimeError):
+    return set()
 
 
 def make_arguments() -> argparse.ArgumentParser:
@@ -203,12 +373,18 @@ def make_arguments() -> argparse.ArgumentParser:
   add('--frames', type=at_least_1, help='frames of a clip; default: as trained')
   add('--batch-size', type=at_least_1, help='videos at a time; default: as the config')
   add('--out', type='path', help='where to write, without suffix')
+  add('--predictions', type='path', metavar='FILE', help='.csv or .jsonl: a row for each video')
+  add(
+    '--topk',
+    type=at_least_1,
+    help='best classes in each row of --predictions; default: 5, with several labels a video all',
+  )
   add(
     '--set',
     action='append',
     default=[],
     type=pair,
     metavar='KEY=VALUE',
-    help='change a key of the data section: root, split, path, …',
+    help='change a key of the data section: root, split, path, multi_label, …',
   )
   return parser

@@ -28,6 +28,8 @@ from launch.verbs.search import print_found
 from launch.verbs.stream import find_fps, predict
 from movinet_jax import serve
 from movinet_jax.data import motion
+from movinet_jax.data.address import parse_source
+from movinet_jax.data.live import open_feed
 from movinet_jax.train.workdir import CHECKPOINTS
 
 CONFIG, SEARCH = 'configs/movinet/quickstart.py', 'configs/search/quickstart.py'
@@ -98,10 +100,10 @@ def _evaluate(trained, clip, mode):
 def _stream(trained, path):
   size = (trained.clip.size, trained.clip.size)
   live = serve.Live(trained.model, trained.variables, size)
-  fps = find_fps(trained.clip, path)
-  for prediction, ((seconds, _),) in predict(live, path, trained.clip, fps):
-    (label, probability), *_ = prediction.top(1, trained.labels)
-    print(f'{seconds:6.2f} s   {label:6} {probability:6.1%}')
+  with open_feed(parse_source(path)) as feed:
+    for step in predict(live, feed, trained.clip, find_fps(trained.clip, feed)):
+      (label, probability), *_ = step.prediction.top(1, trained.labels)
+      print(f'{step.times_secs[-1]:6.2f} s   {label:6} {probability:6.1%}')
   return live
 
 

@@ -19,11 +19,13 @@ from flax import traverse_util
 
 from movinet_jax.convert import families
 from movinet_jax.convert.read import read_arrays
+from movinet_jax.convert.relabel import Relabeling
 from movinet_jax.convert.report import ConversionError, Report
 from movinet_jax.models import init
 
 __all__ = [
   'ConversionError',
+  'Relabeling',
   'Report',
   'find_fields',
   'fit',
@@ -76,8 +78,15 @@ def load_with_report(path, model: nn.Module, *, partial: bool = False, seed: int
   return load_arrays(read_arrays(path), model, partial=partial, seed=seed)
 
 
-def fit(variables, model: nn.Module, *, seed: int = 0):
-  """Takes variables of the same network for other classes; the classifier is made anew.
+def fit(variables, model: nn.Module, *, seed: int = 0, relabeling: Relabeling | None = None):
+  """Takes variables of the same network for other classes.
+
+  Args:
+    variables: of a trained network.
+    model: the network to take them for.
+    seed: initialises what they do not hold.
+    relabeling: the names of both networks' classes. The classifier keeps those that both have;
+      without any names it is made anew where the number of classes differs.
 
   Returns:
     (variables, Report).
@@ -85,7 +94,15 @@ def fit(variables, model: nn.Module, *, seed: int = 0):
   Raises:
     ConversionError: more than the classifier does not fit, or a weight is not finite.
   """
-  return load_arrays(traverse_util.flatten_dict(variables, sep='/'), model, seed=seed)
+  arrays = traverse_util.flatten_dict(variables, sep='/')
+  if relabeling:
+    arrays = relabeling.apply(arrays, CLASSIFIER, lambda: _initialise(model, seed))
+  return load_arrays(arrays, model, seed=seed)
+
+
+def _initialise(model: nn.Module, seed: int) -> dict[str, np.ndarray]:
+  made = init(model, jax.random.key(seed), (1, 1, 32, 32, 3))
+  return traverse_util.flatten_dict(made, sep='/')
 
 
 def load_arrays(

@@ -13,9 +13,18 @@ import inspect
 
 from movinet_jax import schema
 from movinet_jax.data import sources
-from movinet_jax.data.classes import Classes, take_classes
+from movinet_jax.data.address import SourceLost, parse_source
+from movinet_jax.data.classes import (
+  Balance,
+  Classes,
+  allow_several,
+  count_videos,
+  take_classes,
+)
 from movinet_jax.data.clip import Clip, EvalClip, TrainClip
 from movinet_jax.data.filters import fit_frame
+from movinet_jax.data.frames import FrameFolder
+from movinet_jax.data.live import open_feed
 from movinet_jax.data.pipeline import (
   Batch,
   Batches,
@@ -27,11 +36,13 @@ from movinet_jax.data.pipeline import (
   make_batches,
 )
 from movinet_jax.data.reader import VideoReader, probe, read_clip, read_frames
+from movinet_jax.data.sampling import Sampling
 from movinet_jax.data.shared_memory import SharedMemoryFull
 from movinet_jax.data.source import (
   Record,
   Source,
   SourceError,
+  is_listed,
   make_source,
   split_source,
 )
@@ -40,6 +51,7 @@ from movinet_jax.names import suggest
 from movinet_jax.registry import list_members, load_member
 
 __all__ = [
+  'Balance',
   'Batch',
   'Batches',
   'Classes',
@@ -47,23 +59,31 @@ __all__ = [
   'Cut',
   'DecodeError',
   'EvalClip',
+  'FrameFolder',
   'LoaderOptions',
   'PairedBatches',
   'Record',
+  'Sampling',
   'SharedMemoryFull',
   'Source',
   'SourceError',
+  'SourceLost',
   'TooManyFailures',
   'TrainClip',
   'VideoInfo',
   'VideoReader',
   'WorkerDied',
+  'allow_several',
   'check_shared_memory',
+  'count_videos',
   'fit_frame',
+  'is_listed',
   'list_sources',
   'make_batches',
   'make_source',
+  'open_feed',
   'open_source',
+  'parse_source',
   'probe',
   'read_clip',
   'read_frames',
@@ -80,6 +100,9 @@ def list_sources() -> tuple[str, ...]:
 def open_source(name: str, **kwargs) -> Source:
   """Opens a dataset by the name of its kind.
 
+  `multi_label=True` is an argument of any kind: where its videos have one label, they get a
+  tuple of one (`allow_several`).
+
   Raises:
     SourceError: no such kind, an argument it does not have, or data it cannot use.
   """
@@ -87,6 +110,7 @@ def open_source(name: str, **kwargs) -> Source:
     raise SourceError(f'no data source {name!r}{suggest(name, list_sources())}')
   opener = load_member(sources.__name__, name, 'data source').open_source
   known = inspect.signature(opener).parameters
+  several = 'multi_label' not in known and kwargs.pop('multi_label', None)
   for key in kwargs:
     if key not in known:
       raise SourceError(f'source {name!r} has no argument {key!r}{suggest(key, known)}')
@@ -94,7 +118,9 @@ def open_source(name: str, **kwargs) -> Source:
   if missing:
     raise SourceError(f'source {name!r} needs {missing[0]!r}; it takes {", ".join(known)}')
   try:
-    return schema.call(opener, kwargs, f'source {name}')
+    several = schema.build(bool | None, several, f'source {name}.multi_label')
+    source = schema.call(opener, kwargs, f'source {name}')
+    return allow_several(source) if several else source
   except SourceError:
     raise
   except ValueError as error:

@@ -11,10 +11,12 @@ import os
 
 import tqdm
 
-from movinet_jax.data.limited import run_limited
+from movinet_jax.data import frames
+from movinet_jax.data.frames import FrameFolder
+from movinet_jax.data.limited import go_on, run_limited
 from movinet_jax.data.manifest import append_rows, one_line, read_rows
 from movinet_jax.data.reader import count_frames
-from movinet_jax.data.source import Record
+from movinet_jax.data.source import Record, SourceError
 
 _HEADER = ('name', 'bytes', 'reason')
 
@@ -40,47 +42,54 @@ def check_videos(
   limit_secs: float = 60.0,
   progress: bool = True,
 ) -> Checked:
-  """Decodes each file whole, in processes under a time limit, and writes the manifest.
+  """Decodes each video whole, in processes under a time limit, and writes the manifest.
 
   Args:
-    records: of paths, not bytes.
+    records: of paths or folders of pictures, not bytes.
     manifest: the CSV file to write or to continue.
-    workers: files at once.
-    limit_secs: for one file; a file that takes longer is bad.
+    workers: videos at once.
+    limit_secs: a video of which no frame comes for this long is bad.
     progress: whether to draw a bar.
 
   Raises:
     SourceError: the manifest is something else.
   """
   reasons = read_manifest(manifest)
-  todo = {}
-  for record in records:
-    if (record.name, size_bytes(record.video)) not in reasons:
-      todo[record.name] = record.video
-  known = len(records) - len(todo)
-  jobs = list(todo.items())
+  sizes = {record.name: size_bytes(record.video) for record in records}
+  jobs = [(r.name, r.video) for r in records if (r.name, sizes[r.name]) not in reasons]
+  known = len(records) - len(jobs)
   with append_rows(manifest, _HEADER) as write_row:
     ended = run_limited(_decode, jobs, workers=workers, limit_secs=limit_secs)
     bar = tqdm.tqdm(ended, total=len(records), initial=known, unit='video', disable=not progress)
-    for (name, path), reason in bar:
-      reasons[name, size_bytes(path)] = reason
-      write_row((name, size_bytes(path), one_line(reason)))
-  found = {r.name: reasons[r.name, size_bytes(r.video)] for r in records}
+    for (name, _), reason in bar:
+      reasons[name, sizes[name]] = reason
+      write_row((name, sizes[name], one_line(reason)))
+  found = {name: reasons[name, size] for name, size in sizes.items()}
   return Checked(len(records), known, {n: why for n, why in found.items() if why})
 
 
 def read_manifest(path: str) -> dict[tuple[str, int], str]:
   """Reason by (name, size in bytes); empty if there is no such file."""
-  return {(r['name'], int(r['bytes'])): r['reason'] for r in read_rows(path, _HEADER)}
+  reasons = {}
+  for row in read_rows(path, _HEADER):
+    try:
+      reasons[row['name'], int(row['bytes'])] = row['reason']
+    except ValueError:
+      raise SourceError(
+        f'{path}: the row of {row["name"]!r} has {row["bytes"]!r} bytes: remove it'
+      ) from None
+  return reasons
 
 
-def size_bytes(path: str) -> int:
-  """Size of a file; -1 where there is none."""
+def size_bytes(video: str | FrameFolder) -> int:
+  """Size of a file, or of all pictures in a folder; -1 where there is none."""
   try:
-    return os.stat(path).st_size
+    if isinstance(video, FrameFolder):
+      return frames.sum_bytes(video)
+    return os.stat(video).st_size
   except OSError:
     return -1
 
 
-def _decode(job: tuple[str, str]):
-  count_frames(job[1])
+def _decode(job: tuple[str, str | FrameFolder]):
+  count_frames(job[1], on_frame=go_on)

@@ -1,19 +1,29 @@
-"""A part of a dataset's classes, such as MiniKinetics-100: 100 random ones of Kinetics-400."""
+"""The classes of a dataset: some of them, how many videos each has, several a video."""
 
 import dataclasses
 import hashlib
 import json
+import statistics
 from collections.abc import Sequence
 from typing import Annotated
 
-from movinet_jax.data.source import Part, Record, Source, SourceError
-from movinet_jax.names import suggest
+import numpy as np
+
+from movinet_jax.data.source import Part, Record, Source, SourceError, is_listed, list_labels
+from movinet_jax.data.spelling import spell_label
+from movinet_jax.names import show, suggest
 from movinet_jax.schema import Range, Seed
+
+_ALL, _ENDS = 20, 3  # classes that are shown: up to so many all, else of each end
+_EVEN = 10  # videos of the largest class for one of the smallest: above that, a note
+_WIDTH = 40  # letters of a name that are shown
 
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
   """The classes that are taken of a dataset: some at random, those named, or by default all.
+
+  MiniKinetics-100 is such a part: 100 random classes of Kinetics-400.
 
   Attributes:
     count: classes to draw at random.
@@ -58,8 +68,9 @@ class Classes:
     if self.names is None:
       wanted = self._draw(labels)
     else:
-      wanted = set(self.names)
-      for name in self.names:
+      names = tuple(map(spell_label, self.names))
+      wanted = set(names)
+      for name in names:
         if name not in labels:
           raise SourceError(f'classes.names: unknown class {name!r}{suggest(name, labels)}')
     return tuple(label for label in labels if label in wanted)
@@ -91,10 +102,11 @@ def take_classes(source: Source, names: Sequence[str]) -> Source:
       'classes are taken with all of their videos, but videos of this data have several '
       'labels: leave data.classes out'
     )
+  names = tuple(map(spell_label, names))
   renumbered = {
     source.labels.index(name): number for number, name in enumerate(names) if name in source.labels
   }
-  labels = _list_labels(source.records)
+  labels = list_labels(source.records)
   numbers = tuple(i for i, label in enumerate(labels) if label in renumbered)
   if not numbers:
     raise SourceError(
@@ -104,14 +116,7 @@ def take_classes(source: Source, names: Sequence[str]) -> Source:
     )
   digest = hashlib.sha256(json.dumps([source.digest, *names]).encode()).hexdigest()[:32]
   records = _Renumbered(Part(source.records, numbers), renumbered)
-  return dataclasses.replace(source, records=records, labels=tuple(names), digest=digest)
-
-
-def _list_labels(records) -> Sequence[int]:
-  """The class number of each record."""
-  if hasattr(records, 'list_labels'):
-    return records.list_labels()
-  return [record.label for record in records]
+  return dataclasses.replace(source, records=records, labels=names, digest=digest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,3 +132,117 @@ class _Renumbered(Sequence):
   def __getitem__(self, index: int) -> Record:
     record = self.records[index]
     return dataclasses.replace(record, label=self.renumbered[record.label])
+
+  def list_labels(self) -> list[int]:
+    return [self.renumbered[label] for label in list_labels(self.records)]
+
+  @property
+  def is_listed(self) -> bool:
+    return is_listed(self.records)
+
+
+def allow_several(source: Source) -> Source:
+  """The same videos, whose labels are tuples: of one class each, where they had one.
+
+  So videos with one label can be evaluated by a network that gives several.
+  """
+  if source.multi_label:
+    return source
+  digest = hashlib.sha256(f'{source.digest} several labels'.encode()).hexdigest()[:32]
+  records = _Several(source.records)
+  return dataclasses.replace(source, records=records, multi_label=True, digest=digest)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Several(Sequence):
+  """Records whose one label is a tuple; none is read before it is asked for."""
+
+  records: Sequence[Record]
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+  def __getitem__(self, index: int) -> Record:
+    record = self.records[index]
+    return dataclasses.replace(record, label=(record.label,))
+
+  def list_labels(self) -> list[tuple[int, ...]]:
+    return [(label,) for label in list_labels(self.records)]
+
+  @property
+  def is_listed(self) -> bool:
+    return is_listed(self.records)
+
+
+def count_videos(source: Source) -> np.ndarray:
+  """How many videos each class has, int64 [N]. A video with several labels counts for each.
+
+  No video is read, where the source lists its labels.
+  """
+  labels = list_labels(source.records)
+  if source.multi_label:
+    labels = [label for several in labels for label in several]
+  return np.bincount(np.asarray(labels, np.int64), minlength=len(source.labels))
+
+
+@dataclasses.dataclass(frozen=True)
+class Balance:
+  """How evenly the videos of a dataset are spread over its classes.
+
+  Attributes:
+    labels: the name of each class.
+    counts: videos of each class.
+    videos: of the dataset, where they have several labels; None where each has one.
+  """
+
+  labels: tuple[str, ...]
+  counts: tuple[int, ...]
+  videos: int | None = None
+
+  def describe(self) -> str:
+    """The classes with their numbers of videos: all, or of many the largest and the smallest."""
+    ranked = sorted(zip(self.counts, self.labels, strict=True), key=lambda row: -row[0])
+    shown = [f'{show(label, _WIDTH)} {count:,}' for count, label in ranked]
+    if len(shown) <= _ALL:
+      return f'{len(shown)} class{"es" * (len(shown) != 1)} ({", ".join(shown)})'
+    middle = statistics.median(self.counts)
+    ends = ', '.join(shown[:_ENDS]), ', '.join(shown[-_ENDS:])
+    return f'{len(shown)} classes (largest {ends[0]}; median {middle:,g}; smallest {ends[1]})'
+
+  def list_notes(self, weighs: bool, draws: bool, place: str = 'config') -> list[str]:
+    """What a person should know before training on such classes, a sentence or two each.
+
+    Args:
+      weighs, draws: whether the loss weighs classes, and whether they are sampled evenly.
+      place: of the sections `sampling` and `loss`, as a command line says it.
+    """
+    notes, there = [], [row for row in zip(self.counts, self.labels, strict=True) if row[0]]
+    # Of several labels, a class that some videos lack can be told from none.
+    if len(there) == 1 and self.videos in (None, there[0][0]):
+      always = len(self.labels) == 1 and self.videos is None
+      notes.append(
+        f'all training videos are of one class, {show(there[0][1], _WIDTH)!r}: there is nothing to '
+        'tell apart, so nothing is learned' + ', and every accuracy will be 100 %' * always
+      )
+    if empty := [show(n, _WIDTH) for c, n in zip(self.counts, self.labels, strict=True) if not c]:
+      more = f' and {len(empty) - _ENDS} more' if len(empty) > _ENDS else ''
+      notes.append(f'no training video is of {", ".join(map(repr, empty[:_ENDS]))}{more}')
+    if len(there) < 2:
+      return notes
+    if weighs and draws:
+      notes.append(
+        'sampling and loss.class_weights both balance the classes, so rare ones count twice over: '
+        'one of them is enough'
+      )
+    (most, large), (least, small) = max(there), min(there)
+    if most > _EVEN * least and not (weighs or draws):
+      notes.append(
+        f'{show(large, _WIDTH)!r} has {most:,} videos and {show(small, _WIDTH)!r} {least:,}, '
+        f'{_show_ratio(most / least)} : 1, so the rare class may never be predicted: balance them '
+        f'with --{place}.sampling.name=balanced, or with --{place}.loss.class_weights=balanced'
+      )
+    return notes
+
+
+def _show_ratio(ratio: float) -> str:
+  return f'{ratio:.3g}' if ratio < 100 else f'{ratio:,.0f}'

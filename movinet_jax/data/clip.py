@@ -9,6 +9,10 @@ what papers print (MoViNet: 50 frames at stride 5 of 25 fps Kinetics). With `fps
 so many frames a second whatever the file's rate: right where rates are mixed, and what a
 stream from a camera can follow. Exactly one of the two is given.
 
+With `fps` each time shows the frame nearest to it, the earlier of two that are equally near
+(`ticks`). So a file slower than `fps` shows each frame for as long as it lasts, and a live
+stream of the file shows the same frames.
+
 A video shorter than the clip is repeated from its beginning (MoViNet supplement, caption
 of Table 9).
 """
@@ -21,6 +25,7 @@ import numpy as np
 
 from movinet_jax import schema
 from movinet_jax.data import augment
+from movinet_jax.data.timeline import TIE_SECS
 from movinet_jax.data.video import Cut, VideoInfo
 from movinet_jax.schema import Count, Limit, Natural, Positive, Range, Share
 
@@ -108,15 +113,15 @@ class TrainClip:
 
   def plan(self, info: VideoInfo, rng: np.random.Generator) -> Cut:
     """Draws one clip of a video whose frames were counted."""
-    step = _step_frames(self, info, self._draw_stride(rng))
-    room = _room_frames(self.frames, step, info)
+    stride = self._draw_stride(rng)
+    room = _room_frames(self, stride, info)
     start = int(rng.integers(room + 1))
     flip = self.flip and bool(rng.integers(2))
     box = self._draw_box(info, rng)
     distortions = augment.choose_policy(rng) if self.autoaugment else ()
     if self.colour:
       distortions += augment.choose_colour(rng, self.colour)
-    times_secs = _times_secs([start], self.frames, step, info)
+    times_secs = _times_secs(self, [start], stride, info)
     return Cut(times_secs, box, (self.size, self.size), flip, distortions)
 
   def _draw_stride(self, rng: np.random.Generator) -> int | None:
@@ -185,13 +190,12 @@ class EvalClip:
     With several crops the frames are strips that hold them all; `split` takes them apart.
     """
     del rng
-    step = _step_frames(self, info, self.stride)
-    room = _room_frames(self.frames, step, info)
+    room = _room_frames(self, self.stride, info)
     if self.clips == 1:
       starts = [room // 2]
     else:
       starts = [round(room * k / (self.clips - 1)) for k in range(self.clips)]
-    times_secs = _times_secs(starts, self.frames, step, info)
+    times_secs = _times_secs(self, starts, self.stride, info)
     cut = self.frame(info) if self.crops == 1 else self._strip(info)
     return dataclasses.replace(cut, times_secs=times_secs)
 
@@ -229,22 +233,30 @@ class EvalClip:
 Clip = TrainClip | EvalClip
 
 
-def _step_frames(clip: Clip, info: VideoInfo, stride: int | None) -> float:
-  """Source frames from one frame of the clip to the next."""
-  return stride if stride is not None else info.fps / clip.fps
-
-
-def _room_frames(frames: int, step: float, info: VideoInfo) -> int:
+def _room_frames(clip: Clip, stride: int | None, info: VideoInfo) -> int:
   """By how many frames a clip can be moved within the video; 0 if it does not fit."""
-  # A thousandth of a frame forgives rates such as 29.97002997.
-  return max(0, math.floor(info.frames - 1 - (frames - 1) * step + 1e-3))
+  if clip.fps is None:
+    return max(0, info.frames - 1 - (clip.frames - 1) * stride)
+  # Each frame of the clip lasts for a tick. A thousandth of a frame forgives rates such as
+  # 29.97002997.
+  rest_secs = info.duration_secs - clip.frames / clip.fps
+  return max(0, math.floor(rest_secs * info.fps + 1e-3))
 
 
-def _times_secs(starts, frames: int, step: float, info: VideoInfo) -> tuple[float, ...]:
-  ordinals = np.concatenate([start + step * np.arange(frames) for start in starts])
-  # floor(x + .5), not round: rounding halves to even would make the steps uneven.
-  ordinals = np.floor(ordinals + 0.5 - 1e-6) % info.frames
-  return tuple((ordinals / info.fps).tolist())
+def _times_secs(clip: Clip, starts, stride: int | None, info: VideoInfo) -> tuple[float, ...]:
+  """Times of the frames of clips that begin at these frames, one clip after another."""
+  if clip.fps is not None:
+    return _tick_secs(clip, np.array(starts) / info.fps, info.duration_secs)
+  ordinals = np.concatenate([start + stride * np.arange(clip.frames) for start in starts])
+  return tuple((ordinals % info.frames / info.fps).tolist())
+
+
+def _tick_secs(clip: Clip, starts_secs, duration_secs: float) -> tuple[float, ...]:
+  """Ticks of the clip's own rate, which go round where the last frame is over."""
+  secs = np.concatenate([start + np.arange(clip.frames) / clip.fps for start in starts_secs])
+  secs %= duration_secs
+  secs[duration_secs - secs < TIE_SECS] = 0
+  return tuple(secs.tolist())
 
 
 def _crop_side(info: VideoInfo, size: int, short_side: int) -> float:

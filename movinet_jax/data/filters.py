@@ -1,6 +1,8 @@
 """FFmpeg filter graphs: frames are turned upright, cropped, scaled and converted to RGB."""
 
+import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 import av
 import av.error
@@ -13,6 +15,8 @@ from movinet_jax.data.video import Cut, say_error
 _MATRICES = {1: 'bt709', 4: 'fcc', 5: 'bt601', 6: 'bt601', 7: 'smpte240m'}
 _MATRICES |= {9: 'bt2020', 10: 'bt2020'}
 _FULL_RANGE = 2
+# Entries of a display matrix may be off by this much: one degree is 0.017.
+_MATRIX_SLACK = 0.02
 
 
 def fit_frame(frame: np.ndarray, cut: Cut) -> np.ndarray:
@@ -34,7 +38,7 @@ class Painter:
     self.graph, self.kind = None, None
 
   def paint(self, frame: av.VideoFrame, out: np.ndarray | None = None) -> np.ndarray:
-    kind = (frame.width, frame.height, frame.format.name, frame.rotation)
+    kind = (frame.width, frame.height, frame.format.name, find_turn(frame))
     kind = (*kind, int(frame.colorspace), int(frame.color_range))
     if kind != self.kind:  # the first frame, or a stream that changes on the way
       self.graph, self.kind = _make_graph(frame, self.cut, self.seen), kind
@@ -53,8 +57,7 @@ class Painter:
 
 def _make_graph(frame: av.VideoFrame, cut: Cut, seen: tuple[int, int]):
   """The filters for frames like this one; the box is in pixels of `seen` (W, H)."""
-  width, height = turn_size(frame.rotation, frame.width, frame.height)
-  left, top, wide, high = _whole_pixels(cut.box, seen, (width, height))
+  left, top, wide, high = _whole_pixels(cut.box, seen, shown_size(frame))
   scale = {
     # Filters over the whole shrunken area, where fast_bilinear skips pixels; the others
     # make the result the same on every processor, and interpolate the colours too.
@@ -90,7 +93,7 @@ def make_graph(frame: av.VideoFrame, *filters: tuple[str, str | dict]):
       time_base=frame.time_base or 1,
     )
   ]
-  for name, args in (*_make_turns(frame.rotation), *filters):
+  for name, args in (*_make_turns(find_turn(frame)), *filters):
     if isinstance(args, dict):
       colours = _name_colours(frame) if name == 'scale' else {}
       nodes.append(graph.add(name, **args, **colours))
@@ -114,18 +117,56 @@ def usual_matrix(height: int) -> str:
   return 'bt709' if height >= 720 else 'bt601'
 
 
-def turn_size(rotation: int, width: int, height: int) -> tuple[int, int]:
-  """(width, height) as shown of a frame that is stored turned by `rotation` degrees."""
-  return (height, width) if rotation % 180 else (width, height)
+class Turn(NamedTuple):
+  """How a stored picture is shown: rows and columns are exchanged, then it is mirrored."""
+
+  transpose: bool = False
+  hflip: bool = False
+  vflip: bool = False
 
 
-def _make_turns(rotation: int) -> list[tuple[str, str]]:
-  """Filters that show a frame upright; rotation is counter-clockwise in degrees."""
-  return {
-    90: [('transpose', 'cclock')],
-    180: [('hflip', ''), ('vflip', '')],
-    270: [('transpose', 'clock')],
-  }.get(rotation % 360, [])
+# By degrees counter-clockwise.
+_TURNS = {90: Turn(True, False, True), 180: Turn(False, True, True), 270: Turn(True, True, False)}
+
+
+def find_turn(frame: av.VideoFrame) -> Turn:
+  """Reads how the display matrix of a frame turns and mirrors it, as players do.
+
+  The matrix is that of the MP4 header, which phones write. One that is not made of quarter turns
+  and mirrors, such as 45 degrees, is passed over: the picture is shown as it is stored.
+  """
+  if isinstance(frame.opaque, Turn):  # whoever decoded the frame knows more than FFmpeg does
+    return frame.opaque
+  try:
+    matrix = frame.side_data.get('DISPLAYMATRIX')
+  except ValueError:  # PyAV 18 does not know EXIF, which JPEG has beside the matrix
+    return _TURNS.get(frame.rotation % 360, Turn())
+  if matrix is None:
+    return Turn()
+  # Stored (x, y) is shown at (a x + c y, b x + d y).
+  a, b, _, c, d, *_ = struct.unpack('=9i', bytes(matrix))
+  scale = max(map(abs, (a, b, c, d)))
+  near = [abs(n) >= (1 - _MATRIX_SLACK) * scale for n in (a, b, c, d)]
+  none = [abs(n) <= _MATRIX_SLACK * scale for n in (a, b, c, d)]
+  if near[0] and near[3] and none[1] and none[2]:
+    return Turn(False, a < 0, d < 0)
+  if near[1] and near[2] and none[0] and none[3]:
+    return Turn(True, c < 0, b < 0)
+  return Turn()
+
+
+def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
+  """(width, height) of a frame as shown."""
+  turned = find_turn(frame).transpose
+  return (frame.height, frame.width) if turned else (frame.width, frame.height)
+
+
+def _make_turns(turn: Turn) -> list[tuple[str, str]]:
+  """Filters that show a frame upright."""
+  turns = [('transpose', 'cclock_flip')] if turn.transpose else []  # FFmpeg's name of transposing
+  turns += [('hflip', '')] if turn.hflip else []
+  # vflip alone gives lines from below, which a reader of the memory would not expect.
+  return turns + ([('vflip', ''), ('copy', '')] if turn.vflip else [])
 
 
 def _whole_pixels(box, seen: tuple[int, int], size: tuple[int, int]):

@@ -21,11 +21,12 @@ import tqdm
 
 from movinet_jax.data import source as sources
 from movinet_jax.data.builders.kinetics import VERSIONS
-from movinet_jax.data.limited import run_limited
+from movinet_jax.data.limited import go_on, run_limited
 from movinet_jax.data.manifest import append_rows, one_line, read_rows
 from movinet_jax.data.reader import count_frames
 from movinet_jax.data.source import SourceError
 from movinet_jax.data.sources.tfds import open_builder, read_metadata, write_labels
+from movinet_jax.data.spelling import spell, spell_label, unspell
 from movinet_jax.data.transcode import write_cut
 from movinet_jax.names import suggest
 
@@ -92,31 +93,41 @@ def read_annotations(folder: str) -> list[Row]:
 
 
 def _read_split(path: str, split: str) -> list[Row]:
-  clips, lines = [], {}
+  clips, lines, line = [], {}, 1
   with sources.open_text(path, 'annotation file') as file:
-    rows = csv.DictReader(file, skipinitialspace=True)
-    header = [name.strip() for name in rows.fieldnames or ()]
-    rows.fieldnames = header
-    needed = {'youtube_id', 'time_start', 'time_end'}
-    # Some releases of the test list have no labels; a list to learn from needs them.
-    needed |= set() if split == 'test' else {'label'}
-    if missing := sorted(needed - set(header)):
-      raise SourceError(f'{path}: no column {missing[0]!r}; it has {", ".join(header)}')
-    for row in rows:
-      clip = _parse_row(row, split, f'{path} line {rows.line_num}')
-      if clip.stem in lines:
-        raise SourceError(
-          f'{path} line {rows.line_num}: {clip.stem} is in line {lines[clip.stem]} already'
-        )
-      lines[clip.stem] = rows.line_num
-      clips.append(clip)
+    # Strict: else a quote that is not closed takes in the rows behind it without a word.
+    rows = csv.DictReader(file, skipinitialspace=True, strict=True)
+    try:
+      _check_header(rows, split, path)
+      line = rows.line_num + 1
+      for row in rows:
+        clip = _parse_row(row, split, f'{path} line {rows.line_num}')
+        if clip.stem in lines:
+          raise SourceError(
+            f'{path} line {rows.line_num}: {clip.stem} is in line {lines[clip.stem]} already'
+          )
+        lines[clip.stem] = rows.line_num
+        clips.append(clip)
+        line = rows.line_num + 1
+    except csv.Error as error:
+      raise SourceError(f'{path} line {line}: {error} (a quote that is not closed?)') from error
   return clips
+
+
+def _check_header(rows: csv.DictReader, split: str, path: str):
+  """Takes the spaces off the names of the columns, and fails if one is missing."""
+  rows.fieldnames = header = [name.strip() for name in rows.fieldnames or ()]
+  needed = {'youtube_id', 'time_start', 'time_end'}
+  # Some releases of the test list have no labels; a list to learn from needs them.
+  needed |= set() if split == 'test' else {'label'}
+  if missing := sorted(needed - set(header)):
+    raise SourceError(f'{path}: no column {missing[0]!r}; it has {", ".join(header)}')
 
 
 def _parse_row(row: dict[str, str], split: str, where: str) -> Row:
   # Excel and some scripts write times as 12.0 and labels with spaces around them.
   youtube_id = (row['youtube_id'] or '').strip()
-  label = (row.get('label') or '').strip()
+  label = spell_label((row.get('label') or '').strip())
   try:
     start, stop = float(row['time_start']), float(row['time_end'])
   except (TypeError, ValueError):
@@ -188,7 +199,7 @@ def prepare(
     ended = run_limited(_do, jobs, workers=workers, limit_secs=limit_secs)
     for job, reason in tqdm.tqdm(ended, total=len(jobs), unit='clip', disable=not progress):
       clip, size = job.clip, os.path.getsize(job.video)
-      row = (clip.split, clip.name, clip.label, size, job.result, one_line(reason))
+      row = (clip.split, clip.name, clip.label, size, spell(job.result), one_line(reason))
       write_row(row)
       if not reason:
         good.add(clip.name)
@@ -223,7 +234,7 @@ class _Job:
 def _do(job: _Job):
   """Runs in a process of its own; DecodeError says what is wrong with the file."""
   if job.result == job.video:
-    count_frames(job.video)
+    count_frames(job.video, on_frame=go_on)
     return
   path = os.path.join(job.out, job.result)
   os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -240,10 +251,10 @@ def _find_videos(folder: str) -> tuple[dict[str, str], tuple[str, ...]]:
     raise SourceError(f'cannot read the folder {error.filename}: {error.strerror}')
 
   for home, folders, names in os.walk(folder, onerror=fail):
-    folders.sort()
+    folders[:] = sorted(name for name in folders if not sources.is_hidden(name))
     for name in sorted(names):
       stem, suffix = os.path.splitext(name)
-      if suffix.lower() not in sources.VIDEO_SUFFIXES:
+      if suffix.lower() not in sources.VIDEO_SUFFIXES or sources.is_hidden(name):
         continue
       if stem in files:
         doubles.add(stem)
@@ -256,7 +267,11 @@ def _stem(path: str) -> str:
 
 
 def _is_good(out: str, row: dict[str, str]) -> bool:
-  return not row['reason'] and os.path.isfile(os.path.join(out, row['video']))
+  return not row['reason'] and os.path.isfile(_find_clip(out, row))
+
+
+def _find_clip(out: str, row: dict[str, str]) -> str:
+  return os.path.join(out, unspell(row['video']))
 
 
 def _check_labels(clips: list[Row], names: tuple[str, ...], annotations: str):
@@ -370,7 +385,7 @@ def read_prepared(prepared: str) -> dict[str, list[tuple[str, str, str]]]:
   splits = {}
   for name in sorted(rows):
     if _is_good(prepared, rows[name]):
-      row = (name, rows[name]['label'], os.path.join(prepared, rows[name]['video']))
+      row = (name, rows[name]['label'], _find_clip(prepared, rows[name]))
       splits.setdefault(rows[name]['split'], []).append(row)
   if not splits:
     raise SourceError(f'{prepared} holds no good clip; run the first step on it')

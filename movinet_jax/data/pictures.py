@@ -30,6 +30,16 @@ def find_short_side(source: Source) -> int | None:
   return max(sides, default=None)
 
 
+def find_notes(sources: Mapping[str, Source], clips: Mapping[str, Clip]) -> list[str]:
+  """What a person should know of the data before it is used, each once.
+
+  Args:
+    sources, clips: by split, such as 'train' and 'eval'.
+  """
+  own = [note for source in sources.values() for note in source.notes]
+  return list(dict.fromkeys([*own, *find_enlarged(sources, clips)]))
+
+
 def find_enlarged(sources: Mapping[str, Source], clips: Mapping[str, Clip]) -> list[str]:
   """A note on each split whose pictures are smaller than its clip wants.
 

@@ -4,6 +4,8 @@ The order of the parts is what makes the stream one and the same however it is r
 
     indices -> shuffle -> repeat -> decode and augment -> parts of batches -> every count-th
 
+With class-balanced sampling, what is shuffled and repeated is an order of its own: sampling.py.
+
 * Chance is drawn by the position of a row in the whole stream, before the rows are dealt
   out to processes, so neither processes nor workers change what a row looks like.
 * Rows are batched before they are dealt out to workers, so batches are the same for any
@@ -19,6 +21,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -32,6 +35,7 @@ from movinet_jax import signals
 from movinet_jax.data import augment, shared_memory
 from movinet_jax.data.clip import Clip
 from movinet_jax.data.reader import VideoReader, read_clip
+from movinet_jax.data.sampling import Sampling, make_order
 from movinet_jax.data.source import Record, Source
 from movinet_jax.data.video import DecodeError
 from movinet_jax.schema import Count, Natural, NotNegative
@@ -76,6 +80,7 @@ def make_batches(
   threads: int = 1,
   shard: tuple[int, int] = (0, 1),
   max_failed_share: float = 0.05,
+  sampling: Sampling | None = None,
   reader: VideoReader = read_clip,
 ) -> 'Batches':
   """Makes an iterator of batches.
@@ -95,6 +100,7 @@ def make_batches(
     threads: decoding threads of this process, or of each worker.
     shard: (index, count) of this process among those that train together.
     max_failed_share: above this share of undecodable videos, stop.
+    sampling: of classes in training; None has each record once an epoch.
     reader: how a video is decoded.
 
   Returns:
@@ -106,14 +112,19 @@ def make_batches(
   """
   index, count = shard
   _check_arguments(source, batch_size, start, workers, threads, shard)
+  if sampling and not train:
+    raise ValueError(f'{sampling} is for training: an evaluation has each record once')
   need = check_shared_memory(
     source, clip, batch_size=batch_size, train=train, workers=workers, shard=shard
   )
   rows = len(source) if train else -(-len(source) // batch_size) * batch_size
   load = _Load(source, clip, reader)
-  dataset = grain.MapDataset.range(rows).seed(seed)
-  if train:
-    dataset = dataset.shuffle().repeat()
+  if sampling:
+    order = make_order(source, sampling, seed)
+    dataset = grain.MapDataset.range(sys.maxsize).seed(seed).map(order)
+  else:
+    dataset = grain.MapDataset.range(rows).seed(seed)
+    dataset = dataset.shuffle().repeat() if train else dataset
   dataset = dataset.random_map(load)
   collate = _Collate(clip, len(source.labels) if source.multi_label else 0)
   # Parts of batches, of which the first process gets the first of each, and so on: put
@@ -141,6 +152,8 @@ def make_batches(
     'train': train,
     'clip': {'name': type(clip).__name__, **dataclasses.asdict(clip)},
   }
+  if sampling:
+    identity['sampling'] = dataclasses.asdict(sampling)
   least_tried = min(_LEAST_TRIED, -(-len(source) // count))
   with shared_memory.explaining_shortage(need):
     iterator = iter(dataset)

@@ -3,10 +3,10 @@
 Whatever can go wrong with a file is one exception, `DecodeError`. A file that decodes to
 fewer frames than it states raises it too: FFmpeg itself says nothing about that.
 
-How a clip is read, in one pass over the packets (nothing is decoded twice):
+How a clip is read (no frame is decoded twice but the first):
 
-1. Demux. The time stamps of the packets say when each frame is shown, so the sampler can
-   choose frames by time before anything is decoded.
+1. Demux. The stamps of the packets say when each frame is shown, so the sampler can choose
+   frames by time before anything else is decoded.
 2. Start decoding at the last key frame before the first wanted frame; jump to a later
    key frame where no frame in between is wanted.
 3. Let the decoder drop the unwanted frames to which no other frame refers (`skip_frame`).
@@ -14,31 +14,35 @@ How a clip is read, in one pass over the packets (nothing is decoded twice):
 4. Crop, scale and convert each wanted frame to RGB in one FFmpeg filter graph.
 """
 
-import bisect
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import av
 import numpy as np
 
-from movinet_jax.data.filters import Painter, turn_size
+from movinet_jax.data import frames as pictures
+from movinet_jax.data.filters import Painter, shown_size
+from movinet_jax.data.frames import FrameFolder
+from movinet_jax.data.live import read_frames as read_frames
+from movinet_jax.data.packets import Packets
+from movinet_jax.data.promise import LEAST_SHARE
 from movinet_jax.data.timeline import Timeline
-from movinet_jax.data.track import LEAST_SHARE, MAX_PIXELS, Track, open_live, open_track
+from movinet_jax.data.track import MAX_PIXELS, Track, open_track
 from movinet_jax.data.video import Cut, VideoInfo
+from movinet_jax.data.video import DecodeError as DecodeError
 
 
 class VideoReader(Protocol):
   """Anything that decodes: `choose` sees the video and says what to cut out of it."""
 
   def __call__(
-    self, video: str | bytes, choose: Callable[[VideoInfo], Cut], *, name: str = ''
+    self, video: str | bytes | FrameFolder, choose: Callable[[VideoInfo], Cut], *, name: str = ''
   ) -> tuple[np.ndarray, Cut]:
     """Returns the frames, uint8 `[T, H, W, 3]`, and the cut. Raises DecodeError."""
 
 
 def read_clip(
-  video: str | bytes,
+  video: str | bytes | FrameFolder,
   choose: Callable[[VideoInfo], Cut],
   *,
   name: str = '',
@@ -48,7 +52,7 @@ def read_clip(
   """Reads one cut of a video file with PyAV; see the top of this file.
 
   Args:
-    video: a path, or the bytes of a whole file.
+    video: a path, the bytes of a whole file, or a folder of pictures.
     choose: pure function of the counted VideoInfo; may be called twice.
     name: how errors call a video that is given as bytes.
     max_pixels: a larger picture is an error.
@@ -60,6 +64,8 @@ def read_clip(
   Raises:
     DecodeError: not a video, damaged, or shorter than it states.
   """
+  if isinstance(video, FrameFolder):
+    return pictures.read_clip(video, choose, name=name, max_pixels=max_pixels)
   with open_track(video, name) as track:
     track.check_pixels(max_pixels)
     shown = track.scan()
@@ -67,51 +73,25 @@ def read_clip(
     try:
       return _read_cut(track, shown, cut, skip), cut
     except _WrongTimesError:
-      # The time stamps lied (field pairs, packed B frames): count by decoding it all.
-      shown = track.count()
+      # The stamps lied (field pairs, packed B frames): count by decoding it all.
+      shown = track.recount()
       cut = choose(track.info(shown))
       return _read_cut(track, shown, cut, skip=False), cut
 
 
-def read_frames(
-  source: str | int,
-  *,
-  choose: Callable[[VideoInfo], Cut] | None = None,
-  fps: float | None = None,
-) -> Iterator[tuple[float, np.ndarray]]:
-  """Reads every frame in order, in constant memory, for live use.
-
-  Args:
-    source: path of a video file, or the number of a camera.
-    choose: crop and size of the frames; its times are ignored. Default: as they are.
-    fps: at most this many frames a second, the first at or after each tick.
-
-  Yields:
-    (seconds since the first frame, uint8 `[H, W, 3]`).
-
-  Raises:
-    DecodeError: not a video or damaged; the frames before the damage are yielded first.
-  """
-  with open_live(source) as track:
-    track.check_pixels(MAX_PIXELS)
-    tick, painter = 0, None
-    for at_secs, frame in track.decode_live():
-      if fps and at_secs * fps < tick - 1e-6:
-        continue
-      tick = int(at_secs * (fps or 0) + 1e-6) + 1
-      if painter is None:
-        size = turn_size(frame.rotation, frame.width, frame.height)
-        painter = Painter(_choose_live(track, size, choose), size, track.fail)
-      yield at_secs, painter.paint(frame)
-
-
-def probe(video: str | bytes, *, name: str = '') -> VideoInfo:
+def probe(video: str | bytes | FrameFolder, *, name: str = '') -> VideoInfo:
   """Reads what a file says of itself; decodes one frame to learn the shown size."""
+  if isinstance(video, FrameFolder):
+    return pictures.probe(video, name=name)
   with open_track(video, name) as track:
-    track.packets = list(itertools.islice(track.demux(), 64))
-    width, height = track.shown_size()
+    if track.timeless:  # its header counts empty chunks, too
+      return track.info(track.scan())
+    _, frame = next(track.decode_live(), (None, None))
+    if frame is None:
+      track.fail('has no frame that can be decoded')
+    width, height = shown_size(frame)
     return VideoInfo(
-      duration_secs=track.stated_secs(),
+      duration_secs=track.stated_secs(frame.time or 0.0),
       fps=track.fps,
       width=width,
       height=height,
@@ -120,16 +100,24 @@ def probe(video: str | bytes, *, name: str = '') -> VideoInfo:
     )
 
 
-def count_frames(video: str | bytes, *, name: str = '') -> int:
+def count_frames(
+  video: str | bytes | FrameFolder, *, name: str = '', on_frame: Callable[[], None] | None = None
+) -> int:
   """Decodes a whole file and returns how many frames came.
+
+  Args:
+    video, name: as for `read_clip`.
+    on_frame: called with each packet and frame, so that somebody may see that it goes on.
 
   Raises:
     DecodeError: whatever could make any clip of this file fail.
   """
+  if isinstance(video, FrameFolder):
+    return pictures.count_frames(video, name=name, on_frame=on_frame)
   with open_track(video, name) as track:
     track.check_pixels(MAX_PIXELS)
-    promised = len(track.scan())
-    frames = len(track.count())
+    promised = len(track.scan(on_frame))
+    frames = len(track.count(on_frame))
     if track.damaged:
       track.fail(f'{track.damaged} of {frames} frames are damaged')
     if frames < LEAST_SHARE * promised:
@@ -150,7 +138,7 @@ def _read_cut(track: Track, shown: Timeline, cut: Cut, skip: bool) -> np.ndarray
   if shown.pts is None:
     frames = _decode_by_order(track, wanted)
   else:
-    frames = _decode_by_time(track, [shown.pts[i] for i in wanted], skip)
+    frames = _decode_by_time(track, shown, wanted, skip)
   for index, frame in zip(wanted, frames, strict=True):
     if frame.is_corrupt:
       track.fail(f'frame {index} of {len(shown)} is damaged')
@@ -164,7 +152,7 @@ def _decode_by_order(track: Track, wanted: list[int]) -> Iterator[av.VideoFrame]
   """Decodes from the start and yields the wanted ordinals."""
   remaining = iter(wanted)
   target = next(remaining, None)
-  for ordinal, frame in enumerate(track.decode(range(len(track.packets)))):
+  for ordinal, frame in enumerate(track.decode(track.packets.read())):
     if ordinal == target:
       yield frame
       target = next(remaining, None)
@@ -173,39 +161,48 @@ def _decode_by_order(track: Track, wanted: list[int]) -> Iterator[av.VideoFrame]
   raise _WrongTimesError
 
 
-def _decode_by_time(track: Track, wanted: list[int], skip: bool):
-  """Yields the frames with the wanted time stamps, decoding as little as possible."""
-  keys = [i for i, packet in enumerate(track.packets) if packet.is_keyframe]
-  key_pts = [track.packets[i].pts for i in keys]
-  needed, targets = set(wanted), iter(wanted)
-  target, last = next(targets, None), None
-  position = 0
+def _decode_by_time(
+  track: Track, shown: Timeline, wanted: list[int], skip: bool
+) -> Iterator[av.VideoFrame]:
+  """Yields the wanted frames by their stamps, decoding as little as possible."""
+  packets, keys = track.packets, _find_keys(track.packets, shown, wanted)
+  stamps = shown.pts[wanted].tolist()
+  needed, targets = set(stamps), iter(zip(keys, stamps, strict=True))
+  key, target = next(targets, (0, None))
+  position, started, reading, last = -1, 0, None, None
   while target is not None:
-    key = keys[bisect.bisect_right(key_pts, target) - 1]
     if key > position:
       track.codec.flush_buffers()  # a jump: what is still in the decoder is not wanted
-      position, last = key, None
-    ended = position >= len(track.packets)
-    packet = None if ended else track.packets[position]
+      position, started, reading, last = key, key, packets.read(key), None
+    with track.failing('read'):
+      packet = next(reading, None)
     wants = packet is None or packet.pts in needed
     track.codec.skip_frame = 'DEFAULT' if wants or not skip else 'NONREF'
     for frame in track.decode_packet(packet):
       if frame.pts is None or (last is not None and frame.pts <= last):
         raise _WrongTimesError
+      if frame.pts == packets.pts[started] and started and not frame.key_frame:
+        raise _WrongTimesError  # the file marks a key frame that is none
       last = frame.pts
       if frame.pts == target:
         yield frame
-        target = next(targets, None)
+        key, target = next(targets, (key, None))
       elif target is not None and frame.pts > target:
         raise _WrongTimesError  # it should have come before this one
-    if ended and target is not None:
+    if packet is None and target is not None:
       raise _WrongTimesError
     position += 1
 
 
-def _choose_live(track: Track, size: tuple[int, int], choose) -> Cut:
-  width, height = size
-  if choose is None:
-    return Cut((), (0, 0, width, height), (height, width))
-  stated = track.stated_secs()
-  return choose(VideoInfo(stated, track.fps, width, height, track.codec.name))
+def _find_keys(packets: Packets, shown: Timeline, wanted: list[int]) -> list[int]:
+  """For each wanted frame, the position of the packet at which its decoding may start."""
+  keys = np.flatnonzero(packets.is_key)
+  places = np.searchsorted(keys, shown.positions[wanted], side='right') - 1
+  starts = []
+  for place, pts in zip(places.tolist(), shown.pts[wanted].tolist(), strict=True):
+    # What is shown before a key frame and stored behind it refers to the one before, too.
+    while place > 0 and packets.pts[keys[place]] > pts:
+      place -= 1
+    # A recording may begin in the middle, and some formats mark no key frames.
+    starts.append(int(keys[place]) if place > 0 else 0)
+  return starts

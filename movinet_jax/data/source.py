@@ -7,14 +7,31 @@ import io
 import json
 import numbers
 import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from movinet_jax.data.frames import FrameFolder
+from movinet_jax.data.spelling import spell_label, spell_raw
 from movinet_jax.names import suggest
 
-_SUFFIXES = 'mp4 m4v mov mkv webm avi mpg mpeg ts mts flv wmv 3gp ogv y4m'
+# What FFmpeg opens as moving pictures; of several for one container, the usual ones.
+_SUFFIXES = """
+mp4 m4v mp4v mov qt mqv 3gp 3gpp 3g2 f4v ismv mj2 insv lrv
+mkv mk3d webm avi divx xvid wmv asf wm dvr-ms wtv flv ogv ogm rm rmvb nut nsv mxf gxf y4m ivf
+mpg mpeg mpe mpv m1v m2v mp2v m2p vob vro evo mod tod ts mts m2t m2ts tp trp
+h261 h263 h264 264 avc h265 265 hevc h266 266 vvc obu vc1 cavs mjpeg mjpg dv dif gif apng amv
+roq bik smk fli flc nuv dav
+"""
 VIDEO_SUFFIXES = frozenset(f'.{suffix}' for suffix in _SUFFIXES.split())
+
+# What systems, network disks and archivers leave in folders, in small letters.
+_OF_SYSTEMS = """
+__macosx / @eadir / #recycle / @recycle / $recycle.bin / system volume information / lost+found /
+thumbs.db / ehthumbs.db / desktop.ini / icon\r
+"""
+_OF_SYSTEMS = frozenset(name.strip(' \n') for name in _OF_SYSTEMS.split('/'))
 
 
 class SourceError(ValueError):
@@ -23,9 +40,12 @@ class SourceError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-  """One video: a path or a whole file's bytes, its label, its name in the dataset."""
+  """One video: a path, a whole file's bytes or a folder of pictures; its label and its name.
 
-  video: str | bytes
+  The name tells the video from all others of its dataset, and prints on one line.
+  """
+
+  video: str | bytes | FrameFolder
   label: int | tuple[int, ...]  # a tuple of class numbers where videos have several
   name: str
 
@@ -36,13 +56,14 @@ class Source:
 
   Attributes:
     records: anything with `len` and `[i] -> Record`. Where that reads a video from a file,
-      `list_labels()` gives the class number of each without reading any.
+      `list_labels()` gives the label of each without reading any; see `list_labels`.
     labels: the name of each class number.
     digest: names and labels of all records, hashed; no folder of this machine in it.
     multi_label: whether labels are tuples of class numbers.
     skipped: names left out because a manifest of bad files lists them.
     short_side: to how many pixels its pictures were shrunk when it was built; None where
       they were not, or nobody wrote it down.
+    notes: what a person should know before it is used, such as files that are not taken.
   """
 
   records: Sequence[Record]
@@ -51,6 +72,7 @@ class Source:
   multi_label: bool = False
   skipped: tuple[str, ...] = ()
   short_side: int | None = None
+  notes: tuple[str, ...] = ()
 
   def __len__(self) -> int:
     return len(self.records)
@@ -66,6 +88,7 @@ def make_source(
   *,
   multi_label: bool = False,
   skip: str | None = None,
+  notes: Sequence[str] = (),
 ) -> Source:
   """Checks the records, leaves out those a manifest lists, and hashes the rest.
 
@@ -74,6 +97,7 @@ def make_source(
     labels: the name of each class number.
     multi_label: whether labels are tuples.
     skip: path of a manifest of bad files, as `movinet check-data` writes it.
+    notes: see Source.
 
   Raises:
     SourceError: no records, a name twice, a label out of range.
@@ -85,7 +109,7 @@ def make_source(
   if not kept:
     raise SourceError(f'all {len(records)} videos are listed as bad in {skip}')
   digest = make_digest(((r.name, r.label) for r in kept), labels)
-  return Source(tuple(kept), tuple(labels), digest, multi_label, skipped)
+  return Source(tuple(kept), tuple(labels), digest, multi_label, skipped, notes=tuple(notes))
 
 
 def make_digest(rows, labels: Sequence[str]) -> str:
@@ -136,6 +160,26 @@ class Part(Sequence):
   def __getitem__(self, index: int) -> Record:
     return self.records[self.numbers[index]]
 
+  def list_labels(self) -> list:
+    labels = list_labels(self.records)
+    return [labels[number] for number in self.numbers]
+
+  @property
+  def is_listed(self) -> bool:
+    return is_listed(self.records)
+
+
+def list_labels(records: Sequence[Record]) -> list:
+  """The label of each record, without reading a video where the records list their labels."""
+  if hasattr(records, 'list_labels'):
+    return records.list_labels()
+  return [record.label for record in records]
+
+
+def is_listed(records: Sequence[Record]) -> bool:
+  """Tells whether `list_labels` is quick: it reads no video."""
+  return getattr(records, 'is_listed', True)
+
 
 def check_records(records: Sequence[Record], labels: Sequence[str]):
   if not records:
@@ -164,20 +208,50 @@ def read_bad_names(path: str) -> frozenset[str]:
   Raises:
     SourceError: no such file, or no manifest.
   """
-  with open_text(path, 'manifest of bad files') as file:
-    rows = csv.DictReader(file)
-    if 'name' not in (rows.fieldnames or ()):
-      raise SourceError(
-        f'{path}: a manifest starts with the header name,reason; got {rows.fieldnames}. '
-        'Make one with `movinet check-data`'
-      )
-    # A file that was mended and checked again has a later row.
-    reasons = {row['name']: row.get('reason') for row in rows}
-    return frozenset(name for name, reason in reasons.items() if reason)
+  header, rows = parse_rows(open_text(path, 'manifest of bad files').read(), path)
+  if not {'name', 'reason'} <= set(header):
+    raise SourceError(
+      f'{path}: a manifest starts with the header name,reason; got {",".join(header)!r}. Make '
+      'one with `movinet check-data`'
+    )
+  # A file that was mended and checked again has a later row.
+  reasons = {row['name']: row.get('reason') for row in rows if 'name' in row}
+  return frozenset(name for name, reason in reasons.items() if reason)
+
+
+# A carriage return that ends no line, and what stands for it, which is in no UTF-8 text.
+_BARE_RETURN, _STAND_IN = re.compile('\r(?!\n)'), '\udc0d'
+
+
+def parse_rows(text: str, path: str) -> tuple[list[str], list[dict[str, str]]]:
+  """The header of a manifest, and its rows; a row that was cut off lacks fields.
+
+  Older manifests hold names that do not print as they are: here they are spelled. Python's csv
+  cannot read a bare carriage return.
+
+  Raises:
+    SourceError: it is no CSV.
+  """
+  file = io.StringIO(_BARE_RETURN.sub(_STAND_IN, text), newline='')
+  # Strict: else a quote that is not closed takes in all rows behind it without a word.
+  reader, line = csv.DictReader(file, strict=True), 1
+  try:
+    header, rows = list(reader.fieldnames or ()), []
+    line = reader.line_num + 1
+    for row in reader:
+      line = reader.line_num + 1
+      fields = {key: row[key] for key in header if row[key] is not None}
+      rows.append({k: spell_raw(v.replace(_STAND_IN, '\r')) for k, v in fields.items()})
+  except csv.Error as error:
+    raise SourceError(f'{path} line {line}: {error} (a quote that is not closed?)') from error
+  return header, rows
 
 
 def read_labels(labels: str | Sequence[str] | None) -> tuple[str, ...] | None:
-  """Label names, given or in a text file with one name a line; None stays None."""
+  """Label names, given or in a text file with one name a line; None stays None.
+
+  Names that differ only in Unicode's normal form are one.
+  """
   if labels is None:
     return None
   if isinstance(labels, str):
@@ -185,7 +259,7 @@ def read_labels(labels: str | Sequence[str] | None) -> tuple[str, ...] | None:
       labels = [line.rstrip('\r\n') for line in file]
     while labels and not labels[-1]:
       labels.pop()
-  labels = tuple(labels)
+  labels = tuple(map(spell_label, labels))
   if not labels or '' in labels:
     raise SourceError('a label map holds one name a line and no empty line')
   if len(set(labels)) < len(labels):
@@ -195,24 +269,34 @@ def read_labels(labels: str | Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def find_label(text: str, numbers: dict[str, int], where: str) -> int:
-  """The number of a label name; an error names the row and the nearest known name."""
+  """The number of a label name; an error names the row and the nearest known name.
+
+  Args:
+    numbers: by label, as `read_labels` gives them.
+  """
+  text = spell_label(text)
   if text in numbers:
     return numbers[text]
   raise SourceError(f'{where}: unknown label {text!r}{suggest(text, numbers)}')
 
 
 def list_folder(path: str) -> list[os.DirEntry]:
-  """Entries of a folder by name, without hidden ones.
+  """Entries of a folder by name, without hidden ones and those that systems leave behind.
 
   Raises:
     SourceError: no such folder, no folder, or no right to read it.
   """
   try:
     with os.scandir(path) as entries:
-      visible = [entry for entry in entries if not entry.name.startswith('.')]
+      visible = [entry for entry in entries if not is_hidden(entry.name)]
   except OSError as error:
-    raise SourceError(f'cannot read the folder {path}: {error.strerror}') from error
+    raise SourceError(f'cannot read the folder {spell_raw(path)}: {error.strerror}') from error
   return sorted(visible, key=lambda entry: entry.name)
+
+
+def is_hidden(name: str) -> bool:
+  """Tells whether a file or folder is none of a person's: hidden, or left by a system."""
+  return name.startswith('.') or name.lower() in _OF_SYSTEMS
 
 
 def open_text(path: str, what: str):

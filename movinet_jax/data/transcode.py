@@ -122,7 +122,7 @@ def _add_stream(output, track: Track, base: Fraction, width: int, height: int):
 
 def _even_size(frame: av.VideoFrame, short_side: int | None) -> tuple[int, int]:
   """(width, height), both even as 4:2:0 wants them."""
-  width, height = filters.turn_size(frame.rotation, frame.width, frame.height)
+  width, height = filters.shown_size(frame)
   scale = min(1.0, (short_side or min(width, height)) / min(width, height))
   return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 

@@ -222,7 +222,7 @@ class Streams(nn.Module):
       memory = self._run_sparse(sources, memory, pick, train)
     after = {**thread.after, **memory}
     sums = [after[f'{stream}_pool'] for stream in spec.streams]
-    means = [one['total'] / one['count'][:, None, None, None, None] for one in sums]
+    means = [ops.read_mean(one) for one in sums]
     after['count'] = thread.before.get('count', 0) + jnp.full(x.shape[:1], x.shape[1])
     return jnp.concatenate(means, -1).astype(self.dtype), after if spec.causal else {}
 

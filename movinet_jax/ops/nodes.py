@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from movinet_jax.ops.pool import cumulative_mean
+from movinet_jax.ops.pool import running_means
 
 
 def gather_nodes(
@@ -14,21 +14,20 @@ def gather_nodes(
   Args:
     values: [B, T, H, W, S].
     shares: [B, T, H, W, N], how much of a place belongs to each node.
-    state: `total` and `count` of the frames before, empty or None at a video's beginning.
+    state: running sums of the frames before, empty or None at a video's beginning.
     causal: whether the mean is over all frames so far, else over the clip.
 
   Returns:
     [B, T or 1, 1, S, N] in the type of values, and the new state, which is {} for a clip.
   """
-  b, t, h, w, _ = values.shape
+  _, t, h, w, _ = values.shape
   how = {'preferred_element_type': jnp.float32}
   if not causal:
     nodes = jnp.einsum('bthws,bthwn->bsn', values, shares, **how) / (t * h * w)
     return nodes[:, None, None].astype(values.dtype), {}
   frames = jnp.einsum('bthws,bthwn->btsn', values, shares, **how)[:, :, None] / (h * w)
-  start = {'total': jnp.zeros_like(frames[:, :1]), 'count': jnp.zeros(b, jnp.int32)}
-  nodes, total, count = cumulative_mean(frames, **(state or start))
-  return nodes.astype(values.dtype), {'total': total, 'count': count}
+  nodes, after = running_means(frames, state)
+  return nodes.astype(values.dtype), after
 
 
 def scatter_nodes(nodes: jax.Array, shares: jax.Array) -> jax.Array:

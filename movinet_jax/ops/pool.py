@@ -1,7 +1,17 @@
-"""Pooling of video over space and over the time seen so far."""
+"""Pooling of video over space and over the time seen so far.
+
+A stream's means over time keep running sums in its state, under these names:
+
+* `total` and `count`: the sum of all frames so far, and how many there were.
+* `weight`: what those frames weigh together, in a stream that forgets (`forget`). Without
+  it each weighs 1.
+* `peak`, `mass` and `total`, in place of a plain sum: frames weighted by a softmax, whose
+  largest exponent is `peak` (layers.TemporalSoftmaxPool).
+"""
 
 import functools
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +100,7 @@ def cumulative_mean(
   Args:
     x: [B, T, 1, 1, C] float32, one vector per frame.
     total: [B, 1, 1, 1, C] float32, sum over the frames before.
-    count: [B] int32, how many there were.
+    count: [B], how many there were, int32; or what they weigh together, float32.
 
   Returns:
     means [B, T, 1, 1, C], and total and count after the last frame.
@@ -112,15 +122,64 @@ def global_mean(x: jax.Array, state, *, causal: bool) -> tuple[jax.Array, dict[s
   return mean.astype(x.dtype), after
 
 
+def running_means(frames: jax.Array, state) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Means over all frames up to each one, [B, T, 1, 1, C], and the new state.
+
+  `state` holds the running sums of the frames before, None or {} where there were none.
+  """
+  start = {'total': jnp.zeros_like(frames[:, :1]), 'count': jnp.zeros(len(frames), jnp.int32)}
+  state = state or start
+  means, total, _ = cumulative_mean(frames, state['total'], _weigh(state))
+  return means, _count_on({**state, 'total': total}, frames.shape[1])
+
+
 def total_mean(frames: jax.Array, state) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Mean over all frames so far, [B, T, 1, 1, C] -> [B, 1, 1, 1, C], and the new state.
 
-  `state` is the `total` and `count` of the frames before, None where there were none.
+  `state` is as in `running_means`.
   """
-  total, count = (
-    frames.sum(1, keepdims=True),
-    jnp.full(frames.shape[:1], frames.shape[1]),
-  )
+  total = frames.sum(1, keepdims=True)
   if state:
-    total, count = total + state['total'], count + state['count']
-  return total / count[:, None, None, None, None], {'total': total, 'count': count}
+    after = _count_on({**state, 'total': total + state['total']}, frames.shape[1])
+  else:
+    after = {'total': total, 'count': jnp.full(frames.shape[:1], frames.shape[1])}
+  return read_mean(after), after
+
+
+def read_mean(state) -> jax.Array:
+  """The mean that running sums stand for, [B, 1, 1, 1, C] float32."""
+  return state['total'] / _weigh(state)[:, None, None, None, None]
+
+
+def forget(state: Mapping, keep: float | jax.Array) -> dict:
+  """Makes the frames so far weigh `keep` times what they weighed, in all means over time.
+
+  Args:
+    state: of a stream of any layer or network. What is not a running sum stays as it is:
+      counts of frames, which tell a frame's number, and the last frames of convolutions.
+    keep: above 0, 1 at most. With 1 the stream goes on as if nothing had been done.
+
+  Returns:
+    The state, in which plain sums have a `weight` from now on.
+  """
+  if {'peak', 'mass'} <= state.keys():
+    # Sums stay, and the exponent that they are relative to becomes smaller: no underflow.
+    return {**state, 'peak': state['peak'] + jnp.log(keep)}
+  if {'total', 'count'} <= state.keys():
+    weight = _weigh(state).astype(jnp.float32)
+    return {**state, 'total': state['total'] * keep, 'weight': weight * keep}
+  return {
+    key: forget(value, keep) if isinstance(value, Mapping) else value
+    for key, value in state.items()
+  }
+
+
+def _weigh(state) -> jax.Array:
+  """What all frames so far weigh together, [B]."""
+  return state['weight'] if 'weight' in state else state['count']
+
+
+def _count_on(state: Mapping, frames: int) -> dict[str, jax.Array]:
+  """Running sums after so many frames more."""
+  more = jnp.full(state['total'].shape[:1], frames)
+  return {key: value if key == 'total' else value + more for key, value in state.items()}

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from movinet_jax.names import check_name
-from movinet_jax.ops.pool import cumulative_mean, spatial_mean
+from movinet_jax.ops.pool import running_means, spatial_mean
 
 SE_KINDS = ('2d', '3d', '2plus3d')
 
@@ -16,7 +16,7 @@ def squeeze_means(
 
   Args:
     x: [B, T, H, W, C].
-    state: `total` and `count` of the frames before, empty or None at a video's beginning.
+    state: running sums of the frames before, empty or None at a video's beginning.
     kind: `3d` is the mean of the clip, or of all frames so far when causal; `2d` is the mean
       of each frame; `2plus3d` is both, side by side, the former first.
     causal: whether x is part of a stream.
@@ -33,10 +33,7 @@ def squeeze_means(
   if kind == '2d':
     return frames, {}
   if causal:
-    b, _, _, _, c = x.shape
-    start = {'total': jnp.zeros((b, 1, 1, 1, c)), 'count': jnp.zeros(b, jnp.int32)}
-    past, total, count = cumulative_mean(frames, **(state or start))
-    after = {'total': total, 'count': count}
+    past, after = running_means(frames, state)
   else:
     past, after = frames.mean(1, keepdims=True), {}
   if kind == '3d':

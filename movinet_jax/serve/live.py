@@ -1,4 +1,4 @@
-"""One network on one live stream: a frame in, the classes of all frames so far out."""
+"""One network on one live stream: a frame in, the classes of what was seen so far out."""
 
 import collections
 import dataclasses
@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from movinet_jax.serve.memory import Exact, Memory
+
 # Percentiles are of so many latest calls, so that memory does not grow with the stream.
 LATENCY_WINDOW = 10_000
 
@@ -19,7 +21,7 @@ class Prediction:
   """What a stream shows so far.
 
   Attributes:
-    frame: number of the latest frame, from 0.
+    frame: number of the latest frame since the video began, from 0.
     probabilities: [N] float32; of each class by itself if videos have several.
     latency_ms: from the frames on the host to the probabilities on the host.
   """
@@ -41,6 +43,9 @@ class Live:
       for frame in frames:
         prediction = live(frame[None])
 
+  An answer is of all frames of the video, as in evaluation, unless another `memory` is given:
+  `Window` or `Forgetting` for a camera that never stops.
+
   The weights are constants of the compiled program, so XLA folds each batch norm into a
   scale and an offset once, not with every frame.
   """
@@ -53,26 +58,33 @@ class Live:
     frames: int = 1,
     *,
     multi_label: bool = False,
+    memory: Memory | None = None,
   ):
     """Compiles for calls with `frames` frames uint8 of `size` (height, width).
 
-    Probabilities are a sigmoid's if the network was trained for several labels a video.
+    Probabilities are a sigmoid's if the network was trained for several labels a video. The
+    memory is `Exact` by default.
 
     Raises:
       ValueError: the network is not causal.
     """
-    self._start = model.init_state(1, size)
-    if not self._start:
+    start = model.init_state(1, size)
+    if not start:
       raise ValueError(
         'a live stream needs a causal network: this one sees whole clips only; train '
         'or load a stream variant, such as movinet/a0-stream'
       )
     constants = jax.tree.map(jnp.asarray, variables)
     normalise = jax.nn.sigmoid if multi_label else jax.nn.softmax
+    memory = memory or Exact()
+    self._start = memory.begin(start)
 
-    def step(video, state):
-      logits, state = model.apply(constants, video.astype(jnp.float32) / 255, state)
-      return normalise(logits[0]), state
+    def run(video, state):
+      return model.apply(constants, video, state)
+
+    def step(video, carried):
+      logits, carried = memory.step(run, video.astype(jnp.float32) / 255, carried)
+      return normalise(logits[0]), carried
 
     shape = jax.ShapeDtypeStruct((1, frames, *size, 3), jnp.uint8)
     self._step = jax.jit(step).lower(shape, self._start).compile()
@@ -81,7 +93,12 @@ class Live:
 
   def reset(self):
     """Begins a new video."""
-    self._state, self._frame = self._start, -1
+    self._frame = -1
+    self.forget()
+
+  def forget(self):
+    """Forgets all frames so far: the next one begins a scene. Frames are counted on."""
+    self._state = self._start
 
   @property
   def frames(self) -> int:

@@ -23,6 +23,7 @@ from movinet_jax.train.mesh import (
   split,
 )
 from movinet_jax.train.metrics import Classification, MultiLabel
+from movinet_jax.train.predictions import Predictions, find_probabilities
 
 MODES = ('clip', 'stream', 'multiclip')
 TOPK = (1, 5)
@@ -41,6 +42,7 @@ class Evaluation:
     missing: videos expected and not seen (their decoding failed); None if unknown.
     views: views seen, over all videos.
     secs: wall clock, compilation included.
+    predictions: of each video, what the metrics are of; in all processes those of all.
   """
 
   mode: str
@@ -51,6 +53,7 @@ class Evaluation:
   missing: int | None
   views: int
   secs: float
+  predictions: Predictions | None = None
 
 
 def list_metrics(num_classes: int, multi_label: bool) -> list[str]:
@@ -77,7 +80,8 @@ def evaluate(
       made once by `make_predict`, so that it is compiled once.
     variables: {'params', 'batch_stats'}; of a TrainState, its `ema`.
     batches: dicts of video, label, mask as for training, and `name`, B names that say
-      which video a clip is of. Every process must have the same number of batches.
+      which video a clip is of; `failed` [B], where given, says which clips are of videos that
+      could not be decoded. Every process must have the same number of batches.
     mode: one of MODES; 'clip' and 'stream' want one clip per name.
     multi_label: whether labels are [B, N] of 0 and 1.
     topk: the k of top-k; those that are not below the number of classes are left out.
@@ -91,9 +95,10 @@ def evaluate(
   check_name(mode, MODES, 'mode')
   began = time.perf_counter()
   rows = [_read_rows(predict, variables, batch) for batch in batches]
-  names, scores, labels = _gather(rows)
+  (names, scores, labels), failed = _gather(rows)
   _check_finite(names, scores)
-  videos, scores, labels, views = _group(names, scores, labels, mode, multi_label)
+  predictions = _group(names, scores, labels, mode, multi_label)
+  scores, labels = predictions.scores, predictions.labels
   sums = _make_sums(scores, labels, multi_label, topk)
   if multi_label:
     per_class, confusion = sums.class_precision(), None
@@ -104,10 +109,11 @@ def evaluate(
     metrics=sums.compute(),
     per_class=per_class,
     confusion=confusion,
-    evaluated=len(videos),
-    missing=None if expected is None else expected - len(videos),
-    views=views,
+    evaluated=len(predictions),
+    missing=None if expected is None else expected - len(predictions),
+    views=int(predictions.views.sum()),
     secs=time.perf_counter() - began,
+    predictions=dataclasses.replace(predictions, failed=failed),
   )
 
 
@@ -128,9 +134,10 @@ def _read_rows(predict, variables, batch):
   if 'name' not in batch:
     raise ValueError(f'A batch has {sorted(batch)} and no name: videos are counted by their names.')
   logits = np.asarray(predict(variables, batch))
-  keep = np.asarray(batch['mask']) > 0
+  failed = np.asarray(batch.get('failed', np.zeros(len(logits))), bool)
+  keep = (np.asarray(batch['mask']) > 0) | failed
   names = np.asarray([str(name) for name in batch['name']], dtype=np.str_)
-  return names[keep], logits[keep], np.asarray(batch['label'])[keep]
+  return names[keep], logits[keep], np.asarray(batch['label'])[keep], failed[keep]
 
 
 def _make_sums(scores, labels, multi_label, topk):
@@ -142,14 +149,17 @@ def _make_sums(scores, labels, multi_label, topk):
 
 
 def _gather(rows):
-  """The rows of all processes, in process order."""
+  """The rows of all processes, in their order: those to count, and labels of failed videos."""
   if rows:
     rows = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
   if jax.process_count() > 1:
     rows = _gather_arrays(rows)
-  if not rows or not len(rows[0]):
+  if not rows or rows[-1].all():
     raise ValueError('There was no video to evaluate: none could be read.')
-  return rows
+  *rows, failed = rows
+  names, _, labels = rows
+  bad = {str(names[i]): labels[i] for i in np.flatnonzero(failed)}
+  return [row[~failed] for row in rows], bad
 
 
 def _gather_arrays(arrays):
@@ -187,31 +197,25 @@ def _check_finite(names, scores):
     )
 
 
-def _group(names, scores, labels, mode, multi_label):
-  """One row per video: its name, its scores, its label; and the number of views."""
+def _group(names, scores, labels, mode, multi_label) -> Predictions:
+  """One row per video, by the order of their names."""
   videos, first, index, counts = np.unique(
     names, return_index=True, return_inverse=True, return_counts=True
   )
+  whole = Predictions(videos, scores[first], labels[first], counts, multi_label)
   if mode != 'multiclip':
     if counts.max() > 1:
       raise ValueError(
         f'{str(videos[counts.argmax()])!r} came {counts.max()} times, but mode {mode!r} '
         "counts one clip per video; use mode='multiclip' for several views."
       )
-    return videos, scores[first], labels[first], len(names)
+    return whole
   different = (labels != labels[first][index]).reshape(len(names), -1).any(axis=1)
   if different.any():
     raise ValueError(f'Views of one video disagree about its label: {str(names[different][0])!r}.')
   total = np.zeros((len(videos), scores.shape[1]))
-  np.add.at(total, index, _probabilities(scores.astype(np.float64), multi_label))
+  np.add.at(total, index, find_probabilities(scores, multi_label))
   # As logarithms, of which softmax gives the mean probabilities back.
   with np.errstate(divide='ignore'):
     mean = np.log(total / counts[:, None])
-  return videos, np.maximum(mean, -1e30), labels[first], len(names)
-
-
-def _probabilities(logits, multi_label):
-  if multi_label:
-    return 1 / (1 + np.exp(-logits))
-  shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-  return shifted / shifted.sum(axis=-1, keepdims=True)
+  return dataclasses.replace(whole, scores=np.maximum(mean, -1e30), averaged=True)

@@ -8,6 +8,12 @@ from collections.abc import Callable, Mapping
 
 from movinet_jax.train.workdir import find_differences
 
+_OTHERS = (
+  ' If only this package has changed: another version may take more kinds of files, or spell names '
+  'otherwise that are no plain UTF-8 in normal form NFC. Move new files out, or begin another '
+  'workdir.'
+)
+
 
 def make_position(batches) -> Callable[[int], dict]:
   """The loop's `position`: number of batches consumed -> what a checkpoint records."""
@@ -31,8 +37,10 @@ def check_same_data(position: Mapping | None, batches):
   differences = find_differences(saved, batches.identity())
   if differences:
     batches.close()
+    others = any(line.startswith(('fingerprint:', 'records:')) for line in differences)
     raise ValueError(
       'the training data is not what this run was trained on so far:\n  '
       + '\n  '.join(differences)
       + '\nRestore the data, or begin another workdir.'
+      + _OTHERS * others
     )

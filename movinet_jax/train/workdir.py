@@ -191,8 +191,11 @@ def _is_told(key, was, now) -> bool:
   return empty and any(other.startswith(f'{key}.') for other in keys)
 
 
-def replace_file(path: Path, text: str):
-  """Writes a file such that a kill at any moment leaves the old text or the new."""
+def replace_file(path: Path, text: str | bytes):
+  """Writes a file such that a kill at any moment leaves the old text or the new.
+
+  Text is written as UTF-8, whatever the locale says.
+  """
   _write_part(path, text).replace(path)
 
 
@@ -206,8 +209,8 @@ def _plain(value):
 
 def _write_part(path, text) -> Path:
   part = path.with_name(f'{path.name}.{socket.gethostname()}.{os.getpid()}.part')
-  with part.open('w') as file:
-    file.write(text)
+  with part.open('wb') as file:
+    file.write(text if isinstance(text, bytes) else text.encode())
     file.flush()
     os.fsync(file.fileno())
   return part

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from movinet_jax import data, schema
-from movinet_jax.data import Classes, SourceError, make_source, take_classes
-from movinet_jax.data.source import Record
+from movinet_jax.data import (
+  Balance,
+  Classes,
+  SourceError,
+  allow_several,
+  count_videos,
+  make_source,
+  take_classes,
+)
+from movinet_jax.data.source import Record, list_labels
 
 LABELS = tuple(f'class {i:02d}' for i in range(40))
 
@@ -27,6 +35,13 @@ def test_a_draw_depends_on_its_seed_and_on_the_names_alone():
   assert Classes(count=10).choose(LABELS) == Classes(count=10, seed=0).choose(LABELS)
   # Pinned, because it must be the same tomorrow and on another machine.
   assert Classes(count=3, seed=0).choose(LABELS) == PINNED
+
+
+def test_two_spellings_of_a_name_are_one_class():
+  labels = ('caf\xe9', 'run', 'walk')
+  chosen = Classes(names=('walk', 'cafe\u0301')).choose(labels)
+  assert chosen == ('caf\xe9', 'walk')
+  assert take_classes(make([0, 1, 2], labels), ('cafe\u0301', 'walk')).labels == chosen
 
 
 PINNED = ('class 10', 'class 19', 'class 20')
@@ -140,3 +155,87 @@ def test_videos_of_none_of_the_classes_and_of_several_are_refused():
   several = make_source(records, ('a', 'b'), multi_label=True)
   with pytest.raises(SourceError, match=r'several labels: leave data\.classes out'):
     take_classes(several, ('a', 'b'))
+
+
+def test_videos_with_one_label_can_have_several():
+  whole = make([2, 0, 1])
+  several = allow_several(whole)
+  assert several.multi_label
+  assert [record.label for record in several.records] == [(2,), (0,), (1,)]
+  assert list_labels(several.records) == [(2,), (0,), (1,)]
+  assert several.fingerprint() != whole.fingerprint()
+  assert several.fingerprint() == allow_several(make([2, 0, 1])).fingerprint()
+  assert allow_several(several) is several
+  again = pickle.loads(pickle.dumps(several))
+  assert list(again.records) == list(several.records)
+
+
+def test_any_kind_of_source_can_have_several_labels(motion_root):
+  place = {'root': motion_root, 'split': 'val'}
+  source = data.open_source('folder', **place, multi_label=True)
+  assert source == allow_several(data.open_source('folder', **place))
+  for value in (False, None):
+    assert not data.open_source('folder', **place, multi_label=value).multi_label
+  with pytest.raises(SourceError, match='multi_label should be bool'):
+    data.open_source('folder', **place, multi_label='yes')
+
+
+def test_no_video_is_read_to_count():
+  records = Lazy([0, 1, 1, 3, 1, 2])
+  source = data.Source(records, ('a', 'b', 'c', 'd', 'e'), 'digest')
+  assert count_videos(source).tolist() == [1, 3, 1, 1, 0]
+  assert count_videos(allow_several(source)).tolist() == [1, 3, 1, 1, 0]
+  assert count_videos(take_classes(source, ('d', 'b'))).tolist() == [1, 3]
+  parts = data.split_source(source, 0.5)
+  assert sum(count_videos(part) for part in parts).tolist() == [1, 3, 1, 1, 0]
+  assert records.read == []
+
+
+def test_a_video_counts_for_each_of_its_labels():
+  records = [Record(f'/x/{i}', label, f'{i}') for i, label in enumerate([(0, 2), (2,), ()])]
+  assert count_videos(make_source(records, ('a', 'b', 'c'), multi_label=True)).tolist() == [1, 0, 2]
+
+
+def balance(*counts, videos=None):
+  return Balance(tuple(f'c{n}' for n in range(len(counts))), counts, videos)
+
+
+def test_counts_are_shown_from_the_largest_to_the_smallest():
+  assert balance(5, 1200, 30).describe() == '3 classes (c1 1,200, c2 30, c0 5)'
+  assert Balance(('a\nb',), (3,)).describe() == r'1 class (a\nb 3)'
+  many = balance(*range(100, 125)).describe()
+  assert many == (
+    '25 classes (largest c24 124, c23 123, c22 122; median 112; smallest c2 102, c1 101, c0 100)'
+  )
+
+
+@pytest.mark.parametrize(
+  ('counts', 'options', 'words'),
+  [
+    ((10, 1), {}, []),
+    ((31, 3), {}, ["'c0' has 31 videos and 'c1' 3, 10.3 : 1", 'sampling.name', 'class_weights']),
+    ((31, 3), {'weighs': True}, []),
+    ((31, 3), {'draws': True}, []),
+    ((5, 5), {'weighs': True, 'draws': True}, ['count twice over']),
+    ((5, 0, 3, 0), {}, ["no training video is of 'c1', 'c3'"]),
+    ((2_000_000, 1), {}, ['2,000,000 : 1']),
+    ((31, 3), {'place': 'config.recipe'}, ['--config.recipe.sampling.', '--config.recipe.loss.']),
+    ((5,), {}, ["one class, 'c0': there is nothing to tell apart", 'accuracy will be 100 %']),
+    ((5,), {'videos': 5}, ["one class, 'c0': there is nothing to tell apart"]),
+    ((5,), {'videos': 6}, []),
+    ((5, 5), {'videos': 5}, []),
+  ],
+)
+def test_what_hinders_learning_is_said(counts, options, words):
+  given = {'weighs': False, 'draws': False, **options}
+  notes = balance(*counts, videos=given.pop('videos', None)).list_notes(**given)
+  assert len(notes) == bool(words)
+  assert [word for word in words if word not in notes[0]] == []
+
+
+@pytest.mark.parametrize('videos', [None, 5])
+def test_one_class_of_several_that_has_videos_is_nothing_to_learn(videos):
+  alone, empty = balance(0, 5, 0, videos=videos).list_notes(weighs=True, draws=True)
+  assert "are of one class, 'c1': there is nothing to tell apart" in alone
+  assert '100 %' not in alone
+  assert "no training video is of 'c0', 'c2'" in empty

@@ -88,9 +88,22 @@ def test_fps_means_seconds_whatever_the_rate_of_the_file(fps):
   cut = EvalClip(20, 64, fps=5).plan(info)
   secs = np.array(cut.times_secs)
   start = secs[0]
-  np.testing.assert_allclose(secs - start, np.arange(20) / 5, atol=0.51 / fps)
-  last_secs = (info.frames - 1) / fps
-  assert start == pytest.approx((last_secs - 19 / 5) / 2, abs=1.1 / fps)
+  np.testing.assert_allclose(secs - start, np.arange(20) / 5, atol=1e-6)
+  assert start == pytest.approx((info.duration_secs - 20 / 5) / 2, abs=0.51 / fps)
+
+
+@pytest.mark.parametrize('fps', [2, 5, 7.5, 10, 12.5, 15, 24, 25, 30])
+@pytest.mark.parametrize('source_fps', [5.0, 7.0, 12.5, 24.0, 25.0, 30000 / 1001, 30.0, 60.0])
+def test_a_clip_that_fills_its_video_begins_with_it(source_fps, fps):
+  info = video(33, source_fps)
+  frames = math.ceil(info.duration_secs * fps - 1e-6)
+  for clip in (EvalClip(frames, 64, fps=fps), TrainClip(frames, 64, fps=fps)):
+    secs = np.array(clip.plan(info, np.random.default_rng(0)).times_secs)
+    np.testing.assert_allclose(secs, np.arange(frames) / fps, atol=1e-6)
+  again = np.array(EvalClip(frames + 3, 64, fps=fps).plan(info).times_secs)
+  wanted = np.arange(frames, frames + 3) / fps % info.duration_secs
+  wanted[info.duration_secs - wanted < 1e-6] = 0
+  np.testing.assert_allclose(again[frames:], wanted, atol=1e-6)
 
 
 def test_views_are_spread_from_first_to_last():

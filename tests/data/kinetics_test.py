@@ -266,6 +266,8 @@ def test_no_built_set(tmp_path):
     ('label,youtube_id,time_start,time_end\nx,A,1,soon\n', "line 2: .* '1' to 'soon'"),
     ('label,youtube_id,time_start,time_end\nx,A,5,5\n', 'line 2: .* got .A., 5, 5'),
     ('label,youtube_id,time_start,time_end\n,A,0,5\n', 'line 2: A has no label'),
+    ('youtube_id,time_start,time_end,label\nA,0,5,"x\nB,0,5,x\n', 'line 2: .*not closed'),
+    ('label,"youtube_id,time_start\nx,A,0,5\n', 'line 1: .*not closed'),
     (
       'label,youtube_id,time_start,time_end\nx,A,0,5\ny,A,0.0,5.0\n',
       'line 3: A_000000_000005 is in line 2 already',

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from movinet_jax.data.limited import run_limited
+from movinet_jax.data.limited import go_on, run_limited
 from movinet_jax.data.video import DecodeError
 
 
@@ -29,6 +29,13 @@ def work(job):
       for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         os.kill(os.getpid(), number)
       time.sleep(0.2)
+    case 'long':
+      for _ in range(12):
+        time.sleep(0.1)
+        go_on()
+    case 'stops':
+      go_on()
+      time.sleep(600)
     case 'bug':
       raise KeyError('oops')
 
@@ -40,10 +47,27 @@ def test_every_job_ends_and_the_rest_goes_on():
   assert time.monotonic() - start < 20
   assert set(ended) == set(jobs)
   assert ended['good 1'] == ended['good 2'] == ''
-  assert ended['hang'] == ended['hang in C'] == 'took more than 1 s'
+  assert ended['hang'] == ended['hang in C'] == 'stood still for 1 s (--limit-secs)'
   assert ended['crash'] == f'decoder crashed with exit code -{signal.SIGSEGV:d}'
   assert ended['bad'] == 'is bad'
   assert 'Permission denied' in ended['unreadable']
+
+
+def test_work_that_goes_on_may_take_long():
+  ended = dict(run_limited(work, ['long', 'stops', 'good'], workers=2, limit_secs=0.5))
+  assert ended == {'long': '', 'stops': 'stood still for 0.5 s (--limit-secs)', 'good': ''}
+
+
+def test_a_job_that_was_stopped_with_its_parent_does_not_stand_still():
+  """As Ctrl-Z and fg do: the parent looks again after more than the limit."""
+  ended = run_limited(work, ['good', 'long'], workers=2, limit_secs=0.6)
+  assert next(ended) == ('good', '')
+  for process in multiprocessing.active_children():
+    os.kill(process.pid, signal.SIGSTOP)
+  time.sleep(1.0)
+  for process in multiprocessing.active_children():
+    os.kill(process.pid, signal.SIGCONT)
+  assert list(ended) == [('long', '')]
 
 
 def test_a_bug_is_not_a_bad_file():

@@ -55,3 +55,11 @@ def test_enlarged_pictures_are_named_with_what_to_build(source):
   (note,) = pictures.find_enlarged({'train': built}, clips)
   assert '--short-side 48' in note
   assert not pictures.find_enlarged({'train': dataclasses.replace(source, short_side=48)}, clips)
+
+
+def test_notes_are_those_of_the_sources_and_of_their_pictures(source):
+  noted = dataclasses.replace(source, notes=('3 files are not taken',))
+  clips = {'train': TrainClip(size=32, short_side=(36, 48), **RATE)}
+  found = pictures.find_notes({'train': noted, 'eval': noted}, clips)
+  assert found[0] == '3 files are not taken'
+  assert found[1:] == pictures.find_enlarged({'train': noted}, clips)

@@ -139,6 +139,8 @@ def test_broken_file_is_a_clear_error(broken, name, no_hang, monkeypatch):
   ('name', 'words'),
   [
     ('moov_only.mp4', 'no frame'),
+    ('cut.mp4', 'truncated'),
+    ('empty.mp4', 'empty'),
     ('cut_faststart.mp4', 'truncated'),
     ('cut.mkv', 'truncated'),
     ('sound.mp4', 'no video stream'),

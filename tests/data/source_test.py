@@ -56,6 +56,17 @@ def test_manifest_leaves_out_and_counts(tmp_path):
   assert source.fingerprint() != without.fingerprint()
 
 
+def test_manifests_of_before_name_what_does_not_print_as_it_is(tmp_path):
+  manifest = tmp_path / 'bad.csv'
+  # Bare as Python 3.11 wrote a carriage return, quoted as later ones do.
+  manifest.write_bytes(
+    b'name,bytes,reason\na\rb.mp4,5,x\n"c\rd.mp4",5,x\n"e\nf.mp4",5,x\n2.mp4,7,\n'
+  )
+  names = [r'a\rb.mp4', r'c\rd.mp4', r'e\nf.mp4', '2.mp4']
+  source = make_source([Record('x', 0, name) for name in names], ['a'], skip=str(manifest))
+  assert [record.name for record in source.records] == ['2.mp4']
+
+
 def test_manifest_must_be_one(tmp_path):
   with pytest.raises(SourceError, match='no_such'):
     make_source(records(0), ['a'], skip=str(tmp_path / 'no_such.csv'))
@@ -63,6 +74,10 @@ def test_manifest_must_be_one(tmp_path):
   table.write_text('a.mp4,3\n')
   with pytest.raises(SourceError, match='name,reason'):
     make_source(records(0), ['a'], skip=str(table))
+  names = tmp_path / 'names.csv'
+  names.write_text('name\n0.mp4\n')
+  with pytest.raises(SourceError, match="got 'name'"):
+    make_source(records(0), ['a'], skip=str(names))
   all_bad = tmp_path / 'all.csv'
   all_bad.write_text('name,reason\n0.mp4,x\n')
   with pytest.raises(SourceError, match='all 1 videos'):
@@ -73,6 +88,8 @@ def test_label_map_file(tmp_path):
   path = tmp_path / 'labels.txt'
   path.write_text('\ufeffdance, slow\nwalk\n', encoding='utf-8')
   assert sources.read_labels(str(path)) == ('dance, slow', 'walk')
+  path.write_text('cafe\u0301\nwalk\n', encoding='utf-8')
+  assert sources.read_labels(str(path)) == ('caf\xe9', 'walk')
   path.write_text('walk\nwalk\n')
   with pytest.raises(SourceError, match="'walk' twice"):
     sources.read_labels(str(path))
@@ -92,7 +109,7 @@ def test_another_encoding_is_named(encoding, tmp_path):
 
 
 def test_registry_is_the_folder():
-  assert data.list_sources() == ('csv', 'folder', 'motion', 'tfds')
+  assert data.list_sources() == ('csv', 'folder', 'frames', 'motion', 'tfds')
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 """The verb check-data."""
 
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import pytest
+from PIL import Image
 
 from launch.verbs import check_data
 
@@ -51,3 +55,41 @@ def test_errors_and_help(root, capsys):
   out = capsys.readouterr().out
   assert 'movinet check-data videos --split train' in out
   assert '65 with --strict' in out
+
+
+def test_pictures(root, tmp_path, capsys):
+  for number in range(1, 4):
+    path = tmp_path / 'pictures' / 'walk' / 'clip' / f'{number}.jpg'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new('RGB', (16, 16)).save(path)
+  home, manifest = str(tmp_path / 'pictures'), str(tmp_path / 'm.csv')
+  assert check_data.main([home, '--fps', '5', '--manifest', manifest, '--strict']) == 0
+  assert check_data.main([home, '--manifest', manifest]) == 2
+  assert "name='frames' with fps=RATE" in capsys.readouterr().err
+  assert check_data.main([home, '--root', home]) == 2
+  assert '--root' in capsys.readouterr().err
+
+
+def test_files_that_are_not_taken_are_told_of(root, capsys):
+  (root / 'train' / 'a' / 'y.foo').write_bytes(b'x')
+  arguments = [str(root), '--split', 'train', '--manifest', str(root / 'm.csv')]
+  assert check_data.main(arguments) == 0
+  assert 'Note: 1 of 4 files' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('encoding', ['ascii:strict', 'utf-8:strict'])
+def test_any_name_is_printed(root, encoding):
+  home = os.fsencode(root / 'train' / 'b')
+  for name in (b'caf\xe9.mp4', b'a\rb.mp4', 'caf\xe9.mp4'.encode()):
+    with open(home + b'/' + name, 'wb') as file:
+      file.write(b'x')
+  (root / 'train' / 'a' / '日本.foo').write_bytes(b'x')
+  command = [sys.executable, '-m', 'launch.main', 'check-data', str(root), '--split', 'train']
+  env = {**os.environ, 'PYTHONIOENCODING': encoding, 'PYTHONPATH': os.getcwd()}
+  ended = subprocess.run(
+    [*command, '--manifest', str(root / 'm.csv')], env=env, capture_output=True, timeout=120
+  )
+  assert ended.returncode == 0, ended.stderr
+  assert rb'b/caf\xe9.mp4' in ended.stdout
+  assert rb'b/a\rb.mp4' in ended.stdout
+  assert b'Note: 1 of 7 files' in ended.stderr

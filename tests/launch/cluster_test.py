@@ -227,9 +227,14 @@ def test_every_video_is_evaluated_once(trained, motion_videos, tmp_path):
   for processes in (1, 2, 4):
     out = tmp_path / f'found-{processes}'
     options = [f'--checkpoint={trained / "1"}', f'--out={out}', '--batch-size=12']
+    options.append(f'--predictions={out}.jsonl')
     run(['evaluate', *options, f'--set=root={videos}'], processes)
     read = json.loads(out.with_name(f'{out.name}.json').read_text())
     read['classes'] = out.with_name(f'{out.name}-classes.csv').read_text()
+    del read['predictions']  # the file's name
+    rows = [json.loads(line) for line in out.with_suffix('.jsonl').read_text().splitlines()]
+    assert np.mean([row['right'] for row in rows if not row['failure']]) == read['top1']
+    read['videos'] = [(row['name'], row['label'], row['right'], row['failure']) for row in rows]
     found.append((read.pop('loss'), read))
   (loss, one), *several = found
   for other, read in several:

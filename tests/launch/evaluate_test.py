@@ -2,8 +2,13 @@
 
 import csv
 import dataclasses
+import hashlib
+import io
 import json
+import os
+import re
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -16,16 +21,17 @@ from launch.verbs import evaluate
 from movinet_jax.data import LoaderOptions
 from movinet_jax.train import checkpoint
 from movinet_jax.train.evaluation import Evaluation
+from movinet_jax.train.predictions import Predictions
 from movinet_jax.train.workdir import CHECKPOINTS
 
 
 @pytest.fixture(scope='module')
 def summaries(trained, tmp_path_factory):
-  """What each mode wrote, by mode."""
+  """What each mode wrote, by mode; its predictions are beside it."""
   folder, found = tmp_path_factory.mktemp('evaluations'), {}
   for mode in ('clip', 'stream', 'multiclip'):
     out = folder / mode
-    options = [f'--mode={mode}', f'--out={out}', '--clips=3']
+    options = [f'--mode={mode}', f'--out={out}', '--clips=3', f'--predictions={out}.jsonl']
     assert evaluate.main([f'--checkpoint={trained}', *options]) == 0
     found[mode] = json.loads((folder / f'{mode}.json').read_text()), out
   return found
@@ -119,6 +125,181 @@ def test_broken_videos_are_counted_as_missing(trained, motion_videos, tmp_path, 
   assert (summary['evaluated'], summary['missing']) == (7, 1)
   assert list(summary['failures']) == ['up/00001.mp4']
   assert 'up/00001.mp4' in capsys.readouterr().out
+
+
+def read_lines(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize('mode', ['clip', 'stream', 'multiclip'])
+def test_predictions_of_videos_are_those_of_the_metrics(mode, summaries):
+  summary, out = summaries[mode]
+  rows = read_lines(out.with_suffix('.jsonl'))
+  assert [row['name'] for row in rows] == [f'{c}/0000{n}.mp4' for c, n in NAMED]
+  assert np.mean([row['right'] for row in rows]) == summary['top1']
+  for row in rows:
+    assert row['label'] == row['name'].partition('/')[0]
+    assert row['right'] == (row['top'][0]['label'] == row['label'])
+    assert row['views'] == (3 if mode == 'multiclip' else 1)
+    scores = [one['score'] for one in row['top']]
+    assert sorted(scores, reverse=True) == scores
+    assert sum(scores) == pytest.approx(1)  # of all four classes
+  losses = [-np.log(next(o['score'] for o in r['top'] if o['label'] == r['label'])) for r in rows]
+  assert np.mean(losses) == pytest.approx(summary['loss'])
+
+
+NAMED = [(label, number) for label in ('down', 'left', 'right', 'up') for number in (0, 1)]
+
+
+def test_mistakes_are_printed_and_videos_that_failed_are_in_the_file(
+  trained, motion_videos, tmp_path, capsys
+):
+  videos, file = tmp_path / 'videos', tmp_path / 'found.csv'
+  shutil.copytree(motion_videos, videos)
+  (videos / 'val' / 'up' / '00001.mp4').rename(videos / 'val' / 'up' / 'a,"b" 日.mp4')
+  (videos / 'val' / 'up' / '00000.mp4').write_text('not a video')
+  options = [f'--checkpoint={trained}', f'--out={tmp_path / "out"}', '--set', f'root={videos}']
+  assert evaluate.main([*options, f'--predictions={file}', '--topk=2']) == 0
+  rows = {row['name']: row for row in csv.DictReader(file.open(newline='', encoding='utf-8'))}
+  assert len(rows) == 8
+  bad = rows.pop('up/00000.mp4')
+  assert bad['failure']
+  assert (bad['label'], bad['right'], bad['label_1'], bad['score_2']) == ('up', '', '', '')
+  assert rows['up/a,"b" 日.mp4']['label'] == 'up'
+  assert list(rows['up/a,"b" 日.mp4'])[-4:] == ['label_1', 'score_1', 'label_2', 'score_2']
+  summary = json.loads((tmp_path / 'out.json').read_text())
+  right = [row['right'] == 'true' for row in rows.values()]
+  assert np.mean(right) == pytest.approx(summary['top1'])
+  printed = capsys.readouterr().out
+  wrong = [row for row in rows.values() if row['right'] == 'false']
+  assert f'mistakes ({len(wrong)}):' in printed
+  said = printed.partition(f'mistakes ({len(wrong)}):\n')[2].splitlines()
+  assert len(said) == len(wrong) > 0
+  wrong.sort(key=lambda row: -float(row['score_1']))
+  for line, row in zip(said, wrong, strict=True):
+    taken = f'{row["label_1"]} ({100 * float(row["score_1"]):.1f} %)'
+    assert line == f'  {row["name"]}: {row["label"]}, predicted {taken}'
+
+
+def test_ten_mistakes_are_printed(capsys):
+  scores = np.tile([[1.0, 0.0]], (12, 1)) * np.arange(12)[:, None]
+  names = np.array([f'v{n}' for n in range(12)])
+  found = Predictions(names, scores, np.ones(12, int), np.ones(12, int))
+  evaluate.print_mistakes(found, ['a', 'x' * 100])
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[1] == 'mistakes (the 10 most confident of 12):'
+  assert [line.split()[0] for line in lines[2:]] == [f'v{n}:' for n in range(11, 1, -1)]
+  assert max(map(len, lines)) < 80
+  evaluate.print_mistakes(dataclasses.replace(found, labels=np.zeros(12, int)), ['a', 'b'])
+  assert capsys.readouterr().out == ''
+
+
+@pytest.mark.parametrize(
+  ('options', 'words'),
+  [
+    (['--predictions=found.txt'], r"found.txt ends in '.txt': wanted .csv .*\.jsonl"),
+    (['--topk=3'], '--topk=3 is for --predictions'),
+  ],
+)
+def test_wrong_predictions_are_refused_before_anything_is_read(options, words, capsys):
+  with pytest.raises((ValueError, SystemExit)) as error:
+    evaluate.main(['--checkpoint=nowhere', *options])
+  assert re.search(words, f'{error.value} {capsys.readouterr().err}')
+
+
+def test_predictions_of_others_are_not_written_over(summaries, trained, tmp_path):
+  _, out = summaries['clip']
+  own, options = out.with_suffix('.jsonl'), [f'--checkpoint={trained}', f'--out={out}']
+  before = own.read_bytes()
+  assert evaluate.main([*options, f'--predictions={own}']) == 0  # the same again
+  assert own.read_bytes() == before
+  other = tmp_path / 'other.csv'
+  other.write_text('mine')
+  for file in (other, out.with_name('stream.jsonl')):
+    with pytest.raises(FileExistsError, match='does not say that it is of this evaluation'):
+      evaluate.main([*options, f'--predictions={file}'])
+  with pytest.raises(FileExistsError, match='a file of --out'):
+    evaluate.main([*options, f'--predictions={out}-classes.csv'])
+  with pytest.raises(FileNotFoundError, match='there is no folder'):
+    evaluate.main([*options, f'--predictions={tmp_path}/a/b.csv'])
+  (tmp_path / 'folder.csv').mkdir()
+  with pytest.raises(IsADirectoryError):
+    evaluate.main([*options, f'--predictions={tmp_path}/folder.csv'])
+  assert other.read_text() == 'mine'
+
+
+def test_predictions_are_known_after_evaluations_without_them_and_with_others(trained, tmp_path):
+  options = [f'--checkpoint={trained}', f'--out={tmp_path / "out"}', '--frames=2']
+  for given in ('a.csv', None, 'a.csv', 'a.jsonl', 'a.csv'):
+    assert evaluate.main([*options, *([f'--predictions={tmp_path / given}'] if given else [])]) == 0
+  kept = json.loads((tmp_path / 'out.json').read_text())['predictions']
+  assert kept == {
+    str(file): hashlib.sha256(file.read_bytes()).hexdigest()
+    for file in (tmp_path / 'a.csv', tmp_path / 'a.jsonl')
+  }
+
+
+@pytest.mark.parametrize('pipe', ['--predictions=pipe.csv', '--out=pipe'])
+def test_a_pipe_is_refused_before_the_work(pipe, trained, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  os.mkfifo('pipe.csv' if 'csv' in pipe else 'pipe.json')
+  with pytest.raises(OSError, match='is a pipe or a device'):
+    evaluate.main([f'--checkpoint={trained}', '--out=out', pipe])
+
+
+def test_files_are_written_although_nobody_reads_what_is_printed(trained, tmp_path, monkeypatch):
+  class Closed(io.StringIO):
+    def write(self, text):
+      raise BrokenPipeError
+
+  options = [f'--checkpoint={trained}', f'--out={tmp_path / "out"}', '--frames=2']
+  with monkeypatch.context() as patch:
+    patch.setattr('sys.stdout', Closed())
+    with pytest.raises(BrokenPipeError):
+      evaluate.main([*options, f'--predictions={tmp_path / "a.csv"}'])
+  assert {file.name for file in tmp_path.iterdir()} == {
+    *('a.csv', 'out.json', 'out-classes.csv', 'out-confusion.png')
+  }
+
+
+@pytest.mark.parametrize(
+  ('given', 'want'),
+  [
+    (['multi_label=true'], {'name': 'folder', 'root': 'a', 'split': 'val', 'multi_label': True}),
+    (['multi_label=False'], {'name': 'folder', 'root': 'a', 'split': 'val', 'multi_label': False}),
+    (['split=1'], {'name': 'folder', 'root': 'a', 'split': '1'}),
+    (['name=csv', 'path=b.csv'], {'name': 'csv', 'path': 'b.csv'}),
+    (['name=folder', 'root=b'], {'name': 'folder', 'root': 'b', 'split': 'val'}),
+  ],
+)
+def test_set_is_read_as_configs_are(given, want, trained):
+  run = load_trained(str(trained))
+  splits = dataclasses.replace(
+    run.config.data, eval={'name': 'folder', 'root': 'a', 'split': 'val'}
+  )
+  run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=splits))
+  words = [word for one in given for word in ('--set', one)]
+  arguments = evaluate.make_arguments().parse_args(['--checkpoint=x', *words])
+  assert evaluate._choose_data(run, arguments) == want
+
+
+@pytest.mark.parametrize(
+  'labels',
+  [
+    ['$x^2$ and $', 'a $ b', r'$\frac{$'],
+    ['日本語の踊り', '한국어', 'हिन्दी'],
+    ['x' * 500, 'y' * 500, 'line\nend'],
+  ],
+)
+def test_any_label_is_drawn(labels, tmp_path, capsys):
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    evaluate.draw_confusion(np.eye(3, dtype=int), labels, str(tmp_path / 'a.png'))
+  with Image.open(tmp_path / 'a.png') as picture:
+    assert max(picture.size) < 1500
+  notes = capsys.readouterr().err.splitlines()
+  assert len(notes) <= 1
+  assert all('no font here has the letters' in note for note in notes)
 
 
 def test_another_evaluation_is_not_written_over(summaries, trained, capsys):

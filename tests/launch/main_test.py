@@ -1,15 +1,17 @@
 """The command finds its verbs and answers errors with words and codes."""
 
 import errno
+import io
 import os
 import pathlib
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from launch import errors, main
+from launch import errors, main, verbs
 from launch.verbs import find_verb, list_verbs
 from movinet_jax.data import SourceError, TooManyFailures, WorkerDied
 from movinet_jax.train.loop import NonFiniteLoss, Preempted
@@ -30,6 +32,17 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
     main.main([verb, '--help'])
   assert stop.value.code == 0
   assert f'movinet {verb} ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('errors', ['strict', 'surrogateescape', 'replace'])
+def test_output_of_any_encoding_takes_any_text(errors, monkeypatch):
+  monkeypatch.setattr(verbs, 'find_verb', lambda _: SimpleNamespace(main=print))
+  stream = io.TextIOWrapper(io.BytesIO(), 'ascii', errors)
+  monkeypatch.setattr(sys, 'stdout', stream)
+  main.main(['train', 'é\udce9'])
+  stream.flush()
+  printed = stream.buffer.getvalue()
+  assert printed == (b"['\\xe9\\udce9']\n" if errors != 'replace' else b"['?\\udce9']\n")
 
 
 def test_a_wrong_verb_names_the_nearest(capsys):

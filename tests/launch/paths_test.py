@@ -124,6 +124,9 @@ def test_a_file_that_could_not_be_written_is_known_before(tmp_path):
       check_writable(tmp_path / path)
   with pytest.raises(IsADirectoryError):
     check_writable(tmp_path)
+  os.mkfifo(tmp_path / 'pipe')
+  with pytest.raises(OSError, match='is a pipe or a device'):
+    check_writable(tmp_path / 'pipe')
 
 
 @pytest.mark.slow

@@ -30,4 +30,12 @@ def test_other_data_is_named_and_closed():
   with pytest.raises(ValueError, match=r'clip\.size: was 16, now 24') as caught:
     check_same_data(saved, batches)
   assert 'source: was "a", now "b"' in str(caught.value)
+  assert 'another version' not in str(caught.value)
   assert batches.closed
+
+
+@pytest.mark.parametrize('key', ['fingerprint', 'records'])
+def test_other_files_may_be_due_to_another_version(key):
+  saved = make_position(Batches(**{key: 1}))(7)
+  with pytest.raises(ValueError, match='another version may take more kinds of files'):
+    check_same_data(saved, Batches(**{key: 2}))

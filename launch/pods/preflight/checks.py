@@ -67,9 +67,7 @@ def check(
   _tell_batch(whole, findings)
   first, executable = compile_step(whole)
   _tell_step(first, machine, findings)
-  for note in (
-    pictures.find_enlarged({'train': source}, {'train': whole.run.clip}) if source else ()
-  ):
+  for note in pictures.find_notes({'train': source}, {'train': whole.run.clip}) if source else ():
     findings.add('pictures', note, ok=None)
   secs = first.estimate_secs
   if machine.here and first.fits(machine):

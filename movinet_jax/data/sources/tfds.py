@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 
 from movinet_jax.data import source as sources
 from movinet_jax.data.source import Record, Source, SourceError
+from movinet_jax.data.spelling import spell_label
 from movinet_jax.names import suggest
 from movinet_jax.schema import LocalPath
 
@@ -86,6 +87,11 @@ class _BuiltRecords:
   def __getitem__(self, index: int) -> Record:
     record = _read_record(self._rows, index)
     return dataclasses.replace(record, label=self._renumbered[record.label])
+
+  @property
+  def is_listed(self) -> bool:
+    """Whether the build left the class numbers in a file, so that no video is read for them."""
+    return os.path.exists(_name_labels(self._directory, self._split))
 
   def list_labels(self) -> list[int]:
     """The class number of each record: from the file that the build left, which is quick.
@@ -182,7 +188,7 @@ def _read_names(directory: str, builder: tfds.core.DatasetBuilder) -> tuple[str,
   path = os.path.join(directory, 'label.labels.txt')
   count = builder.info.features['label'].num_classes
   with sources.open_text(path, 'list of classes') as file:
-    names = tuple(name for line in file if (name := line.strip()))
+    names = tuple(spell_label(name) for line in file if (name := line.strip()))
   if len(names) != count:
     raise SourceError(f'{path} names {len(names)} classes, features.json {count}: {_REPAIR}')
   return names
