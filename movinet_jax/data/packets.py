@@ -18,6 +18,10 @@ KEPT_BYTES = 32 << 20
 NONE = -(1 << 63)
 # Seeking may land too late where a file's index is coarse, so the next try begins earlier.
 _EARLIER_SECS = (0.0, 2.0, 20.0)
+# A packet that is shown so much later than the wanted one is behind it, in every order.
+_LATE_SECS = 10.0
+# So many packets are read through faster than another place is found.
+_NEAR_PACKETS = 50
 
 
 class Packets:
@@ -106,6 +110,12 @@ class Packets:
       return iter(self._kept[position:])
     return self._seek(position) or self._walk(position)
 
+  def skip(self, reading: Iterator[av.Packet], packets: int, position: int) -> Iterator[av.Packet]:
+    """Leaves out so many packets of an iterator of `read`, up to a position, or seeks it."""
+    if self._kept is None and packets <= _NEAR_PACKETS:
+      return itertools.islice(reading, packets, None)
+    return self.read(position)
+
   def _seek(self, position: int) -> Iterator[av.Packet] | None:
     """The packets from a position on; None if seeking does not lead there."""
     stamps = [stamp for stamp in (self.pts[position], self.dts[position]) if stamp != NONE]
@@ -129,12 +139,13 @@ class Packets:
   def _drop_until(self, position: int, packets) -> Iterator[av.Packet] | None:
     """The packets from a position on; None if the first packet is a later one."""
     wanted = self.pts[position], self._place[position]
+    late = wanted[0] + round(_LATE_SECS / self._stream.time_base)
     for packet in packets:
       pts, _, place = _identify(packet)
       # A decoding stamp may be missing after a jump where it was there before.
       if (pts, place) == wanted:
         return itertools.chain([packet], packets)
-      if place > wanted[1] >= 0:
+      if place > wanted[1] >= 0 or pts > late:
         return None
     return None
 

@@ -169,11 +169,12 @@ def _decode_by_time(
   stamps = shown.pts[wanted].tolist()
   needed, targets = set(stamps), iter(zip(keys, stamps, strict=True))
   key, target = next(targets, (0, None))
-  position, started, reading, last = -1, 0, None, None
+  position, started, reading, last = key, key, packets.read(key), None
   while target is not None:
     if key > position:
       track.codec.flush_buffers()  # a jump: what is still in the decoder is not wanted
-      position, started, reading, last = key, key, packets.read(key), None
+      reading = packets.skip(reading, key - position, key)
+      position, started, last = key, key, None
     with track.failing('read'):
       packet = next(reading, None)
     wants = packet is None or packet.pts in needed
