@@ -248,14 +248,15 @@ def write_files(result, failures, labels, subject: Mapping, out: str, kept: Mapp
 
 
 def print_table(result, failures, labels):
-  alone = result.confusion is not None and len(labels) == 1
-  for name, value in () if alone else result.metrics.items():
-    print(f'{name:24} {value:.4f}')
+  one_class = result.confusion is not None and len(labels) == 1
+  if not one_class:
+    for name, value in result.metrics.items():
+      print(f'{name:24} {value:.4f}')
   print(f'{"videos evaluated":24} {result.evaluated}')
   print(f'{"videos missing":24} {result.missing}')
   for name, reason in sorted(failures.items()):
     print(f'  {show(name)}: {reason}')
-  if alone:
+  if one_class:
     print(
       f'\nAll videos are of one class, {show(labels[0], _WIDTH)!r}: there is nothing to tell '
       'apart, so no accuracy is shown.'

@@ -11,7 +11,6 @@ Carreira et al., arXiv:1808.01340 (600) and 1907.06987 (700); Kay et al., 1705.0
 """
 
 import collections
-import csv
 import dataclasses
 import json
 import os
@@ -93,35 +92,32 @@ def read_annotations(folder: str) -> list[Row]:
 
 
 def _read_split(path: str, split: str) -> list[Row]:
-  clips, lines, line = [], {}, 1
+  clips, lines = [], {}
   with sources.open_text(path, 'annotation file') as file:
-    # Strict: else a quote that is not closed takes in the rows behind it without a word.
-    rows = csv.DictReader(file, skipinitialspace=True, strict=True)
-    try:
-      _check_header(rows, split, path)
-      line = rows.line_num + 1
-      for row in rows:
-        clip = _parse_row(row, split, f'{path} line {rows.line_num}')
-        if clip.stem in lines:
-          raise SourceError(
-            f'{path} line {rows.line_num}: {clip.stem} is in line {lines[clip.stem]} already'
-          )
-        lines[clip.stem] = rows.line_num
-        clips.append(clip)
-        line = rows.line_num + 1
-    except csv.Error as error:
-      raise SourceError(f'{path} line {line}: {error} (a quote that is not closed?)') from error
+    rows = sources.split_rows(file, path, skipinitialspace=True)
+    _, names = next(rows, (1, []))
+    header = _read_header(names, split, path)
+    for line, fields in rows:
+      if not fields:
+        continue
+      row = {**dict.fromkeys(header), **dict(zip(header, fields, strict=False))}
+      clip = _parse_row(row, split, f'{path} line {line}')
+      if clip.stem in lines:
+        raise SourceError(f'{path} line {line}: {clip.stem} is in line {lines[clip.stem]} already')
+      lines[clip.stem] = line
+      clips.append(clip)
   return clips
 
 
-def _check_header(rows: csv.DictReader, split: str, path: str):
-  """Takes the spaces off the names of the columns, and fails if one is missing."""
-  rows.fieldnames = header = [name.strip() for name in rows.fieldnames or ()]
+def _read_header(names: list[str], split: str, path: str) -> list[str]:
+  """The names of the columns without spaces around them; fails if one is missing."""
+  header = [name.strip() for name in names]
   needed = {'youtube_id', 'time_start', 'time_end'}
   # Some releases of the test list have no labels; a list to learn from needs them.
   needed |= set() if split == 'test' else {'label'}
   if missing := sorted(needed - set(header)):
     raise SourceError(f'{path}: no column {missing[0]!r}; it has {", ".join(header)}')
+  return header
 
 
 def _parse_row(row: dict[str, str], split: str, where: str) -> Row:
@@ -170,7 +166,8 @@ def prepare(
     labels: label map to use instead of the sorted training labels.
     short_side: re-encode to this short side with a short GOP; None leaves cut clips as
       they are and re-encodes only those that have to be cut.
-    workers, limit_secs: files at once, and time for each before it is killed.
+    workers: files at once.
+    limit_secs: a file of which no frame comes for this long is bad.
     progress: whether to draw a bar.
 
   Returns:
@@ -239,7 +236,8 @@ def _do(job: _Job):
   path = os.path.join(job.out, job.result)
   os.makedirs(os.path.dirname(path), exist_ok=True)
   start, stop = (job.clip.start_secs, job.clip.stop_secs) if job.cut else (0.0, None)
-  write_cut(job.video, path, start_secs=start, stop_secs=stop, short_side=job.short_side)
+  part = {'start_secs': start, 'stop_secs': stop, 'short_side': job.short_side}
+  write_cut(job.video, path, **part, on_frame=go_on)
 
 
 def _find_videos(folder: str) -> tuple[dict[str, str], tuple[str, ...]]:

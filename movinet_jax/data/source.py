@@ -8,7 +8,8 @@ import json
 import numbers
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 import numpy as np
 
@@ -232,19 +233,35 @@ def parse_rows(text: str, path: str) -> tuple[list[str], list[dict[str, str]]]:
   Raises:
     SourceError: it is no CSV.
   """
-  file = io.StringIO(_BARE_RETURN.sub(_STAND_IN, text), newline='')
+  lines = split_rows(io.StringIO(_BARE_RETURN.sub(_STAND_IN, text), newline=''), path)
+  _, header = next(lines, (1, []))
+  rows = []
+  for _, fields in lines:
+    if fields:
+      fields = [spell_raw(field.replace(_STAND_IN, '\r')) for field in fields]
+      rows.append(dict(zip(header, fields, strict=False)))
+  return header, rows
+
+
+def split_rows(file: TextIO, path: str, **form) -> Iterator[tuple[int, list[str]]]:
+  """(line number, fields) of each row of a CSV file; no fields where a line is empty.
+
+  Args:
+    file: its text.
+    path: how errors call it.
+    **form: of the rows, as csv.reader takes it.
+
+  Raises:
+    SourceError: it is no CSV, such as where a quote is not closed.
+  """
   # Strict: else a quote that is not closed takes in all rows behind it without a word.
-  reader, line = csv.DictReader(file, strict=True), 1
+  reader, line = csv.reader(file, strict=True, **form), 1
   try:
-    header, rows = list(reader.fieldnames or ()), []
-    line = reader.line_num + 1
-    for row in reader:
+    for fields in reader:
+      yield line, fields
       line = reader.line_num + 1
-      fields = {key: row[key] for key in header if row[key] is not None}
-      rows.append({k: spell_raw(v.replace(_STAND_IN, '\r')) for k, v in fields.items()})
   except csv.Error as error:
     raise SourceError(f'{path} line {line}: {error} (a quote that is not closed?)') from error
-  return header, rows
 
 
 def read_labels(labels: str | Sequence[str] | None) -> tuple[str, ...] | None:

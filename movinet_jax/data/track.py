@@ -64,7 +64,7 @@ class Track:
       container: of PyAV.
       name: how errors call it.
       reopen: opens the same file again, at its start.
-      missing_bytes: what an AVI file promises behind its end.
+      missing_bytes: what the file promises behind its end; see `count_missing`.
       key: of the file, if another of its clips may be read.
     """
     self.name = name
@@ -231,15 +231,12 @@ class Track:
 
   def count(self, on_frame: Callable[[], None] | None = None) -> Timeline:
     """Decodes everything to learn how many frames there are and when they are shown."""
-    times, self.damaged, frame, first_secs = [], 0, None, 0.0
-    for at_secs, frame in self._clocked(self.packets.read()):
-      first_secs = first_secs if times else frame.time or 0.0
+    times, self.damaged = [], 0
+    for at_secs, frame in self._show(self.packets.read()):
       times.append(at_secs)
       self.damaged += frame.is_corrupt
       if on_frame is not None:
         on_frame()
-    last_secs, rest_secs = (times[-1], _duration_secs(frame)) if times else (0.0, 0.0)
-    self.check_end(len(times), last_secs, rest_secs, first_secs)
     return Timeline(np.array(times), self.fps)
 
   def check_end(self, frames: int, last_secs: float, rest_secs: float, first_secs: float):
@@ -303,23 +300,21 @@ class Track:
 
   def decode_live(self) -> Iterator[tuple[float, av.VideoFrame]]:
     """(seconds since the first frame, frame), in constant memory; times increase."""
-    count, at_secs, frame, first_secs = 0, 0.0, None, 0.0
-    for at_secs, frame in self._clocked(self._demux_live()):
-      first_secs = first_secs if count else frame.time or 0.0
-      count += 1
-      yield at_secs, frame
-    rest = _duration_secs(frame) if count else 0.0
-    self.check_end(count, at_secs, rest, first_secs)
+    return self._show(self._demux_live())
 
   def _demux_live(self) -> Iterator[av.Packet]:
     with self.failing('read'):
       yield from self.packets.demux()
 
-  def _clocked(self, packets: Iterable[av.Packet]) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Every frame with its time; one rule for files that are decoded whole and for live ones."""
+  def _show(self, packets: Iterable[av.Packet]) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Every frame with its time, up to the end of the file, which is checked."""
     clock = DelayedClock(self.fps, self.time_base) if self.timeless else Clock(self.fps)
+    count, at_secs, rest_secs, first_secs = 0, 0.0, 0.0, 0.0
     for frame in self.decode(_feed(clock, packets)):
-      yield clock.show(frame.time), frame
+      first_secs = first_secs if count else frame.time or 0.0
+      count, at_secs, rest_secs = count + 1, clock.show(frame.time), _duration_secs(frame)
+      yield at_secs, frame
+    self.check_end(count, at_secs, rest_secs, first_secs)
 
   @contextlib.contextmanager
   def failing(self, verb: str):

@@ -7,6 +7,7 @@ for a tenth more bytes.
 
 import contextlib
 import os
+from collections.abc import Callable
 from fractions import Fraction
 
 import av
@@ -28,6 +29,7 @@ def write_cut(
   start_secs: float = 0.0,
   stop_secs: float | None = None,
   short_side: int | None = SHORT_SIDE,
+  on_frame: Callable[[], None] = lambda: None,
 ) -> int:
   """Re-encodes a part of a video as H.264 in MP4, upright, 8 bit, limited range.
 
@@ -38,6 +40,7 @@ def write_cut(
     path: of the file to write.
     start_secs, stop_secs: the part, in seconds since the first frame; None: to the end.
     short_side: shrink to this many pixels; smaller videos and None keep their size.
+    on_frame: called with each frame of the source, so that somebody may see that it goes on.
 
   Returns:
     Number of frames.
@@ -49,7 +52,7 @@ def write_cut(
   with open_track(video) as track:
     track.check_pixels(MAX_PIXELS)
     # Demuxed one by one: a film of hours must not lie in memory for ten seconds of it.
-    frames, last = _cut_frames(track, start_secs, stop_secs)
+    frames, last = _cut_frames(track, start_secs, stop_secs, on_frame)
     try:
       count = _write(part, frames, track, short_side)
     except BaseException:
@@ -70,13 +73,14 @@ def _remove(path: str):
     os.remove(path)
 
 
-def _cut_frames(track: Track, start_secs: float, stop_secs: float | None):
+def _cut_frames(track: Track, start_secs: float, stop_secs: float | None, on_frame: Callable):
   """An iterator of (seconds, frame), and where it notes the last time seen."""
   last = [0.0]
 
   def frames():
     for at_secs, frame in track.decode_live():
       last[0] = at_secs
+      on_frame()
       if stop_secs is not None and at_secs >= stop_secs - 1e-6:
         return
       if frame.is_corrupt:

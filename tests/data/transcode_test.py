@@ -66,3 +66,13 @@ def test_small_and_odd_sizes(encode, tmp_path):
   transcode.write_cut(source, path)
   info = reader.probe(path)
   assert (info.width, info.height) in {(32, 20), (34, 20), (32, 22), (34, 22)}
+
+
+def test_a_cut_says_with_each_frame_that_it_goes_on(videos, tmp_path):
+  """Frames before the part count, too: a film is decoded from its beginning."""
+  seen = []
+  path = str(videos / 'long_test_h264.mp4')  # 30 fps
+  count = transcode.write_cut(
+    path, str(tmp_path / 'a.mp4'), start_secs=1.0, stop_secs=1.5, on_frame=lambda: seen.append(1)
+  )
+  assert (count, len(seen)) == (15, 46)  # and the frame that is behind the part

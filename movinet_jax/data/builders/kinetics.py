@@ -29,7 +29,7 @@ def add_arguments(parser):
   parser.add_argument('--labels', type='path', help='label map to use: a file of one name a line')
   parser.add_argument('--short-side', type=int, help='re-encode to so many pixels')
   parser.add_argument('--workers', type=int, default=os.cpu_count() or 1)
-  parser.add_argument('--limit-secs', type=float, default=120.0, help='for one file')
+  parser.add_argument('--limit-secs', type=float, default=120.0, help='without a frame of a file')
 
 
 def build(arguments) -> Iterator[str]:

@@ -10,7 +10,6 @@ The separator may also be a semicolon, a tab, or the last space before a label o
 first row tells which it is, or a line such as `sep=;` before it, as Excel writes it.
 """
 
-import csv
 import functools
 import io
 import os
@@ -196,18 +195,12 @@ def _read_fields(path: str, text: str, separator: str) -> Iterator[tuple[int, li
         yield line, [field.strip() for field in row.strip().rsplit(' ', 1)]
     return
   file = io.StringIO(text, newline='')
-  reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
-  line = 1
-  try:
-    for fields in reader:
-      fields = [field.strip() for field in fields]
-      if any('\n' in field for field in fields):
-        raise SourceError(f'{path} line {line}: a quote is not closed')
-      if any(fields):
-        yield line, fields
-      line = reader.line_num + 1
-  except csv.Error as error:
-    raise SourceError(f'{path} line {line}: {error} (a quote that is not closed?)') from error
+  for line, fields in sources.split_rows(file, path, delimiter=separator, skipinitialspace=True):
+    fields = [field.strip() for field in fields]
+    if any('\n' in field for field in fields):
+      raise SourceError(f'{path} line {line}: a quote is not closed')
+    if any(fields):
+      yield line, fields
 
 
 def _has_header(fields: list[str]) -> bool:

@@ -3,7 +3,7 @@
 import collections
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from movinet_jax.data import frames
 from movinet_jax.data import source as sources
@@ -54,14 +54,11 @@ def open_source(
     )
   classes = find_classes(home, entries, 'video.mp4')
   names = sources.read_labels(labels) or tuple(classes)
-  numbers = {name: number for number, name in enumerate(names)}
   records, others = [], [spell(e.name) for e in entries if not e.is_dir() and _is_odd(e.name)]
-  for label, folders in classes.items():
-    for folder in folders:
-      number = sources.find_label(label, numbers, f'class folder {folder}')
-      videos, odd = _list_videos(folder)
-      records += [Record(path, number, name_record(path)) for path in videos]
-      others += map(name_record, odd)
+  for number, folder in number_folders(classes, names):
+    videos, odd = _list_videos(folder)
+    records += [Record(path, number, name_record(path)) for path in videos]
+    others += map(name_record, odd)
   notes = [*find_twins(classes), *_tell_others(home, others, len(records))]
   return sources.make_source(records, names, skip=skip, notes=notes)
 
@@ -96,6 +93,24 @@ def find_classes(home: str, entries: Sequence[os.DirEntry], wanted: str) -> dict
   if not classes:
     raise SourceError(f'{home} has no class folders; wanted CLASS/{wanted} in it')
   return dict(sorted(classes.items()))
+
+
+def number_folders(
+  classes: Mapping[str, Sequence[str]], names: Sequence[str]
+) -> Iterator[tuple[int, str]]:
+  """(class number, class folder), by label.
+
+  Args:
+    classes: folders by label.
+    names: the label of each number.
+
+  Raises:
+    SourceError: a folder is of none of these.
+  """
+  numbers = {name: number for number, name in enumerate(names)}
+  for label, folders in classes.items():
+    for folder in folders:
+      yield sources.find_label(label, numbers, f'class folder {folder}'), folder
 
 
 def find_twins(labels: Sequence[str]) -> list[str]:

@@ -36,13 +36,11 @@ def open_source(
   entries = sources.list_folder(home)
   classes = folder.find_classes(home, entries, 'clip/frame_000001.jpg')
   names = sources.read_labels(labels) or tuple(classes)
-  numbers = {name: number for number, name in enumerate(names)}
-  records = []
-  for label, homes in classes.items():
-    for one in homes:
-      number = sources.find_label(label, numbers, f'class folder {one}')
-      for path in _list_clips(one):
-        records.append(Record(FrameFolder(path, fps), number, folder.name_record(path)))
+  records = [
+    Record(FrameFolder(path, fps), number, folder.name_record(path))
+    for number, one in folder.number_folders(classes, names)
+    for path in _list_clips(one)
+  ]
   return sources.make_source(records, names, skip=skip, notes=folder.find_twins(classes))
 
 
