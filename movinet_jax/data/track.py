@@ -44,6 +44,10 @@ class Track:
   """The first video stream of an open container.
 
   Attributes:
+    format: the names of the container's format.
+    timeless: whether it has no time stamps to trust.
+    time_base: seconds of a unit of its stamps.
+    fps: the rate that the file states; in AVI that of its chunks, of which some may be empty.
     packets: the compressed frames in the order of the file, once `scan` has read them.
     damaged: how many of the frames that `count` decoded are damaged.
     size: (width, height) as shown, once `scan` has found it.
@@ -70,6 +74,11 @@ class Track:
     self.name = name
     self.container = container
     self.stream = self._choose_stream()
+    # Read now: a stream is gone with its container, and frames of a live source may be shown later.
+    self.format = frozenset(container.format.name.split(','))
+    self.timeless = bool(self.format & _WITHOUT_TIMES)
+    self.time_base = float(self.stream.time_base or 1)
+    self.fps = self._find_fps()
     self._promise = Promise(container, self.stream, missing_bytes)
     self._key = key
     self.codec = self.stream.codec_context
@@ -95,25 +104,10 @@ class Track:
   def fail(self, reason: str):
     raise DecodeError(self.name, reason)
 
-  @property
-  def format(self) -> frozenset[str]:
-    """The names of the container's format."""
-    return frozenset(self.container.format.name.split(','))
-
-  @property
-  def timeless(self) -> bool:
-    return bool(self.format & _WITHOUT_TIMES)
-
-  @property
-  def fps(self) -> float:
-    """The rate that the file states; in AVI that of its chunks, of which some may be empty."""
+  def _find_fps(self) -> float:
     # A rate of 60000, as FFmpeg finds in DV, is a unit of time.
     rates = [rate for rate in (self.stream.average_rate, self.stream.guessed_rate) if rate]
     return float(min(rates)) if rates else _USUAL_FPS
-
-  @property
-  def time_base(self) -> float:
-    return float(self.stream.time_base)
 
   def check_pixels(self, max_pixels: int):
     pixels = self.codec.width * self.codec.height

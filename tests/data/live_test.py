@@ -551,3 +551,24 @@ def test_a_stream_of_no_length_ends_with_its_connection_if_none_is_wanted_again(
     with pytest.raises(SourceLost, match='did not come back within 0 s'):
       watch(f'{url}/a.ts', found=found, reconnect_secs=0)
   assert [number for _, number, _ in found] == list(range(6))
+
+
+@pytest.mark.parametrize('fps', [None, 5.0])
+def test_frames_are_shown_after_their_source_was_closed(fps, no_hang):
+  """A short file is over, and closed by its thread, before a network has compiled."""
+  content = servers.encode(8, 'mp4', movflags='faststart')
+
+  def answer(handler):
+    servers.send_head(handler, 'video/mp4', len(content))
+    handler.wfile.write(content)
+
+  with servers.serve_http(answer) as url, open_feed(parse_source(url)) as feed:
+    frames = list(feed.frames())
+    while any(thread.name == 'live source' for thread in threading.enumerate()):
+      time.sleep(0.01)
+    painting = Painting(EvalClip(frames=1, size=32, stride=1).frame)
+    shown = hold_frames(frames, fps) if fps else frames
+    pictures = [painting.paint(one) for one in shown]
+    alone = [painting.paint(one) for one in hold_frames(frames[:1], 20.0)]
+  assert len(pictures) == (4 if fps else 8)
+  assert len(alone) == 2  # a single frame lasts as long as the source states
