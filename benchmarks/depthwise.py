@@ -11,9 +11,10 @@ import sys
 
 import jax
 import jax.numpy as jnp
-from timing import compile_program, describe_machine, estimate_program, time_in_turns
+from timing import describe_machine, estimate_program
 
 from movinet_jax.ops import depthwise_conv3d
+from movinet_jax.timing import compile_program, time_in_turns
 
 # (T, H, W, C), kernel, stride: layers of MoViNet-A0 on 8 frames of 172².
 SHAPES = [

@@ -14,9 +14,10 @@ if __name__ == '__main__':
 
 import jax
 import jax.numpy as jnp
-from timing import compile_program, describe_machine, time_in_turns
+from timing import describe_machine
 
 import movinet_jax as mj
+from movinet_jax.timing import compile_program, time_in_turns
 from movinet_jax.train import losses, optimizers, state, steps
 
 FORMS = ('shifted', 'native')

@@ -23,13 +23,14 @@ if __name__ == '__main__':
 import jax
 import jax.numpy as jnp
 import numpy as np
-from timing import compile_program, describe_machine, time_in_turns
+from timing import describe_machine
 
 import movinet_jax as mj
 from configs.search import movinet, quickstart, tsnet
 from launch.pods.preflight.machine import find_devices
 from launch.pods.topology import find_topology
 from movinet_jax.cost import find_collectives
+from movinet_jax.timing import compile_program, time_in_turns
 from movinet_jax.train import losses, mesh, optimizers, steps
 from movinet_jax.train.state import make_state
 from nas import oneshot, spaces

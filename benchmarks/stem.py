@@ -9,9 +9,10 @@ import sys
 
 import jax
 import jax.numpy as jnp
-from timing import compile_program, describe_machine, estimate_program, time_in_turns
+from timing import describe_machine, estimate_program
 
 from movinet_jax.ops import spatial_conv
+from movinet_jax.timing import compile_program, time_in_turns
 
 # (B, T, H, W, 3), filters: MoViNet-A0 live and on a clip, A2 live, X3D-S on a clip.
 SHAPES = [

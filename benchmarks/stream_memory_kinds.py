@@ -26,7 +26,7 @@ if __name__ == '__main__':
 import jax
 import jax.numpy as jnp
 import numpy as np
-from timing import describe_machine, time_in_turns
+from timing import describe_machine
 
 import movinet_jax as mj
 from launch.config import load_config, merge_config
@@ -34,6 +34,7 @@ from launch.runs import training
 from launch.runs.trained import load_trained
 from movinet_jax import data, serve
 from movinet_jax.data import motion
+from movinet_jax.timing import time_in_turns
 
 FPS, CLIP_SECS = 10, 1.2
 FIRST_SECS, SECOND_SECS = 60, 30

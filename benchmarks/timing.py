@@ -1,43 +1,12 @@
-"""Timing programs against each other in one process, or as a compiler estimates them."""
+"""What a compiler estimates of a program, and the machine that a benchmark ran on.
 
-import statistics
+Programs that can run here are timed by movinet_jax.timing.
+"""
+
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
-
-
-def compile_program(function: Callable, *args, **options) -> tuple[Callable, float]:
-  """Compiles for these arguments, not from a cache: (program, seconds).
-
-  Options are those of jax.jit.
-  """
-  jax.config.update('jax_enable_compilation_cache', False)
-  lowered = jax.jit(function, **options).lower(*args)
-  began = time.perf_counter()
-  return lowered.compile(), time.perf_counter() - began
-
-
-def time_in_turns(
-  calls: Mapping[str, Callable[[], object]], rounds: int = 20, budget_secs: float = 20
-) -> dict[str, float]:
-  """Median milliseconds of each call, one after the other in every round.
-
-  Taking turns makes a machine that slows down slow all of them; rounds end early when the
-  budget is spent, but never before three.
-  """
-  for call in calls.values():
-    jax.block_until_ready(call())
-  times = {name: [] for name in calls}
-  began = time.perf_counter()
-  for n in range(rounds):
-    for name, call in calls.items():
-      start = time.perf_counter()
-      jax.block_until_ready(call())
-      times[name].append(1e3 * (time.perf_counter() - start))
-    if n >= 2 and time.perf_counter() - began > budget_secs:
-      break
-  return {name: statistics.median(t) for name, t in times.items()}
 
 
 def estimate_program(function: Callable, topology: str, *args) -> dict:

@@ -25,9 +25,10 @@ if __name__ == '__main__':
 import jax
 import jax.numpy as jnp
 import numpy as np
-from timing import compile_program, describe_machine
+from timing import describe_machine
 
 import movinet_jax as mj
+from movinet_jax.timing import compile_program
 from movinet_jax.train import losses
 
 try:

@@ -24,6 +24,21 @@ def make_parser(verb: str, doc: str) -> argparse.ArgumentParser:
   )
 
 
+def add_trained(parser: argparse.ArgumentParser):
+  """Adds what names a trained network: the arguments of `launch.runs.trained.load_trained`."""
+  add = parser.add_argument
+  add(
+    '--checkpoint',
+    type='path',
+    required=True,
+    help='workdir of a training or of an ensemble, .npz of `movinet convert`, JSON file of an '
+    'ensemble, or published checkpoint: TensorFlow prefix, PyTorch state dict',
+  )
+  add('--which', default='latest', help='of a workdir: latest, best or a step')
+  add('--network', default='', help='of a published checkpoint: movinet/a2-stream, or found.json')
+  add('--labels', type='path', help='file with a class name a line; default: its own')
+
+
 # An address of a stream may hold a password anywhere.
 _STREAM = re.compile(r'\b(?:rtsps?|rtmps?|https?|srt|udp)://\S+', re.IGNORECASE)
 
@@ -61,6 +76,25 @@ def at_least_1(text: str) -> int:
   if not text.isdecimal() or int(text) < 1:
     raise argparse.ArgumentTypeError(f'{text!r} is not a whole number, 1 or more')
   return int(text)
+
+
+def clip(text: str) -> tuple[int, int, int]:
+  """FRAMESxSIZE or FRAMESxHEIGHTxWIDTH as (frames, height, width)."""
+  try:
+    frames, height, *width = map(int, text.split('x'))
+    (width,) = width or (height,)
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f'{text!r} is not FRAMESxSIZE, such as 50x172, or FRAMESxHEIGHTxWIDTH'
+    ) from None
+  if min(frames, height, width) < 1:
+    raise argparse.ArgumentTypeError(f'{text!r} has a size below 1')
+  return frames, height, width
+
+
+def counts(text: str) -> tuple[int, ...]:
+  """Whole numbers, 1 or more, with commas between them; each once."""
+  return tuple(dict.fromkeys(map(at_least_1, text.split(','))))
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -130,6 +130,20 @@ def keep_to_cores():
     os.sched_setaffinity(0, [int(core) for core in cores.split(',')])
 
 
+def limit_cores(count: int):
+  """Keeps this process to so many of the cores that it may use; before JAX starts, as above.
+
+  Raises:
+    ValueError: it may not use as many, or this system cannot limit them.
+  """
+  if not hasattr(os, 'sched_setaffinity'):
+    raise ValueError('this system cannot keep a process to some of its cores: leave out --cores')
+  cores = sorted(os.sched_getaffinity(0))
+  if count > len(cores):
+    raise ValueError(f'--cores={count}: this process may use {len(cores)}')
+  os.sched_setaffinity(0, cores[:count])
+
+
 def _share_cores(i: int, workers: int) -> dict[str, str]:
   """As many cores for each worker, or what they measure would not compare."""
   if not hasattr(os, 'sched_getaffinity'):

@@ -73,8 +73,10 @@ RESERVED = {
   'torch': ('movinet_jax.convert', True),
 }
 FORBIDDEN = {'movinet_jax.data': {'jax', 'jaxlib', 'flax', 'optax', 'orbax'}}
-# A family made of another family.
-NEIGHBOURS = {('movinet_jax.models.ensemble', 'movinet_jax.models.movinet')}
+# A family made of other families.
+NEIGHBOURS = {
+  ('movinet_jax.models.ensemble', f'movinet_jax.models.{family}') for family in ('movinet', 'x3d')
+}
 
 
 def find_imports(root):

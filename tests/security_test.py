@@ -157,7 +157,7 @@ def test_whose_members_are_loaded_by_name_is_written_in_the_code():
     if name in ('movinet_jax.registry.load_member', 'movinet_jax.registry.load_members')
   ]
   assert len(packages) >= 10
-  assert set(packages) == {'__name__', 'sources.__name__'}
+  assert set(packages) == {'__name__', '__package__', 'families.__name__', 'sources.__name__'}
 
 
 class Exploit:

@@ -4,6 +4,8 @@ Command:   movinet train --config=configs/movinet/folder.py --workdir=runs/mine 
                --config.data.train.root=VIDEOS --config.data.eval.root=VIDEOS
            with VIDEOS/train/CLASS/*.mp4 and VIDEOS/val/CLASS/*.mp4.
 Variants:  folder.py:a0-stream (default), or any other MoViNet: folder.py:a2-stream, …
+           folder.py:a0-pair-stream, or any aN-pair-stream: an ensemble of two of them, each at
+           half the frame rate, the second one frame later.
 Fine-tune: --config.init=PATH of a TensorFlow checkpoint ('…/ckpt-1'), an .npz or another
            workdir; --config.train.freeze=backbone trains the classifier alone.
 Hardware:  one GPU; a CPU for a few hundred short videos.
@@ -12,8 +14,12 @@ Accuracy:  yours.
 
 import ml_collections
 
+PAIR = '-pair-stream'
+
 
 def get_config(variant: str = 'a0-stream') -> ml_collections.ConfigDict:
+  if variant.endswith(PAIR):
+    return make_pair(variant.removesuffix(PAIR) + '-stream')
   cfg = ml_collections.ConfigDict()
   cfg.seed = 0
   cfg.batch_size = 8
@@ -66,4 +72,19 @@ def get_config(variant: str = 'a0-stream') -> ml_collections.ConfigDict:
     'save_every': 250,
   }
   cfg.checkpoints = {'keep': 3, 'best_metric': 'top1'}
+  return cfg
+
+
+def make_pair(variant: str) -> ml_collections.ConfigDict:
+  """Two members of one variant at half the frame rate."""
+  cfg = get_config(variant)
+  half = {'frames': cfg.clip.eval.frames // 2, 'fps': cfg.clip.eval.fps / 2}
+  cfg.members = {
+    f'member{number}': {
+      'stride': 2,
+      'offset': number,
+      'config': {'seed': number, 'clip': {'train': {**half}, 'eval': {**half}}},
+    }
+    for number in range(2)
+  }
   return cfg

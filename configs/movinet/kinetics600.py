@@ -7,6 +7,9 @@ Command:   movinet build-data kinetics --version 600 --annotations csv --videos 
                --out data/k600 --short-side 368     (see docs/data.md)
            movinet train --config=configs/movinet/kinetics600.py:a2 --workdir=…
 Variants:  a0 … a5, t0, each also as -stream, such as kinetics600.py:a0-stream.
+Ensembles: a6, a6-stream (A4 and A5), and for N = 0 … 5 and t0 aN-pair-stream: two aN-streams at
+           half the frame rate, the second one frame later (paper, section 3.3). a7-stream is
+           a5-pair-stream. The command trains all members, with --member=1 one of them.
 Pictures:  the least --short-side to build with, in pixels. More does no harm, less enlarges
            pictures and is warned of.
 
@@ -49,9 +52,28 @@ TABLE = {
 }
 
 
+# Frames and stride of the video that an ensemble sees; of each member its variant and, of these
+# frames, its stride and offset.
+ENSEMBLES = {
+  'a6': (240, 1, (('a4', 3, 0), ('a5', 2, 0))),
+  'a6-stream': (240, 1, (('a4-stream', 3, 0), ('a5-stream', 2, 0))),
+  **{
+    f'{name}-pair-stream': (frames, stride, ((f'{name}-stream', 2, 0), (f'{name}-stream', 2, 1)))
+    for name, frames, stride in (
+      *(('t0', 25, 10), ('a0', 50, 5), ('a1', 50, 5), ('a2', 50, 5)),
+      *(('a3', 120, 2), ('a4', 80, 3), ('a5', 120, 2)),
+    )
+  },
+}
+ENSEMBLES['a7-stream'] = ENSEMBLES['a5-pair-stream']
+
+
 def get_config(variant: str = 'a0') -> ml_collections.ConfigDict:
+  if variant in ENSEMBLES:
+    return make_ensemble(variant)
   if variant not in TABLE:
-    raise ValueError(f'no variant {variant!r}; there are {", ".join(TABLE)}')
+    known = ', '.join([*TABLE, *ENSEMBLES])
+    raise ValueError(f'no variant {variant!r}; there are {known}')
   frames, stride, jitter, eval_frames, size, side, dropout, policy = TABLE[variant]
   cfg = ml_collections.ConfigDict()
   cfg.seed = 0
@@ -117,3 +139,31 @@ def get_config(variant: str = 'a0') -> ml_collections.ConfigDict:
   }
   cfg.checkpoints = {'keep': 3, 'best_metric': 'top1'}
   return cfg
+
+
+def make_ensemble(variant: str) -> ml_collections.ConfigDict:
+  """The config of the last member, and what each member changes of it."""
+  frames, stride, members = ENSEMBLES[variant]
+  cfg = get_config(members[-1][0])
+  cfg.members = ml_collections.ConfigDict()
+  for number, (name, step, offset) in enumerate(members):
+    cfg.members[f'member{number}'] = {
+      'stride': step,
+      'offset': offset,
+      'config': {'seed': number, **_change_rate(get_config(name), stride * step, frames // step)},
+    }
+  cfg.clip.eval.update(frames=frames, stride=stride)
+  return cfg
+
+
+def _change_rate(cfg: ml_collections.ConfigDict, stride: int, eval_frames: int) -> dict:
+  """What a member has of its own: its network, and clips as long as before at another stride."""
+  clip = cfg.clip.copy_and_resolve_references()
+  ratio = stride / clip.train.stride
+  clip.train.update(
+    frames=round(clip.train.frames / ratio),
+    stride=stride,
+    stride_jitter=round(clip.train.stride_jitter * ratio),
+  )
+  clip.eval.update(frames=eval_frames, stride=stride)
+  return {'model': cfg.model, 'clip': clip, 'eval_batch_size': cfg.eval_batch_size}

@@ -3,13 +3,17 @@
 Command:   make quickstart
 Data:      four classes of motion written by the command itself; single frames of all
            classes look alike, so only a network that sees time can tell them apart.
+Variants:  quickstart.py:pair is an ensemble of two such networks, each at half the frame rate and
+           the second one frame later; `movinet train` with it trains both.
 Hardware:  two CPU cores.
 """
 
 import ml_collections
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config(variant: str = '') -> ml_collections.ConfigDict:
+  if variant not in ('', 'pair'):
+    raise ValueError(f'no variant {variant!r}; there is pair')
   cfg = ml_collections.ConfigDict()
   cfg.seed = 0
   cfg.batch_size = 16
@@ -68,4 +72,14 @@ def get_config() -> ml_collections.ConfigDict:
   cfg.precise_norm = {}  # batches of training clips that recompute statistics
   cfg.loop = {'total_steps': 350, 'log_every': 25, 'eval_every': 0, 'save_every': 100}
   cfg.checkpoints = {'keep': 2, 'best_metric': 'top1'}
+  if variant == 'pair':
+    half = {'frames': 6, 'stride': 2}
+    cfg.members = {
+      f'member{number}': {
+        'stride': 2,
+        'offset': number,
+        'config': {'seed': number, 'clip': {'train': {**half}, 'eval': {**half}}},
+      }
+      for number in range(2)
+    }
   return cfg

@@ -1,13 +1,14 @@
 """Evaluations of whole sources, and the batch statistics that they may need first."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
 
 import jax
 import tqdm
 
-from movinet_jax import data
+from movinet_jax import data, layers
 from movinet_jax.schema import Count
 from movinet_jax.train import evaluation, mesh, precise_norm, steps
 
@@ -45,6 +46,40 @@ def make_evaluate(
   """
   mode = mode or ('multiclip' if clip.views > 1 else 'clip')
   step = steps.make_eval_step(model, mode=mode, chunk_frames=chunk_frames)
+  score = functools.partial(evaluation.evaluate, mode=mode, multi_label=source.multi_label)
+  return _make_scoring(step, score, source, clip, loader, batch_size)
+
+
+def make_evaluate_frames(
+  model,
+  source: data.Source,
+  clip: data.EvalClip,
+  loader: data.LoaderOptions,
+  batch_size: int,
+) -> Callable:
+  """Compiles the evaluation of each frame once: variables -> (FrameEvaluation, failures).
+
+  The features of each frame are classified alone and, of a stream, its answers after each frame
+  are evaluated, too. Of an ensemble only those are: its members see different frames.
+
+  Args are those of `make_evaluate`; the clip is one view.
+
+  Raises:
+    ValueError: an ensemble that is no stream.
+  """
+  kinds = ('alone',) * isinstance(model, layers.Network) + ('so_far',) * model.spec.causal
+  if not kinds:
+    raise ValueError(
+      'an ensemble whose members are no streams has no answer for a frame: evaluate the frames of '
+      'each member, by its own checkpoint'
+    )
+  step = steps.make_frame_step(model, kinds)
+  score = functools.partial(evaluation.evaluate_frames, kinds=kinds)
+  return _make_scoring(step, score, source, clip, loader, batch_size)
+
+
+def _make_scoring(step, score, source, clip, loader, batch_size) -> Callable:
+  """Makes variables -> (score of a step's answers on all videos, failures)."""
   predict = evaluation.make_predict(step, mesh.make_mesh())
   size = -(-batch_size // jax.device_count()) * jax.device_count()
   # A bad file of a small split must not end an evaluation: it is counted as missing.
@@ -59,8 +94,7 @@ def make_evaluate(
     ) as batches:
       shown = _show(batches, 'Evaluating', -(-len(source) // size))
       views = _split_views(_until_all_failed(shown, batches, len(source)))
-      expect = {'multi_label': source.multi_label, 'expected': len(source)}
-      result = evaluation.evaluate(predict, variables, views, mode=mode, **expect)
+      result = score(predict, variables, views, expected=len(source))
     return result, evaluation.gather_failures(batches.failures)
 
   return run

@@ -6,9 +6,9 @@ from movinet_jax.train.checkpoint import count_steps
 from movinet_jax.train.workdir import CHECKPOINTS, CONFIG, METRICS, read_config
 
 # A key that only configs of this kind have, and that all of them must have.
-_MARKS = {'train': 'model', 'search': 'candidates', 'sweep': 'study'}
+_MARKS = {'train': 'model', 'search': 'candidates', 'sweep': 'study', 'compare': 'trainings'}
 # What runs write after their config.
-_TRACES = ('trials', 'space.json', 'found.json', METRICS)
+_TRACES = ('trials', 'evaluations', 'space.json', 'found.json', METRICS)
 
 
 def check_owner(folder: str | Path, verb: str):
@@ -18,7 +18,7 @@ def check_owner(folder: str | Path, verb: str):
 
   Args:
     folder: workdir, which need not exist.
-    verb: 'train', 'search' or 'sweep'; '' for none that writes there itself.
+    verb: 'train', 'search', 'sweep' or 'compare'; '' for none that writes there itself.
 
   Raises:
     ValueError: it is another verb's.

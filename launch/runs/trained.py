@@ -1,64 +1,96 @@
-"""Trained networks: what a run left, ready to be used as it was trained."""
+"""Trained networks, ready to be used as they were trained, from wherever they lie.
+
+Verbs take any of these as --checkpoint:
+
+* the workdir of a training;
+* the workdir of an ensemble's training, or a JSON file that names trained networks as members;
+* an `.npz` that `movinet convert` wrote;
+* a published checkpoint, of TensorFlow or PyTorch, with the name of its network.
+"""
 
 import dataclasses
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 
-from launch.runs import training
+from launch.runs import members, training, weights
 from launch.runs.evaluation import PreciseNorm, make_recompute
 from launch.runs.ownership import check_owner
-from movinet_jax import data, schema
+from movinet_jax import data, models, schema
+from movinet_jax.models import ensemble
+from movinet_jax.schema import Count, LocalPath, Natural
 from movinet_jax.train import arrays, checkpoint, workdir
 from movinet_jax.train.checkpoint import CheckpointOptions
 from movinet_jax.train.metrics import WORDS, find_direction
-from movinet_jax.train.workdir import CHECKPOINTS
+from movinet_jax.train.workdir import CHECKPOINTS, CONFIG
+
+_BATCH_SIZE = 8  # videos at a time, where no config says it
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """A network that a run has trained, and what is needed to use it as it was trained.
+  """A trained network, and what is needed to use it as it was trained.
 
   Attributes:
-    workdir: of the run.
-    step: of the checkpoint.
+    place: where it lies: what was named.
+    name: 'movinet/a2-stream', or the family where the network has no name.
     model: the network.
-    variables: its averaged weights, as they were saved.
+    variables: its weights; of a training the averaged ones, as they were saved.
     labels: the name of each class.
     clip: what evaluations take of a video.
-    config: of the run.
+    multi_label: whether classes have probabilities of their own (a sigmoid's).
+    step: of the checkpoint; None where there is none.
+    config: of the training; of an ensemble what its members' have in common. None without one.
+    members: of an ensemble, by name.
   """
 
-  workdir: str
-  step: int
+  place: str
+  name: str
   model: object
   variables: Mapping
   labels: tuple[str, ...]
   clip: data.EvalClip
-  config: training.Config
+  multi_label: bool = False
+  step: int | None = None
+  config: training.Config | None = None
+  members: Mapping[str, 'Trained'] = dataclasses.field(default_factory=dict)
 
   @property
-  def multi_label(self) -> bool:
-    return training.is_multi_label(self.config.loss)
+  def loader(self) -> data.LoaderOptions:
+    return self.config.loader if self.config else data.LoaderOptions()
+
+  @property
+  def eval_batch_size(self) -> int:
+    return self.config.eval_batch_size if self.config else _BATCH_SIZE
+
+  @property
+  def eval_section(self) -> Mapping | None:
+    """The data that its training evaluated on; None if it named none."""
+    return self.config.data.eval if self.config else None
 
   def complete(self) -> Mapping:
-    """The variables with the batch statistics that the run wants, recomputed if need be.
+    """The variables with the batch statistics that the training wants, recomputed if need be.
 
     Checkpoints that training evaluated hold them already.
 
     Raises:
       SourceError: they have to be recomputed, and the training data is not to be had.
     """
-    cfg, folder = self.config, Path(self.workdir) / CHECKPOINTS
-    if not cfg.precise_norm or checkpoint.has_statistics(folder, self.step):
+    if self.members:
+      return ensemble.join([member.complete() for member in self.members.values()])
+    cfg = self.config
+    if cfg is None or not cfg.precise_norm:
+      return self.variables
+    if checkpoint.has_statistics(Path(self.place) / CHECKPOINTS, self.step):
       return self.variables
     try:
       source = self.open_eval(cfg.data.train)
     except (data.SourceError, FileNotFoundError) as error:
       raise data.SourceError(
-        f'step {self.step} of {self.workdir} was never evaluated, so its batch statistics '
+        f'step {self.step} of {self.place} was never evaluated, so its batch statistics '
         f'have to be recomputed from training data, which is not here ({error}): bring '
         'the data, or take with --which a step that was evaluated'
       ) from error
@@ -73,23 +105,98 @@ class Trained:
     Args:
       section: arguments of data.open_source.
     """
-    classes, several = self.config.data.classes, self.multi_label
-    return training.open_eval(section, self.labels, classes, multi_label=several)
+    classes = self.config.data.classes if self.config else None
+    return training.open_eval(section, self.labels, classes, multi_label=self.multi_label)
 
 
-def load_trained(path: str, which: str = 'latest') -> Trained:
-  """Loads the averaged weights of a run.
+def load_trained(
+  path: str,
+  which: str = 'latest',
+  *,
+  network: str | None = None,
+  labels: str | None = None,
+) -> Trained:
+  """Loads a trained network from any of the places above.
 
   Args:
-    path: its workdir.
-    which: 'latest', 'best' or a step. Best is what the metric itself says, also in a run of an
-      earlier version that kept the highest loss as its best.
+    path: of the place.
+    which: of a training's checkpoints 'latest', 'best' or a step. Best is what the metric itself
+      says, also in a run of an earlier version that kept the highest loss as its best.
+    network: 'family/variant' or an architecture file; for files that do not say it themselves.
+    labels: a file with the name of each class; for files that do not name them.
 
   Raises:
-    FileNotFoundError: it holds no checkpoint.
-    ValueError: it is not of a training run, or its checkpoint not of its config.
+    FileNotFoundError: there is nothing there, or no checkpoint in it.
+    ValueError: it is no trained network, its checkpoint is not of its config, or what it lacks
+      was not given; says how to give it.
   """
+  if _is_file(path):
+    if which != 'latest':
+      raise ValueError(f'--which={which} is for the workdir of a training, and {path} is a file')
+    if Path(path).suffix == '.json':
+      _refuse(path, 'each member says that', network=network, labels=labels)
+      return _load_listed(path)
+    return _load_file(path, network, labels)
+  if not Path(path).exists():
+    raise FileNotFoundError(
+      f'there is no {path}: wanted the workdir of a training, an .npz of `movinet convert`, the '
+      "JSON file of an ensemble, or a published checkpoint (a TensorFlow checkpoint's prefix, a "
+      'PyTorch state dict)'
+    )
+  _refuse(path, 'a workdir says that itself', network=network, labels=labels)
   config = _read_config(path)
+  if config.members:
+    return _load_members(path, which, config)
+  return _load_run(path, which, config)
+
+
+def _is_file(path: str) -> bool:
+  """Whether it is a file, or a TensorFlow checkpoint by its prefix or folder."""
+  place = Path(path)
+  if place.is_dir():
+    return not (place / CONFIG).exists() and any(place.glob('*.index'))
+  return place.is_file() or place.with_name(f'{place.name}.index').is_file()
+
+
+def _refuse(path: str, why: str, **options: str | None):
+  for key, value in options.items():
+    if value:
+      raise ValueError(f'--{key}={value} is for files of weights, not for {path}: {why}')
+
+
+def _load_file(path: str, network: str | None, labels: str | None) -> Trained:
+  found = weights.read_weights(path, network, labels)
+  weights.check_complete(found, path)
+  trained = Trained(
+    place=path,
+    name=found.name,
+    model=found.model,
+    variables=found.variables,
+    labels=found.about.labels,
+    clip=found.clip,
+    multi_label=found.about.multi_label,
+  )
+  if models.name_family(found.model) != 'ensemble':
+    return trained
+  return dataclasses.replace(trained, members=_split(trained))
+
+
+def _split(whole: Trained) -> dict[str, Trained]:
+  """The members of an ensemble that is in one file, each with what it sees as its clip."""
+  found = {}
+  for number, part in enumerate(whole.model.spec.members):
+    name = f'member{number}'
+    found[name] = dataclasses.replace(
+      whole,
+      name=part.family,
+      model=models.create(part.family, whole.model.num_classes, spec=part.spec),
+      variables={kind: tree[name] for kind, tree in whole.variables.items() if name in tree},
+      clip=members.find_own_clip(whole.clip, part),
+    )
+  return found
+
+
+def _load_run(path: str, which: str, config: training.Config) -> Trained:
   variables, meta = checkpoint.load_variables(
     Path(path) / CHECKPOINTS,
     int(which) if which.isdecimal() else which,
@@ -104,13 +211,104 @@ def load_trained(path: str, which: str = 'latest') -> Trained:
   wanted = jax.eval_shape(lambda: training.load_initial(model, 0))
   arrays.check_weights(wanted, variables, place)
   return Trained(
-    workdir=path,
-    step=meta['step'],
+    place=path,
+    name=config.model['name'],
     model=model,
     variables=variables,
     labels=tuple(meta['labels']),
     clip=schema.call(data.EvalClip, meta['preprocessing'], 'preprocessing'),
+    multi_label=training.is_multi_label(config.loss),
+    step=meta['step'],
     config=config,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """A member in a file of an ensemble: a trained network, and which frames it sees."""
+
+  checkpoint: LocalPath
+  stride: Count = 1
+  offset: Natural = 0
+  which: str = 'latest'
+  network: str = ''
+  labels: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+  """The contents of a file of an ensemble.
+
+  Attributes:
+    members: trained networks.
+    clip: arguments of data.EvalClip, the video that the ensemble sees; by default what the
+      members see together.
+  """
+
+  members: tuple[Part, ...]
+  clip: Mapping | None = None
+
+
+def _load_listed(path: str) -> Trained:
+  """An ensemble of the networks that a JSON file names, by paths from where it lies."""
+  try:
+    listed = schema.build(Listed, json.loads(Path(path).read_text()), '')
+  except ValueError as error:
+    raise ValueError(
+      f'{path} is no file of an ensemble: {error}; wanted JSON of the form {{"members": '
+      '[{"checkpoint": "runs/even", "stride": 2}, {"checkpoint": "runs/odd", "stride": 2, '
+      '"offset": 1}]}'
+    ) from error
+  home, parts, found = Path(path).parent, [], {}
+  for number, part in enumerate(listed.members):
+    place = str(home / part.checkpoint)
+    names = part.labels and str(home / part.labels)
+    found[f'member{number}'] = load_trained(place, part.which, network=part.network, labels=names)
+    parts.append(members.Member(part.stride, part.offset))
+  if listed.clip:
+    clip = schema.call(data.EvalClip, listed.clip, 'clip')
+  else:
+    clip = members.find_clip([member.clip for member in found.values()], parts)
+  return _join(path, found, parts, clip)
+
+
+def _load_members(path: str, which: str, config: training.Config) -> Trained:
+  """The ensemble of a workdir."""
+  own, found = members.list_members(config.members), {}
+  for name in own:
+    try:
+      found[name] = load_trained(str(Path(path) / name), which)
+    except FileNotFoundError as error:
+      raise FileNotFoundError(
+        f'{name} of the ensemble in {path} is not trained yet ({error}): give the command that '
+        f'began it again, with --member={name.removeprefix("member")} to train this member alone'
+      ) from error
+  joined = _join(path, found, list(own.values()), config.clip.eval)
+  return dataclasses.replace(joined, config=config)
+
+
+def _join(
+  path: str, found: Mapping[str, Trained], parts: Sequence[members.Member], clip: data.EvalClip
+) -> Trained:
+  """One network of several."""
+  first, *_ = found.values()
+  for name, other in list(found.items())[1:]:
+    if (other.labels, other.multi_label) != (first.labels, first.multi_label):
+      raise ValueError(
+        f'{name} of {path} ({other.place}) has other classes than member0 ({first.place}): wanted '
+        'networks of the same classes in the same order'
+      )
+  networks = [member.model for member in found.values()]
+  model = members.make_model(networks, parts, [member.clip for member in found.values()], clip)
+  return Trained(
+    place=path,
+    name=models.find_name(model),
+    model=model,
+    variables=ensemble.join([member.variables for member in found.values()]),
+    labels=first.labels,
+    clip=clip,
+    multi_label=first.multi_label,
+    members=found,
   )
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import jax
 
 from launch.config import complete_config
+from launch.runs import members
 from launch.runs.evaluation import PreciseNorm, make_evaluate, make_recompute
 from launch.runs.ownership import check_owner
+from launch.runs.weights import read_initial
 from movinet_jax import convert, data, models, schema
 from movinet_jax.data import pictures
 from movinet_jax.data.source import list_labels
@@ -84,6 +86,7 @@ class Config:
     train: steps.make_train_step.
     mesh: mesh.make_mesh.
     precise_norm: PreciseNorm; {} or None keeps the moving averages.
+    members: of an ensemble, whose config this is; see launch.runs.members.
   """
 
   seed: Seed
@@ -102,6 +105,7 @@ class Config:
   mesh: MeshOptions | None = None
   precise_norm: Mapping | None = None
   sampling: data.Sampling | None = None
+  members: Mapping | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +185,7 @@ def resolve(
   """Builds a training run from its config.
 
   Args:
-    config: what a config file gives.
+    config: what a config file gives; of an ensemble, that of a member: see `list_configs`.
     sources: train and eval, in place of those that the config names.
     num_classes: N, in place of any data: nothing is opened.
     devices: to train on; by default all there are.
@@ -191,6 +195,9 @@ def resolve(
     SourceError: there is no such data.
   """
   cfg = schema.build(Config, config, '')
+  if cfg.members:
+    names = ', '.join(list_configs(config))
+    raise ValueError(f'the config is of an ensemble ({names}); wanted that of one network')
   if num_classes is None:
     sources = sources or open_sources(cfg.data)
     check_loss(cfg.loss, sources['train'])
@@ -220,6 +227,15 @@ def resolve(
     norm=norm,
     record=_make_record(cfg, config),
   )
+
+
+def list_configs(config: Mapping) -> dict[str, Mapping]:
+  """The configs of an ensemble's members by name, in their order; of one network, itself.
+
+  Raises:
+    ValueError: the members are not as launch.runs.members has them.
+  """
+  return members.list_configs(config) or {'': config}
 
 
 def _make_record(cfg: Config, config: Mapping) -> dict:
@@ -508,34 +524,40 @@ def load_initial(model, seed: int, path: str | None = '', labels: Sequence[str] 
   """Variables to begin with: random, of another run's workdir, or published weights.
 
   Args:
-    labels: the classes of the network. Of a workdir, the classifier keeps what it has learned
-      of those that it knows by name.
+    labels: the classes of the network. Its classifier keeps what it has learned of those that
+      the other network knows by the same name.
   """
   if not path:
     return models.init(model, jax.random.key(seed), (1, 1, 32, 32, 3))
   check_initial(path)
-  folder, note = Path(path) / CHECKPOINTS, ''
-  if folder.is_dir():
-    variables, meta = load_variables(folder)
-    relabeling = None
-    if labels and 'labels' in meta:
-      # Earlier versions kept labels as they were typed, in any of Unicode's normal forms.
-      old, new = (tuple(map(spell_label, names)) for names in (meta['labels'], labels))
-      relabeling = convert.Relabeling(old, new)
-    variables, report = convert.fit(variables, model, seed=seed, relabeling=relabeling)
-    note = f'\n{relabeling.describe()}' if relabeling else ''
+  if (Path(path) / CHECKPOINTS).is_dir():
+    variables, meta = load_variables(Path(path) / CHECKPOINTS)
+    old = meta.get('labels')
   else:
     try:
-      variables, report = convert.load_with_report(path, model, seed=seed)
+      variables, old = read_initial(path, model, seed)
     except FileNotFoundError as error:
       raise FileNotFoundError(f'init: {path} is no workdir of a training, and {error}') from error
+  relabeling = None
+  if labels and old:
+    # Earlier versions kept labels as they were typed, in any of Unicode's normal forms.
+    relabeling = convert.Relabeling(*(tuple(map(spell_label, names)) for names in (old, labels)))
+  variables, report = convert.fit(variables, model, seed=seed, relabeling=relabeling)
+  note = f'\n{relabeling.describe()}' if relabeling else ''
   print(f'Beginning with {path}\n{report}{note}')
   return variables
 
 
 def check_initial(path: str | None):
-  """Raises a FileNotFoundError for weights to begin with that are not there."""
+  """Checks weights to begin with, before anything slow.
+
+  Raises:
+    FileNotFoundError: they are not there.
+    ValueError: they are of several networks.
+  """
   prefixes = path, f'{path}.index'  # of a TensorFlow checkpoint
+  if path and (Path(path) / 'member0').is_dir():
+    raise ValueError(f'init: {path} is the workdir of an ensemble: name a member, {path}/member0')
   if path and not any(map(os.path.exists, prefixes)):
     raise FileNotFoundError(
       f'init: there is no {path}; wanted the workdir of a run, or a file of weights'

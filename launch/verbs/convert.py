@@ -1,65 +1,146 @@
-"""Load published weights into a network, report every array, and save them as .npz.
+"""Convert weights: published ones into an .npz that every verb takes, and ours into theirs.
 
-  movinet convert movinet/a0 --weights=movinet_a0_base/ckpt-1 --out=a0.npz
+  movinet convert movinet/a0-stream --weights=movinet_a0_stream/ckpt-1 --out=a0.npz
   movinet convert movinet/a2-stream --weights=ckpt-1 --gate=keras_hard_sigmoid --out=a2.npz
   movinet convert x3d/s --weights=x3d_s.pyth --out=x3d-s.npz
 
-Weights are a TensorFlow checkpoint's prefix or folder, a PyTorch state dict, or an .npz of
-named arrays. The result starts a training (--config.init=a0.npz). A file that lacks more than
-the classifier is refused; --partial accepts it. SlowFast's X3Ds have one norm more than
-PyTorchVideo's: the file's names tell, and the network is made to fit. An ensemble has no
-weights of its own: convert each member, and join them in Python
-(movinet_jax.models.ensemble.join).
+Published weights are a TensorFlow checkpoint's prefix or folder, a PyTorch state dict, or an .npz
+of named arrays. Every array is accounted for. The .npz says which network it holds, how its classes
+are named and what it sees of a video, so `movinet evaluate`, `stream` and `bench` take it as it is,
+and a training begins with it (--config.init=a0.npz). --labels=FILE names the classes, a name a
+line, where they are not those of the data set that the network is published for.
+
+A file that lacks more than the classifier is refused; --partial accepts it. SlowFast's X3Ds have
+one norm more than PyTorchVideo's: the file's names tell, and the network is made to fit.
+
+  movinet convert --weights=runs/mine --out=mine.npz
+  movinet convert --weights=runs/mine --out=mine/ckpt-1 --to=tensorflow
+  movinet convert --weights=runs/x3d --out=x3d.pyth
+
+What was trained here is taken from its workdir, or from an .npz, an ensemble too. --to=tensorflow
+writes a MoViNet as TensorFlow's Model Garden reads it, --to=pytorch an X3D as PyTorchVideo does.
 """
 
 import argparse
-import functools
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
-from flax import traverse_util
 
-from launch.arguments import make_parser
+from launch.arguments import at_least_1, make_parser
+from launch.runs import weights
+from launch.runs.trained import load_trained
 from movinet_jax import convert, models
+from movinet_jax.convert import About
 from movinet_jax.paths import check_writable
+
+_SUFFIXES = {'.npz': 'npz', '.pt': 'pytorch', '.pth': 'pytorch', '.pyth': 'pytorch'}
+FORMATS = ('npz', 'tensorflow', 'pytorch')
 
 
 def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv)
   jax.config.update('jax_platforms', 'cpu')  # nothing is computed that wants an accelerator
-  out = Path(arguments.out.removesuffix('.npz') + '.npz')
-  if out.exists():
-    raise FileExistsError(f'{out} exists already: remove it, or choose another file')
-  check_writable(out)
-  options = {'gate': arguments.gate} if arguments.gate else {}
-  make = functools.partial(
-    models.create, arguments.model, arguments.num_classes, spec=arguments.spec
+  kind, out = choose_format(arguments.out, arguments.to)
+  if network := arguments.network or _choose_network(arguments.model, arguments.spec):
+    model, variables, about = _read_published(arguments, network)
+  else:
+    model, variables, about = _read_own(arguments)
+  if kind == 'tensorflow':
+    convert.write_tensorflow(out, variables, model)
+  elif kind == 'pytorch':
+    convert.write_pytorch(out, variables, model)
+  else:
+    convert.write_archive(out, variables, about)
+  print(f'wrote {out}: {describe(about)}')
+  return 0
+
+
+def choose_format(out: str, wanted: str | None) -> tuple[str, Path]:
+  """The format of a file, by its suffix unless it is said, and its path.
+
+  Raises:
+    ValueError: the suffix is another format's.
+    FileExistsError: it is there already.
+  """
+  own = _SUFFIXES.get(Path(out).suffix)
+  kind = wanted or own or 'npz'
+  if own and own != kind:
+    raise ValueError(f'--out={out} has the suffix of {own}, and --to={kind}: choose another name')
+  path = Path(f'{out}.npz' if kind == 'npz' and not own else out)
+  if kind == 'pytorch' and not own:
+    path = path.with_name(f'{path.name}.pt')
+  index = path.with_name(f'{path.name}.index')
+  written = index if kind == 'tensorflow' else path
+  if written.exists():
+    raise FileExistsError(f'{written} exists already: remove it, or choose another file')
+  check_writable(written)
+  return kind, path
+
+
+def _read_published(arguments, network: str):
+  found = weights.read_weights(
+    arguments.weights,
+    network,
+    arguments.labels,
+    num_classes=arguments.num_classes,
+    options={'gate': arguments.gate} if arguments.gate else {},
+    partial=arguments.partial,
   )
-  model = make(**options)
-  arrays = convert.read_arrays(arguments.weights)
-  if fields := convert.find_fields(arrays, model):
-    model = make(**options, **fields)
-  variables, report = convert.load_arrays(arrays, model, partial=arguments.partial)
-  print(report)
-  for key, value in fields.items():
+  print(found.report)
+  for key, value in found.fields.items():
     print(
       f'the file is of a network with {key}={value}: train it with --config.model.{key}={value}'
     )
-  np.savez(out, **traverse_util.flatten_dict(variables, sep='/'))
-  print(f'wrote {out}')
-  return 0
+  return found.model, found.variables, found.about
+
+
+def _choose_network(name: str | None, spec: str | None) -> str | None:
+  if name and spec:
+    models.load_spec(spec, name)  # which must be of this family
+  return spec or name
+
+
+def _read_own(arguments):
+  for key in ('num_classes', 'gate', 'partial'):
+    if getattr(arguments, key):
+      flag = f'--{key.replace("_", "-")}'
+      raise ValueError(f'{flag} is for published weights: name their network before --weights')
+  trained = load_trained(arguments.weights, arguments.which, labels=arguments.labels)
+  about = About(
+    **convert.describe_network(trained.model),
+    name=trained.name,
+    labels=trained.labels,
+    preprocessing=dataclasses.asdict(trained.clip),
+    multi_label=trained.multi_label,
+  )
+  return trained.model, trained.complete(), about
+
+
+def describe(about: About) -> str:
+  """The network of a file in a line."""
+  clip, names = about.preprocessing, about.labels
+  said = f'{about.name or about.family}, {about.num_classes} classes'
+  said += f' ({names[0]}, …)' if names else ' without names (--labels=FILE gives them)'
+  if clip:
+    rate = f'{clip["fps"]:g} a second' if clip['fps'] else f'one in {clip["stride"]}'
+    said += f', {clip["frames"]} frames of {clip["size"]} x {clip["size"]}, {rate}'
+  return said
 
 
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('convert', __doc__)
-  parser.add_argument('model', help='family/variant, such as movinet/a0-stream')
-  parser.add_argument('--spec', type='path', help='architecture file of a family: found.json')
-  known = 'checkpoint prefix or folder, or .npz'
-  parser.add_argument('--weights', type='path', required=True, help=known)
-  parser.add_argument('--out', type='path', required=True, help='.npz to write')
-  parser.add_argument('--num-classes', type=int, help="by default those of the family's data set")
-  parser.add_argument('--gate', help='another gate, such as keras_hard_sigmoid')
-  parser.add_argument('--partial', action='store_true', help='accept missing weights')
+  add = parser.add_argument
+  add('model', nargs='?', help='of published weights: family/variant, or an architecture file')
+  add('--network', help='the same, as other verbs have it')
+  add('--spec', type='path', help='architecture file, with the family as the name: found.json')
+  add('--weights', '--checkpoint', type='path', required=True, help='what to convert, as above')
+  add('--which', default='latest', help='of a workdir: latest, best or a step')
+  add('--out', type='path', required=True, help='file to write; of TensorFlow, a prefix')
+  add('--to', choices=FORMATS, help='default: by the suffix of --out')
+  add('--labels', type='path', help='file with a class name a line')
+  add('--num-classes', type=at_least_1, help='default: those of the file')
+  add('--gate', help='another gate, such as keras_hard_sigmoid')
+  add('--partial', action='store_true', help='accept missing weights')
   return parser

@@ -3,7 +3,9 @@
   movinet cost movinet/a0-stream --clip=50x172
   movinet cost movinet/a2 --clip=50x224x224 --layers
   movinet cost movinet/a0 --set causal=True       the stream of the paper's tables
-  movinet cost movinet --spec=found.json --clip=50x224
+  movinet cost found.json --clip=50x224
+  movinet cost runs/mine                          a trained network: a workdir, an .npz
+  movinet cost ensemble/a2-pair-stream            each member, and their sum
 
 Without --clip, the network's native input. --set changes a field of the architecture or an
 option of the network. One multiply-add is 1 MAC; the papers' GFLOPs are GMACs. Padding counts
@@ -13,64 +15,141 @@ as multiplied, the reference's own count.
 import argparse
 import ast
 import contextlib
+import dataclasses
+import math
 from collections import Counter
 from collections.abc import Sequence
 
 import jax
 
-from launch.arguments import make_parser, pair
-from movinet_jax import cost, models
-
-# MoViNet, supplement, Tables 5 and 6: GFLOPs (GMACs) of a clip and millions of parameters, by
-# network and fields of its spec. Its streams are base networks made causal, not the released
-# (2+1)D streams. The parameters printed for A2 to A6 are those of no published code; see
-# docs/cost.md.
-PUBLISHED = (
-  ('movinet/a0', {}, (2.71, 3.1)),
-  ('movinet/a0', {'causal': True}, (2.73, 3.1)),
-  ('movinet/a1', {}, (6.02, 4.6)),
-  ('movinet/a1', {'causal': True}, (6.06, 4.6)),
-  ('movinet/a2', {}, (10.3, 4.8)),
-  ('movinet/a2', {'causal': True}, (10.4, 4.8)),
-  ('movinet/a3', {}, (56.9, 5.3)),
-  ('movinet/a4', {}, (105, 4.9)),
-  ('movinet/a5', {}, (281, 15.7)),
-  ('ensemble/a6', {}, (386, 31.4)),
-)
-PUBLISHED_CLASSES = 600
+from launch.arguments import clip, make_parser, pair
+from launch.runs.named import read_network
+from movinet_jax import cost, models, published
+from movinet_jax.models import ensemble
 
 
 def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv)
   jax.config.update('jax_platforms', 'cpu')  # nothing is computed that wants an accelerator
   options = dict(arguments.set)
-  model = models.create(
-    arguments.model, arguments.num_classes, spec=arguments.spec or None, **options
-  )
-  native = (model.spec.frames, model.spec.resolution, model.spec.resolution)
+  model, native = _find_network(arguments, options)
   frames, height, width = arguments.clip or native
   whole = cost.count(model, (1, frames, height, width, 3))
   changed = ''.join(f' {key}={value}' for key, value in options.items())
   print(f'{arguments.model}{changed}  {frames} frames of {height} x {width}\n')
-  print_layers(whole, every=arguments.layers)
+  frames_macs = []
+  is_ensemble = models.name_family(model) == 'ensemble'
+  if is_ensemble:
+    members = count_members(model, frames, height, width)
+    print_members(members)
+    frames_macs = [sum(member.find_macs(i) for member in members) for i in find_period(members)]
+  if arguments.layers or not is_ensemble:
+    print('\n' * is_ensemble, end='')
+    print_layers(whole, every=arguments.layers)
   frame = None
   if whole.state_bytes:
     frame = cost.count(model, (1, 1, height, width, 3))
-  published = find_published(model) if (frames, height, width) == native else None
-  print_totals(whole, frame, published)
-  if published:
-    print('\npublished: supplement, Tables 5 and 6; docs/cost.md says where it differs and why')
+  printed = published.find_cost(model) if (frames, height, width) == native else None
+  print_totals(whole, frame, printed, frames_macs)
+  if printed:
+    print(f'\npublished: {printed.source}', *filter(None, [printed.differs]), sep='\n  ')
+    print('docs/cost.md and docs/networks.md say where counts differ and why')
   return 0
 
 
-def find_published(model) -> tuple[float, float] | None:
-  """What the paper prints for this very network: (GMACs of its native clip, M parameters)."""
-  if model.num_classes != PUBLISHED_CLASSES:
-    return None
-  for name, fields, row in PUBLISHED:
-    if models.create(name, PUBLISHED_CLASSES, **fields).spec == model.spec:
-      return row
-  return None
+def _find_network(arguments, options: dict):
+  """The network, and frames, height and width of its native clip."""
+  if arguments.spec:
+    model = models.create(arguments.model, arguments.num_classes, spec=arguments.spec, **options)
+    return model, (model.spec.frames, model.spec.resolution, model.spec.resolution)
+  named = read_network(arguments.model, arguments.num_classes, **options)
+  return named.model, named.input
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+  """A member of an ensemble, counted.
+
+  Attributes:
+    name: of its network.
+    part: what it sees of the video.
+    frames, size: T and (H, W) of what it sees.
+    clip: its costs of a clip.
+    frame: its costs of a frame; None if it is no stream.
+  """
+
+  name: str
+  part: ensemble.Member
+  frames: int
+  size: tuple[int, int]
+  clip: cost.Cost
+  frame: cost.Cost | None
+
+  def find_macs(self, number: int) -> int:
+    """Multiply-adds that a frame of the stream costs, by its number."""
+    behind = number - self.part.offset
+    return self.frame.macs if behind >= 0 and behind % self.part.stride == 0 else 0
+
+
+def count_members(model, frames: int, height: int, width: int) -> list[Member]:
+  """Counts each member of an ensemble on its own frames of a clip."""
+  found = []
+  for part in model.spec.members:
+    network = models.create(part.family, model.num_classes, spec=part.spec)
+    scale = (part.resolution or min(height, width)) / min(height, width)
+    size = round(height * scale), round(width * scale)
+    own = len(range(part.offset, frames, part.stride))
+    clip = cost.count(network, (1, max(own, 1), *size, 3))
+    frame = cost.count(network, (1, 1, *size, 3)) if clip.state_bytes else None
+    found.append(Member(models.find_name(network), part, own, size, clip, frame))
+  return found
+
+
+def find_period(members: Sequence[Member]) -> range:
+  """Numbers of frames whose costs an ensemble's stream repeats; empty if it is no stream."""
+  if any(member.frame is None for member in members):
+    return range(0)
+  first = max(member.part.offset for member in members)
+  return range(first, first + math.lcm(*(member.part.stride for member in members)))
+
+
+def print_members(members: Sequence[Member]):
+  """A row for each member and one for their sum.
+
+  Multiply-adds of a frame are spread over all frames of the video, of which a member may see few.
+  """
+  stream = all(member.frame for member in members)
+  rows = [
+    (
+      member.clip.macs / 1e9,
+      member.frame.macs / 1e9 / member.part.stride if stream else 0,
+      member.clip.params,
+      member.clip.state_bytes / 2**20,
+    )
+    for member in members
+  ]
+  first = [
+    (f'member{i}', member.name, f'{member.frames} of {member.size[0]} x {member.size[1]}')
+    for i, member in enumerate(members)
+  ]
+  total = [sum(column) for column in zip(*rows, strict=True)]
+  table = [
+    ('member', 'network', 'sees', 'GMACs a clip', 'parameters', 'GMACs a frame', 'state'),
+    *(
+      (*names, *_format(row))
+      for names, row in zip([*first, ('sum', '', '')], [*rows, total], strict=True)
+    ),
+  ]
+  table = [row if stream else row[:5] for row in table]
+  widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+  for row in table:
+    cells = zip(row, widths, '<<<>>>>', strict=False)
+    print('  '.join(f'{text:{side}{width}}' for text, width, side in cells).rstrip())
+
+
+def _format(row) -> tuple[str, ...]:
+  macs, frame, params, state = row
+  return f'{macs:.3f}', f'{params:,}', f'{frame:.4f}', f'{state:.2f} MiB'
 
 
 def print_layers(found: cost.Cost, every: bool):
@@ -92,8 +171,21 @@ def print_layers(found: cost.Cost, every: bool):
     print(f'{name:{width}} {macs[name] / 1e6:12,.2f} {share:7.1%} {params[name]:12,}')
 
 
-def print_totals(found: cost.Cost, frame: cost.Cost | None, published):
-  gmacs, millions = published or (None, None)
+def print_totals(
+  found: cost.Cost,
+  frame: cost.Cost | None,
+  printed: published.Result | None,
+  frames_macs: Sequence[int] = (),
+):
+  """What the whole network costs.
+
+  Args:
+    found: of a clip.
+    frame: of the first frame of a stream.
+    printed: what is published of it.
+    frames_macs: multiply-adds of frames that cost different ones, of an ensemble's stream.
+  """
+  gmacs, millions = (printed.gmacs, printed.mparams) if printed else (None, None)
   rows = [
     ('GMACs a clip', f'{found.macs / 1e9:.3f}', _say(gmacs)),
     ('parameters', f'{found.params:,}', _say(millions, ' M')),
@@ -101,8 +193,10 @@ def print_totals(found: cost.Cost, frame: cost.Cost | None, published):
     ('peak activations, clip', f'{found.peak_bytes / 2**20:,.1f} MiB', ''),
   ]
   if frame:
+    macs = frames_macs or [frame.macs]
+    peak = f'at most {max(macs) / 1e9:.3f}' if max(macs) > min(macs) else ''
     rows += [
-      ('GMACs a frame', f'{frame.macs / 1e9:.3f}', ''),
+      ('GMACs a frame', f'{sum(macs) / len(macs) / 1e9:.3f}', peak),
       ('peak activations, frame', f'{frame.peak_bytes / 2**20:,.1f} MiB', ''),
       ('stream state', f'{found.state_bytes / 2**20:,.2f} MiB', ''),
     ]
@@ -111,16 +205,16 @@ def print_totals(found: cost.Cost, frame: cost.Cost | None, published):
     print(f'{name:24} {value:>14}   {note}'.rstrip())
 
 
-def _say(published, unit=''):
-  return '' if published is None else f'published: {published}{unit}'
+def _say(printed: float | None, unit: str = '') -> str:
+  return '' if printed is None else f'published: {printed}{unit}'
 
 
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('cost', __doc__)
-  parser.add_argument('model', help='family/variant, or a family with --spec')
-  parser.add_argument('--clip', type=_clip, help='FRAMESxSIZE or FRAMESxHEIGHTxWIDTH')
+  parser.add_argument('model', help='family/variant, architecture file, or trained network')
+  parser.add_argument('--clip', type=clip, help='FRAMESxSIZE or FRAMESxHEIGHTxWIDTH')
   parser.add_argument('--num-classes', type=int, help="by default those of the family's data set")
-  parser.add_argument('--spec', type='path', help='JSON file of an architecture')
+  parser.add_argument('--spec', type='path', help='architecture file, with its family as model')
   parser.add_argument('--layers', action='store_true', help='a row for every layer')
   parser.add_argument(
     '--set',
@@ -140,16 +234,3 @@ def _option(text: str) -> tuple[str, object]:
   with contextlib.suppress(SyntaxError, ValueError):  # else it is text
     value = ast.literal_eval(value)
   return key, value
-
-
-def _clip(text: str) -> tuple[int, int, int]:
-  try:
-    frames, height, *width = map(int, text.split('x'))
-    (width,) = width or (height,)
-  except ValueError:
-    raise argparse.ArgumentTypeError(
-      f'{text!r} is not FRAMESxSIZE, such as 50x172, or FRAMESxHEIGHTxWIDTH'
-    ) from None
-  if min(frames, height, width) < 1:
-    raise argparse.ArgumentTypeError(f'{text!r} has a size below 1')
-  return frames, height, width

@@ -4,6 +4,7 @@
   movinet evaluate --checkpoint=runs/mine --mode=stream --chunk=1
   movinet evaluate --checkpoint=runs/mine --mode=multiclip --clips=10
   movinet evaluate --checkpoint=runs/mine --mode=multiclip --clips=10 --crops=3
+  movinet evaluate --checkpoint=runs/mine --mode=frames --against=runs/base/OUT.json
   movinet evaluate --checkpoint=runs/mine --set root=other_videos --set split=test
   movinet evaluate --checkpoint=runs/mine --set name=csv --set path=videos.csv
 
@@ -16,9 +17,16 @@ Modes: `clip` runs each clip whole, `stream` frame by frame with the state carri
 same numbers, for a causal network), `multiclip` averages the probabilities of several
 clips of a video. With --crops=3 each clip is seen as three squares that take the whole of
 the shorter side: left, centre and right; ten clips of it are the 30 views of papers.
+`frames` says how often the answer is right for each frame of a clip. The features of a frame are
+pooled over space and classified alone and, of a stream, its answer after each frame counts, too.
+Of an ensemble, each member is evaluated by itself, too, on the frames that it sees; but not with
+`frames`.
+
 Writes OUT.json, OUT-classes.csv and OUT-confusion.png, where OUT is evaluation-MODE-STEP in
-the workdir unless --out says otherwise. The JSON says what was evaluated and how; an
-evaluation of something else is not written over it.
+the workdir, or FILE-evaluation-MODE beside a file of weights, unless --out says otherwise. The JSON
+says what was evaluated and how; an evaluation of something else is not written over it. With
+`frames` the files are OUT.json, OUT-frames.csv and OUT-frames.png. --against=OTHER.json, such a
+file of another network, is drawn in the same picture, and may be given several times.
 
   movinet evaluate --checkpoint=runs/mine --predictions=videos.csv
 
@@ -31,10 +39,10 @@ confident mistakes are printed.
 import argparse
 import csv
 import dataclasses
+import functools
 import hashlib
 import json
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -42,23 +50,25 @@ import jax
 import numpy as np
 
 from launch import cluster, devices
-from launch.arguments import at_least_1, make_parser, pair
+from launch.arguments import add_trained, at_least_1, make_parser, pair
 from launch.config import parse_value
 from launch.errors import ExitCode
-from launch.runs.evaluation import make_evaluate
+from launch.runs import frames
+from launch.runs.ensemble import evaluate_members, print_scores
+from launch.runs.evaluation import make_evaluate, make_evaluate_frames
+from launch.runs.pictures import draw_confusion
 from launch.runs.trained import Trained, load_trained
 from launch.runs.training import warn_of_data
 from movinet_jax.names import show
 from movinet_jax.paths import check_writable
 from movinet_jax.train import evaluation
 from movinet_jax.train.predictions import Predictions, find_format
-from movinet_jax.train.workdir import replace_file
+from movinet_jax.train.workdir import CONFIG, replace_file
 
 DISTRIBUTED = True  # its processes are one run
 _TOPK = 5  # of --predictions, where videos have one label
 _MISTAKES = 10  # that are printed
 _WIDTH = 32  # letters of a class that are printed
-_DRAWN = 24  # letters of a class in the picture
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,19 +78,25 @@ def main(argv: Sequence[str]) -> int:
     parser.error(f'--crops={arguments.crops} is for --mode=multiclip')
   if arguments.topk and not arguments.predictions:
     parser.error(f'--topk={arguments.topk} is for --predictions=FILE')
+  if arguments.mode == 'frames' and arguments.predictions:
+    parser.error(f'--predictions={arguments.predictions} is for the other modes than frames')
+  if arguments.against and arguments.mode != 'frames':
+    parser.error(f'--against={arguments.against[0]} is for --mode=frames')
   if arguments.predictions:
     find_format(arguments.predictions)
   cluster.connect()
   devices.check_platform()
-  trained = load_trained(arguments.checkpoint, arguments.which)
+  trained = load_trained(
+    arguments.checkpoint, arguments.which, network=arguments.network, labels=arguments.labels
+  )
   clip = _choose_views(trained.clip, arguments)
   if arguments.frames:
     clip = dataclasses.replace(clip, frames=arguments.frames)
+  others = [frames.read_curves(path, clip) for path in arguments.against]
   section = _choose_data(trained, arguments)
   source = trained.open_eval(section)
   warn_of_data({'eval': source}, {})
-  name = f'evaluation-{arguments.mode}-{trained.step}'
-  out = arguments.out or str(Path(arguments.checkpoint) / name)
+  out = arguments.out or name_files(trained, arguments.mode)
   subject = {
     'checkpoint': str(arguments.checkpoint),
     'step': trained.step,
@@ -89,36 +105,56 @@ def main(argv: Sequence[str]) -> int:
     'chunk': arguments.chunk if arguments.mode == 'stream' else None,
   }
   kept = check_free(out, arguments.mode, subject, arguments.predictions)
-  run = make_evaluate(
-    trained.model,
-    source,
-    clip,
-    trained.config.loader,
-    arguments.batch_size or trained.config.eval_batch_size,
-    mode=arguments.mode,
-    chunk_frames=arguments.chunk,
-  )
+  size = arguments.batch_size or trained.eval_batch_size
+  if arguments.mode == 'frames':
+    run = make_evaluate_frames(trained.model, source, clip, trained.loader, size)
+    found, failures = run(trained.complete())
+    if not jax.process_index():
+      files = name_outputs(out, arguments.mode)
+      frames.write_files(found, failures, trained.name, subject, files, others)
+      frames.print_table(found, failures)
+    return ExitCode.DONE
+  how = {'mode': arguments.mode, 'chunk_frames': arguments.chunk}
+  run = make_evaluate(trained.model, source, clip, trained.loader, size, **how)
   result, failures = run(trained.complete())
+  members = {}
+  if not arguments.skip_members:
+    views = functools.partial(_choose_member_views, whole=trained.clip, arguments=arguments)
+    members = evaluate_members(trained, source, trained.loader, size, views=views, **how)
   if not jax.process_index():
     if arguments.predictions:
       topk = arguments.topk or (len(trained.labels) if source.multi_label else _TOPK)
       rows = result.predictions.list_rows(trained.labels, topk, failures)
       kept = {**kept, **write_predictions(arguments.predictions, rows)}
-    write_files(result, failures, trained.labels, subject, out, kept)
+    scores = {name: one.metrics for name, one in members.items()}
+    write_files(result, failures, trained.labels, subject, out, kept, scores)
     # Last: whoever reads this may have gone, as `head` does, and nothing is lost.
     print_table(result, failures, trained.labels)
     print_mistakes(result.predictions, trained.labels)
+    if scores:
+      print()
+      print_scores({**scores, 'ensemble': result.metrics})
   return ExitCode.DONE
+
+
+def name_files(trained: Trained, mode: str) -> str:
+  """Where the files of an evaluation are written by default: in a workdir, or beside a file."""
+  place = Path(trained.place)
+  if not (place / CONFIG).exists():
+    name = place.stem if place.is_file() else place.name
+    return str(place.with_name(f'{name}-evaluation-{mode}'))
+  steps = [member.step for member in trained.members.values()] or [trained.step]
+  return str(place / '-'.join(['evaluation', mode, *map(str, dict.fromkeys(steps))]))
 
 
 def _choose_data(trained: Trained, arguments) -> dict:
   """Arguments of the evaluation split, changed by --set."""
-  if trained.config.data.eval is None and not arguments.set:
+  if trained.eval_section is None and not arguments.set:
     raise ValueError(
-      f'{arguments.checkpoint} was trained without data.eval: say what to evaluate on, as '
-      '--set name=folder --set root=VIDEOS --set split=val'
+      f'{arguments.checkpoint} names no videos to evaluate on: say which, as --set name=folder '
+      '--set root=VIDEOS --set split=val'
     )
-  section, changes = dict(trained.config.data.eval or {}), dict(arguments.set)
+  section, changes = dict(trained.eval_section or {}), dict(arguments.set)
   if changes.get('name', section.get('name')) != section.get('name'):
     section = {}  # whose keys are of another kind of data
   for key, text in changes.items():
@@ -129,11 +165,16 @@ def _choose_data(trained: Trained, arguments) -> dict:
 def _choose_views(clip, arguments):
   """The clip of training's evaluation, with as many views as the mode wants."""
   if arguments.mode != 'multiclip':
-    return dataclasses.replace(clip, clips=1, crops=1)
-  # Three squares cover the longer side only if each takes the whole of the shorter one.
-  size = clip.short_side if arguments.crops > 1 else clip.size
-  views = {'clips': arguments.clips, 'crops': arguments.crops}
-  return dataclasses.replace(clip, size=size, **views)
+    return clip.take()
+  return clip.take(arguments.clips, arguments.crops)
+
+
+def _choose_member_views(clip, whole, arguments):
+  """The views of a member of an ensemble, which sees as much of a video as the whole does."""
+  clip = _choose_views(clip, arguments)
+  if not arguments.frames:
+    return clip
+  return dataclasses.replace(clip, frames=max(1, clip.frames * arguments.frames // whole.frames))
 
 
 def check_free(
@@ -144,7 +185,7 @@ def check_free(
   Returns:
     the predictions that earlier evaluations of the same wrote, SHA-256 by file.
   """
-  path, own = Path(f'{out}.json'), _name_files(out)
+  path, own = Path(f'{out}.json'), name_outputs(out, mode)
   if not path.parent.is_dir():
     raise FileNotFoundError(f'--out={out}: there is no folder {path.parent}')
   for file in own:
@@ -155,8 +196,10 @@ def check_free(
   return kept
 
 
-def _name_files(out: str) -> tuple[Path, ...]:
-  return Path(f'{out}.json'), Path(f'{out}-classes.csv'), Path(f'{out}-confusion.png')
+def name_outputs(out: str, mode: str) -> tuple[Path, Path, Path]:
+  """The files that an evaluation writes: summary, table, picture."""
+  ends = ('frames', 'frames') if mode == 'frames' else ('classes', 'confusion')
+  return Path(f'{out}.json'), Path(f'{out}-{ends[0]}.csv'), Path(f'{out}-{ends[1]}.png')
 
 
 def _read_before(path: Path, mode: str, subject: Mapping) -> dict:
@@ -218,11 +261,14 @@ def write_predictions(path: str, rows: Sequence[Mapping]) -> dict[str, str]:
   return _describe_file(Path(path), content)
 
 
-def write_files(result, failures, labels, subject: Mapping, out: str, kept: Mapping):
+def write_files(
+  result, failures, labels, subject: Mapping, out: str, kept: Mapping, members: Mapping = {}
+):
   """Writes the three files of an evaluation.
 
   Args:
     kept: files of predictions that this evaluation has written, now or earlier.
+    members: of an ensemble, the metrics of each by itself.
   """
   summary = {
     'mode': result.mode,
@@ -233,8 +279,9 @@ def write_files(result, failures, labels, subject: Mapping, out: str, kept: Mapp
     'views': result.views,
     'failures': failures,
     **({'predictions': kept} if kept else {}),
+    **({'members': members} if members else {}),
   }
-  path, table, picture = _name_files(out)
+  path, table, picture = name_outputs(out, result.mode)
   replace_file(path, json.dumps(summary, indent=2) + '\n')
   with table.open('w', newline='', encoding='utf-8') as file:
     writer = csv.writer(file)
@@ -262,12 +309,15 @@ def print_table(result, failures, labels):
       'apart, so no accuracy is shown.'
     )
     return
-  rows = sorted(_class_rows(result, labels), key=lambda row: (np.isnan(row[1]), row[1]))
+  everything = _class_rows(result, labels)
+  rows = sorted((row for row in everything if not np.isnan(row[1])), key=lambda row: row[1])
   print(f'\n{"class (worst first)":32} {"score":>7} {"videos":>7}')
   for label, score, videos in rows[:20]:
     print(f'{show(label, _WIDTH):32} {score:7.3f} {videos:>7}')
   if len(rows) > 20:
     print(f'… {len(rows) - 20} more in the CSV file')
+  if none := len(everything) - len(rows):
+    print(f'{none} of {len(everything)} classes have no video here')
 
 
 def print_mistakes(found: Predictions, labels: Sequence[str]):
@@ -293,87 +343,26 @@ def _class_rows(result, labels):
   return list(zip(labels, map(float, result.per_class), counts, strict=True))
 
 
-def draw_confusion(confusion: np.ndarray, labels, path: str):
-  """Draws a confusion matrix [N, N] (true, predicted) as shares of each true class."""
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
-
-  counts = confusion.sum(1, keepdims=True)
-  shares = np.divide(confusion, counts, where=counts > 0, out=np.zeros(confusion.shape))
-  n, names = len(labels), [show(label, _DRAWN) for label in labels]
-  side = min(4 + 0.35 * n, 24)
-  figure, axes = pyplot.subplots(figsize=(side + 1, side), layout='constrained')
-  image = axes.imshow(shares, vmin=0, vmax=1, cmap='Blues')
-  figure.colorbar(image, label='share of the true class')
-  axes.set(xlabel='predicted', ylabel='true')
-  if n <= 60:  # More names than that cannot be read.
-    # A label is no formula, although it may hold two dollars.
-    style = {'parse_math': False, 'fontfamily': _choose_fonts(''.join(names))}
-    upright = n > 6 or max(map(len, names)) > 10
-    axes.set_xticks(range(n), names, rotation=90 if upright else 0, **style)
-    axes.set_yticks(range(n), names, **style)
-  if n <= 20:
-    for i, j in np.ndindex(n, n):
-      dark = 'white' if shares[i, j] > 0.5 else 'black'
-      axes.text(j, i, int(confusion[i, j]), ha='center', va='center', color=dark)
-  with warnings.catch_warnings():
-    warnings.filterwarnings('ignore', message='Glyph .* missing from')  # which was said once
-    figure.savefig(path, dpi=120)
-  pyplot.close(figure)
-
-
-def _choose_fonts(text: str) -> list[str]:
-  """Families of installed fonts that have the letters of a text: the usual one, then others.
-
-  Says so where none has them.
-  """
-  from matplotlib import font_manager
-
-  usual = font_manager.findfont(font_manager.FontProperties())
-  families = [font_manager.get_font(usual).family_name]
-  left = set(text) - _list_letters(usual)
-  for font in font_manager.fontManager.ttflist if left else ():
-    # Matplotlib's font of last resort has a box for every letter.
-    if font.name.startswith('Last Resort') or font.name in families:
-      continue
-    if has := left & _list_letters(font.fname):
-      families.append(font.name)
-      left -= has
-    if not left:
-      break
-  if left:
-    print(
-      f'Note: no font here has the letters {"".join(sorted(left)[:5])}: the picture has boxes in '
-      'their place. Install a font that has them, such as Noto Sans CJK',
-      file=sys.stderr,
-    )
-  return families
-
-
-def _list_letters(file: str) -> set[str]:
-  """The letters that a font has; none if it is gone since Matplotlib listed the fonts."""
-  from matplotlib import font_manager
-
-  try:
-    return set(map(chr, font_manager.get_font(file).get_charmap()))
-  except (OSError, RuntimeError):
-    return set()
-
-
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('evaluate', __doc__)
   add = parser.add_argument
-  add('--checkpoint', type='path', required=True, help='workdir of a training run')
-  add('--which', default='latest', help='latest, best or a step')
-  add('--mode', default='clip', choices=evaluation.MODES)
+  add_trained(parser)
+  add('--mode', default='clip', choices=(*evaluation.MODES, 'frames'))
   add('--chunk', type=at_least_1, default=1, help='frames per call in mode stream')
   add('--clips', type=at_least_1, default=10, help='clips per video in mode multiclip')
   add('--crops', type=int, default=1, choices=(1, 3), help='squares per clip, as above')
   add('--frames', type=at_least_1, help='frames of a clip; default: as trained')
   add('--batch-size', type=at_least_1, help='videos at a time; default: as the config')
   add('--out', type='path', help='where to write, without suffix')
+  add(
+    '--against',
+    action='append',
+    default=[],
+    type='path',
+    metavar='OTHER.json',
+    help='in mode frames: another network, drawn in the same picture',
+  )
+  add('--skip-members', action='store_true', help='of an ensemble: not each member by itself')
   add('--predictions', type='path', metavar='FILE', help='.csv or .jsonl: a row for each video')
   add(
     '--topk',

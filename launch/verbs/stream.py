@@ -1,6 +1,7 @@
 """Run a trained network live on a video, a camera or an address, frame by frame.
 
   movinet stream --checkpoint=runs/mine --source=clip.mp4
+  movinet stream --checkpoint=ckpt-1 --network=movinet/a0-stream --source=clip.mp4
   movinet stream --checkpoint=runs/mine --source=0 --top=5          (camera 0)
   movinet stream --checkpoint=runs/mine --source=rtsp://user:password@camera/live
   ffmpeg … -f matroska - | movinet stream --checkpoint=runs/mine --source=-
@@ -34,7 +35,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from launch import devices
-from launch.arguments import at_least_1, make_parser, positive
+from launch.arguments import add_trained, at_least_1, make_parser, positive
 from launch.errors import ExitCode
 from launch.runs.trained import load_trained
 from movinet_jax import data, serve, signals
@@ -55,7 +56,12 @@ def main(argv: Sequence[str]) -> int:
     recorder = stack.enter_context(_open_recorder(arguments.save))
     feed = open_feed(source, reconnect_secs=arguments.reconnect_secs, say=_tell)
     feed = stack.enter_context(feed)
-    trained = load_trained(arguments.checkpoint, arguments.which)
+    trained = load_trained(
+      arguments.checkpoint,
+      arguments.which,
+      network=arguments.network,
+      labels=arguments.labels,
+    )
     fps = arguments.fps or find_fps(trained.clip, feed)
     live = serve.Live(
       trained.model,
@@ -339,8 +345,7 @@ def _at_least_0(text: str) -> float:
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('stream', __doc__)
   add = parser.add_argument
-  add('--checkpoint', type='path', required=True, help='workdir of a training run')
-  add('--which', default='latest', help='latest, best or a step')
+  add_trained(parser)
   add(
     '--source',
     type=_source,

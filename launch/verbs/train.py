@@ -5,6 +5,12 @@
   movinet train --config=configs/movinet/kinetics600.py:a2-stream --workdir=runs/a2 \\
       --config.train.subclips=5 --config.train.boundary=truncated
 
+  movinet train --config=configs/movinet/kinetics600.py:a2-pair-stream --workdir=runs/pair
+
+A config with `members` trains an ensemble: one member after another, each in a folder of the
+workdir, member0, member1 and so on. --member=1 trains that member alone. Once all are trained, the
+workdir is what `movinet evaluate` and `movinet stream` take as --checkpoint; so is a member's.
+
 The workdir gets config.json, checkpoints/, metrics.jsonl and tensorboard/. Any key of the
 config can be set with --config.section.key=value; a workdir begun with another config is
 refused, and the differences are shown.
@@ -17,7 +23,7 @@ from launch import cluster, devices
 from launch.arguments import make_parser
 from launch.config import parse_config
 from launch.errors import ExitCode
-from launch.runs import training
+from launch.runs import ensemble, training
 
 DISTRIBUTED = True  # its processes are one run
 
@@ -29,7 +35,12 @@ def main(argv: Sequence[str]) -> int:
   config = config.to_dict()
   if arguments.spec:
     config = training.replace_network(config, arguments.spec)
-  training.run(training.resolve(config), arguments.workdir)
+  if not config.get('members'):
+    if arguments.member:
+      raise ValueError(f'--member={arguments.member}, but {arguments.config} has no members')
+    training.run(training.resolve(config), arguments.workdir)
+  else:
+    ensemble.run(config, arguments.workdir, arguments.member)
   return ExitCode.DONE
 
 
@@ -37,4 +48,5 @@ def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('train', __doc__)
   parser.add_argument('--workdir', type='path', required=True, help='folder of the run')
   parser.add_argument('--spec', type='path', help='architecture file to train: found.json')
+  parser.add_argument('--member', default='', help='of an ensemble: the member to train, 0, 1, …')
   return parser

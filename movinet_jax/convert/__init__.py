@@ -18,21 +18,30 @@ import numpy as np
 from flax import traverse_util
 
 from movinet_jax.convert import families
+from movinet_jax.convert.archive import About, describe_network, read_about, write_archive
 from movinet_jax.convert.read import read_arrays
 from movinet_jax.convert.relabel import Relabeling
 from movinet_jax.convert.report import ConversionError, Report
-from movinet_jax.models import init
+from movinet_jax.convert.write import write_pytorch, write_tensorflow
+from movinet_jax.models import init, name_family
 
 __all__ = [
+  'About',
   'ConversionError',
   'Relabeling',
   'Report',
+  'count_classes',
+  'describe_network',
   'find_fields',
   'fit',
   'load',
   'load_arrays',
   'load_with_report',
+  'read_about',
   'read_arrays',
+  'write_archive',
+  'write_pytorch',
+  'write_tensorflow',
 ]
 
 CLASSIFIER = 'classifier'  # part of the path of what a network for other classes begins anew
@@ -101,8 +110,7 @@ def fit(variables, model: nn.Module, *, seed: int = 0, relabeling: Relabeling | 
 
 
 def _initialise(model: nn.Module, seed: int) -> dict[str, np.ndarray]:
-  made = init(model, jax.random.key(seed), (1, 1, 32, 32, 3))
-  return traverse_util.flatten_dict(made, sep='/')
+  return traverse_util.flatten_dict(_make(model, seed), sep='/')
 
 
 def load_arrays(
@@ -110,7 +118,7 @@ def load_arrays(
 ):
   """Loads as `load_with_report` does, from the arrays of a file by name."""
   names = _find_names(arrays, model)
-  make = functools.partial(init, model, jax.random.key(seed), (1, 1, 32, 32, 3))
+  make = functools.partial(_make, model, seed)
   variables, report = fill(arrays, jax.eval_shape(make), names)
   if not partial:
     if report.missing or report.unexpected:
@@ -128,12 +136,37 @@ def find_fields(arrays: Mapping[str, np.ndarray], model: nn.Module) -> dict[str,
   Such as {'shortcut_norm': True} of SlowFast's weights and PyTorchVideo's network. Empty where
   nothing differs, or the names do not tell.
   """
-  names = families.find(_name_family(model))
+  names = families.find(name_family(model))
   if not hasattr(names, 'find_fields'):
     return {}
   canonical = {names.find_name(key) for key in arrays} - {None}
   found = names.find_fields(canonical)
   return {key: value for key, value in found.items() if getattr(model.spec, key) != value}
+
+
+def count_classes(arrays: Mapping[str, np.ndarray], model: nn.Module) -> int | None:
+  """N of the classifier in a file; None where it holds none of this kind of network.
+
+  Args:
+    arrays: of the file by name, our own or published.
+    model: a network of the file's architecture, for any number of classes.
+  """
+  names = families.find(name_family(model))
+  paths = list(traverse_util.flatten_dict(jax.eval_shape(lambda: _make(model, 0))))
+  wanted = {path: '/'.join(path) for path in paths if CLASSIFIER in path and path[-1] == 'bias'}
+  for key, array in arrays.items():
+    if key in wanted.values():
+      return array.shape[-1]
+  if names is None:
+    return None
+  canonical = names.make_names(paths)
+  published = {canonical[path] for path in wanted}
+  found = [array for key, array in arrays.items() if names.find_name(key) in published]
+  return found[0].size if found else None
+
+
+def _make(model: nn.Module, seed: int):
+  return init(model, jax.random.key(seed), (1, 1, 32, 32, 3))
 
 
 def _check_fields(arrays, model):
@@ -224,7 +257,7 @@ def _find_names(arrays, model):
   Raises:
     ConversionError: the file has published names only, and the family has no mapping.
   """
-  family = _name_family(model)
+  family = name_family(model)
   names = families.find(family)
   if names is None and not any(map(_is_own, arrays)):
     module = sys.modules[type(model).__module__]
@@ -236,7 +269,3 @@ def _find_names(arrays, model):
       f'{family!r} are unknown (known: {", ".join(families.list_names())}){advice}'
     )
   return names
-
-
-def _name_family(model: nn.Module) -> str:
-  return type(model).__module__.rpartition('.')[2]

@@ -22,6 +22,8 @@ _DAMAGED = (
   zlib.error,
 )
 
+ABOUT = 'about'  # the entry of an `.npz` that is no array; see archive.py
+
 _TORCH = ('.pt', '.pth', '.pyth')
 # Before this a file could run code even if only weights were asked for (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
@@ -102,12 +104,27 @@ def _find_prefix(path):
   return path
 
 
+def read_text(path: pathlib.Path, entry: str) -> str | None:
+  """An entry of an `.npz` that is text; None where there is none.
+
+  Raises: as `read_arrays`.
+  """
+  with _open_numpy(path) as archive:
+    name = f'{entry}.npy'
+    return str(_read_member(archive, name)) if name in archive.namelist() else None
+
+
 def _read_numpy(path):
+  with _open_numpy(path) as archive:
+    names = [name for name in archive.namelist() if name != f'{ABOUT}.npy']
+    return {name.removesuffix('.npy'): _read_member(archive, name) for name in names}
+
+
+@contextlib.contextmanager
+def _open_numpy(path) -> Iterator[zipfile.ZipFile]:
   with path.open('rb') as file:
     try:
-      archive = zipfile.ZipFile(file)
-      names = archive.namelist()
-      return {n.removesuffix('.npy'): _read_member(archive, n) for n in names}
+      yield zipfile.ZipFile(file)
     except _DAMAGED as error:
       raise ConversionError(f'{path} is damaged, or no .npz archive of arrays: {error}') from error
 

@@ -129,8 +129,9 @@ def _subprograms(eqn):
 
 
 def _module_path(path: str) -> str:
-  """'Model/block0_layer0/expand/conv' -> 'block0_layer0/expand/conv'."""
-  return path.partition('/')[2] or path
+  """'Model/block0_layer0/Bottleneck._run/conv' -> 'block0_layer0/conv': methods are no modules."""
+  parts = [part for part in path.split('/')[1:] if '.' not in part]
+  return '/'.join(parts) or path
 
 
 def count_peak_bytes(jaxpr, inputs: int) -> int:

@@ -179,6 +179,12 @@ class EvalClip:
   def views(self) -> int:
     return self.clips * self.crops
 
+  def take(self, clips: int = 1, crops: int = 1) -> 'EvalClip':
+    """The same with so many views of a video."""
+    # Three squares cover the longer side only if each takes the whole of the shorter one.
+    size = self.short_side if crops > 1 else self.size
+    return dataclasses.replace(self, size=size, clips=clips, crops=crops)
+
   @property
   def least_side(self) -> int:
     """Pixels of a picture's shorter side below which it is enlarged."""

@@ -14,6 +14,7 @@ from typing import TextIO
 import numpy as np
 
 from movinet_jax.data.frames import FrameFolder
+from movinet_jax.data.labels import list_names, read_list
 from movinet_jax.data.spelling import spell_label, spell_raw
 from movinet_jax.names import suggest
 
@@ -267,10 +268,13 @@ def split_rows(file: TextIO, path: str, **form) -> Iterator[tuple[int, list[str]
 def read_labels(labels: str | Sequence[str] | None) -> tuple[str, ...] | None:
   """Label names, given or in a text file with one name a line; None stays None.
 
-  Names that differ only in Unicode's normal form are one.
+  In place of a file, a name of `data.labels` such as 'kinetics600' is that data set's list. Label
+  names that differ only in Unicode's normal form are one.
   """
   if labels is None:
     return None
+  if isinstance(labels, str) and labels in list_names():
+    labels = read_list(labels)
   if isinstance(labels, str):
     with open_text(labels, 'label map') as file:
       labels = [line.rstrip('\r\n') for line in file]

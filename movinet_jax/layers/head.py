@@ -36,9 +36,16 @@ class Average(nn.Module):
 
   @nn.compact
   def __call__(self, x, state=None, *, train=False):
+    return self._average(x, (1, 2, 3), as_logits=train), {}
+
+  def each_frame(self, x):
+    """Mean over the places of each frame, [B, T, H, W, N] -> [B, T, 1, 1, N] float32."""
+    return self._average(x, (2, 3))
+
+  def _average(self, x, axes, *, as_logits=False):
     x = x.astype(jnp.float32)
-    if train or self.values == 'logits':
-      return x.mean((1, 2, 3), keepdims=True), {}
-    places = math.prod(x.shape[1:4])
-    total = jax.nn.logsumexp(jax.nn.log_softmax(x), (1, 2, 3), keepdims=True)
-    return total - math.log(places), {}
+    if as_logits or self.values == 'logits':
+      return x.mean(axes, keepdims=True)
+    places = math.prod(x.shape[axis] for axis in axes)
+    total = jax.nn.logsumexp(jax.nn.log_softmax(x), axes, keepdims=True)
+    return total - math.log(places)

@@ -42,7 +42,7 @@ class Network(nn.Module):
     super().__post_init__()
 
   @nn.compact
-  def __call__(self, x, state=None, *, train=False):
+  def __call__(self, x, state=None, *, train=False, each_frame=False):
     """Classifies clips, or the next frames of streams.
 
     Args:
@@ -50,18 +50,29 @@ class Network(nn.Module):
       state: what the previous call returned, None at a video's beginning. A network
         that is not causal takes whole clips only.
       train: whether to use batch statistics, dropout and stochastic depth.
+      each_frame: of a whole clip, whether to classify the features of each frame by themselves:
+        they are pooled over space and not over time (MoViNet, supplement, C.5).
 
     Returns:
-      logits [B, N] float32 of everything seen so far, and the state ({} if not causal).
+      logits [B, N] float32 of everything seen so far, or [B, T, N] with `each_frame`, and the
+      state ({} if not causal, or with `each_frame`).
 
     Raises:
-      ValueError: x is not a video, or a state is given to a network that is not causal.
+      ValueError: x is not a video, a state is given to a network that is not causal, or frames
+        are to be classified that have no features of their own.
     """
     check_video(x, state, self.spec.causal)
     thread = Thread(state, train)
     again = rematerialise(train) if self.remat else None
+    frames = x.shape[1]
     for part in self._parts():
-      x = thread(part, x, again if isinstance(part, self.recomputed) else None)
+      if each_frame and hasattr(part, 'each_frame'):
+        x = part.each_frame(x)
+      else:
+        x = thread(part, x, again if isinstance(part, self.recomputed) else None)
+    if each_frame:
+      _check_frames(x, frames)
+      return x[:, :, 0, 0].astype(jnp.float32), {}
     logits = x[:, 0, 0, 0].astype(jnp.float32)
     return logits, thread.after if self.spec.causal else {}
 
@@ -70,5 +81,16 @@ class Network(nn.Module):
     return init_state(self, batch, (*size, 3), dtype)
 
   def _parts(self) -> Iterator[nn.Module]:
-    """Modules in their order; the last gives [B, 1, 1, 1, N]."""
+    """Modules in their order; the last gives [B, 1, 1, 1, N].
+
+    Those that bring frames together have a method `each_frame`, which leaves frames apart.
+    """
     raise NotImplementedError
+
+
+def _check_frames(x, frames: int):
+  if x.shape[1] != frames:
+    raise ValueError(
+      f'{frames} frames cannot be classified one by one: this network has '
+      f'{x.shape[1]} of them left before its head, because it strides or pools over time earlier'
+    )

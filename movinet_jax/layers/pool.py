@@ -43,6 +43,10 @@ class GlobalPool(nn.Module):
   def __call__(self, x, state=None, *, train=False):
     return ops.global_mean(x, state, causal=self.causal)
 
+  def each_frame(self, x):
+    """Mean of each frame over space, [B, T, H, W, C] -> [B, T, 1, 1, C]."""
+    return ops.spatial_mean(x).astype(x.dtype)
+
 
 class SlidingPool(nn.Module):
   """Means over all places of a window (frames, height, width): X3D's head on large clips.
@@ -57,9 +61,15 @@ class SlidingPool(nn.Module):
   def __call__(self, x, state=None, *, train=False):
     if not self.causal:
       return ops.sliding_mean(x, self.window).astype(x.dtype), {}
-    means = ops.sliding_mean(x, (1, *self.window[1:]))
-    mean, after = ops.total_mean(means, state)
+    mean, after = ops.total_mean(self._pool_space(x), state)
     return mean.astype(x.dtype), after
+
+  def each_frame(self, x):
+    """Means over windows of each frame, [B, T, H, W, C] -> [B, T, H', W', C]."""
+    return self._pool_space(x).astype(x.dtype)
+
+  def _pool_space(self, x):
+    return ops.sliding_mean(x, (1, *self.window[1:]))
 
 
 class TemporalSoftmaxPool(nn.Module):
@@ -92,6 +102,10 @@ class TemporalSoftmaxPool(nn.Module):
       count = count + state['count']
     after = {'peak': peak, 'mass': mass, 'total': total, 'count': count}
     return (total / mass).astype(x.dtype), after
+
+  def each_frame(self, x):
+    """The logits of each frame as they are."""
+    return x
 
 
 class SpatialPool(nn.Module):

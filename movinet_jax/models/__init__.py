@@ -53,6 +53,18 @@ def find_family(name: str) -> types.ModuleType:
   return load_member(__name__, name, 'family')
 
 
+def name_family(model: nn.Module) -> str:
+  """The name of the family that a network is of."""
+  return type(model).__module__.rpartition('.')[2]
+
+
+def find_name(model: nn.Module) -> str:
+  """'family/variant' of a network that is one of the named ones, else its family."""
+  family = name_family(model)
+  named = find_family(family).VARIANTS.items()
+  return next((f'{family}/{name}' for name, spec in named if spec == model.spec), family)
+
+
 def create(name: str, num_classes: Count | None = None, *, spec=None, **options) -> nn.Module:
   """Makes a network.
 

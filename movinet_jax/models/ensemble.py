@@ -1,11 +1,12 @@
-"""Ensembles of MoViNets: networks trained apart, whose logits are averaged.
+"""Ensembles: networks trained apart, whose logits are averaged.
 
-MoViNet, section 3.3 ("Temporal Ensembles"), and supplement B. The one family that is
-made of another: the only file here that imports a neighbour.
+MoViNet, section 3.3 ("Temporal Ensembles"), and supplement B. Members may be of any family. The
+one family that is made of others: the only file here that imports its neighbors.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,8 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from movinet_jax import layers, schema
-from movinet_jax.models import movinet
-from movinet_jax.schema import Count, Natural
+from movinet_jax.models import movinet, x3d
+from movinet_jax.registry import load_member
+from movinet_jax.schema import Count, Natural, Positive
+from movinet_jax.spec import from_json
 
 NATIVE_FPS = movinet.NATIVE_FPS
 NUM_CLASSES = movinet.NUM_CLASSES
@@ -26,15 +29,32 @@ class Member:
 
   It sees frames `offset`, `offset + stride`, … with the short side resized to
   `resolution`, or as they are if that is None.
+
+  Attributes:
+    spec: the architecture, a Spec of its family or that as JSON.
+    family: its name.
   """
 
-  spec: movinet.Spec
+  spec: Any
   stride: Count = 1
   offset: Natural = 0
   resolution: Count | None = None
+  family: str = 'movinet'
 
   def __post_init__(self):
     schema.verify(self)
+    kind = _find_family(self.family).Spec
+    if isinstance(self.spec, Mapping):
+      object.__setattr__(self, 'spec', from_json(kind, self.spec))
+    if not isinstance(self.spec, kind):
+      raise ValueError(
+        f'a member of family {self.family!r} has the spec {self.spec!r}: give an architecture of '
+        'that family, or the family that it is of'
+      )
+
+  @property
+  def causal(self) -> bool:
+    return self.spec.causal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,24 +68,32 @@ class Spec:
   members: tuple[Member, ...]
   frames: Count = 120
   resolution: Count = 320
-  frame_stride: Count = 2
+  frame_stride: Positive = 2
 
   def __post_init__(self):
     schema.verify(self)
+    if self.frame_stride == int(self.frame_stride):  # a file has 2 as it has always had
+      object.__setattr__(self, 'frame_stride', int(self.frame_stride))
     if all(member.offset for member in self.members):
       raise ValueError(
         'an ensemble needs members, one of them with offset 0 to answer at the first '
         f'frame; got offsets {[member.offset for member in self.members]}'
       )
-    if len({member.spec.causal for member in self.members}) > 1:
+    if len({member.causal for member in self.members}) > 1:
       raise ValueError(
         'the members of an ensemble are all streams or none is, got causal='
-        f'{[member.spec.causal for member in self.members]}'
+        f'{[member.causal for member in self.members]}'
       )
 
   @property
   def causal(self) -> bool:
-    return self.members[0].spec.causal
+    return self.members[0].causal
+
+
+def _find_family(name: str):
+  if name == 'ensemble':
+    raise ValueError('a member of an ensemble is a network, not an ensemble: name its members')
+  return load_member(__package__, name, 'family')
 
 
 def _a6(suffix: str = '') -> Spec:
@@ -79,20 +107,24 @@ def _a6(suffix: str = '') -> Spec:
   return Spec(members, frames=240, frame_stride=1)
 
 
-def _a7() -> Spec:
-  """Two A5 streams at half the frame rate, the second one frame later.
+def _pair(name: str) -> Spec:
+  """Two streams at half the frame rate, the second one frame later (section 3.3).
 
-  The papers name A7 and define it nowhere, so this definition is ours: the temporal
-  ensemble of section 3.3 made of the largest network.
+  Each frame is seen by one of them, so a pair has the multiply-adds of one stream at the full
+  rate, and the weights and the state of two.
   """
-  a5 = movinet.VARIANTS['a5-stream']
-  return Spec((Member(a5, stride=2), Member(a5, stride=2, offset=1)))
+  spec = movinet.VARIANTS[f'{name}-stream']
+  members = Member(spec, stride=2), Member(spec, stride=2, offset=1)
+  return Spec(members, spec.frames, spec.resolution, spec.frame_stride)
 
 
+# The papers name A7 and define it nowhere, so this definition is ours: the temporal ensemble of
+# section 3.3 made of the largest network.
 VARIANTS: dict[str, Spec] = {
   'a6': _a6(),
   'a6-stream': _a6('-stream'),
-  'a7-stream': _a7(),
+  'a7-stream': _pair('a5'),
+  **{f'{name}-pair-stream': _pair(name) for name in ('t0', 'a0', 'a1', 'a2', 'a3', 'a4', 'a5')},
 }
 
 _TINY = movinet.SMALL['base']
@@ -102,7 +134,7 @@ _TINIEST = dataclasses.replace(
   blocks=(movinet.Block(4, 2, (movinet.Layer((3, 1, 1), 4, se=False),)),),
 )
 SMALL: dict[str, Spec] = {
-  'base': Spec((Member(_TINY), Member(_TINY, 2, 1))),
+  'base': Spec((Member(_TINY), Member(x3d.SMALL['base'], 2, 1, family='x3d'))),
   'stream': Spec((Member(_TINIEST, resolution=10), Member(_TINIEST, stride=2, offset=1))),
 }
 
@@ -160,8 +192,11 @@ class Model(nn.Module):
     return layers.init_state(self, batch, (*size, 3), dtype)
 
   def _network(self, i, **options):
-    spec = self.spec.members[i].spec
-    return movinet.Model(spec, self.num_classes, form=self.form, dtype=self.dtype, **options)
+    member = self.spec.members[i]
+    model = _find_family(member.family).Model
+    options |= {'form': self.form, 'dtype': self.dtype}
+    known = model.__dataclass_fields__
+    return model(member.spec, self.num_classes, **{k: v for k, v in options.items() if k in known})
 
   def _begin(self, i, x):
     """Runs a member from the beginning of a video, where its frames are known."""
@@ -173,7 +208,7 @@ class Model(nn.Module):
       logits, state = network(frames)
       return {'logits': logits, 'state': state}
     state = {}
-    if member.spec.causal:
+    if member.causal:
       twin = self._network(i, parent=None)
       state = twin.init_state(x.shape[0], frames.shape[2:4], x.dtype)
     return {'logits': jnp.zeros((x.shape[0], self.num_classes)), 'state': state}

@@ -2,13 +2,15 @@
 
 Three protocols: 'clip' runs one clip per video whole, as MoViNet reports (supplement,
 C.4); 'stream' feeds the same clip chunk by chunk and reads the last logits; 'multiclip'
-averages the probabilities of several views of a video, as X3D and SlowFast report.
+averages the probabilities of several views of a video, as X3D and SlowFast report. Apart from
+them, `evaluate_frames` says how often the answer is right frame by frame.
 """
 
 import dataclasses
+import functools
 import io
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -54,6 +56,29 @@ class Evaluation:
   views: int
   secs: float
   predictions: Predictions | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameEvaluation:
+  """How often the best class of each frame of a clip was right.
+
+  Attributes:
+    accuracy: [T] by kind of answer ('alone', 'so_far'): the mean over videos of 1 where the best
+      class was the video's, or one of its classes, and 0 where it was not.
+    deviation: [T] by kind, the standard deviation of that over videos, sqrt(p (1 - p)).
+    evaluated, missing, secs: as in Evaluation.
+  """
+
+  accuracy: dict[str, np.ndarray]
+  deviation: dict[str, np.ndarray]
+  evaluated: int
+  missing: int | None
+  secs: float
+
+  @property
+  def error(self) -> dict[str, np.ndarray]:
+    """[T] by kind, the standard deviation of the accuracy: of a mean over so many videos."""
+    return {kind: one / self.evaluated**0.5 for kind, one in self.deviation.items()}
 
 
 def list_metrics(num_classes: int, multi_label: bool) -> list[str]:
@@ -117,8 +142,61 @@ def evaluate(
   )
 
 
+def evaluate_frames(
+  predict: Callable,
+  variables,
+  batches: Iterable[Mapping],
+  *,
+  kinds: Sequence[str],
+  expected: int | None = None,
+) -> FrameEvaluation:
+  """Evaluates the answers of each frame on all batches; of one clip a video.
+
+  Args:
+    predict: (variables, batch on the host) -> logits [B, K, T, N], a `make_predict` of
+      `make_frame_step`.
+    kinds: names of the K answers.
+    variables, batches, expected: as for `evaluate`.
+
+  Raises:
+    ValueError: for a name that comes twice, scores that are not finite, or no video at all.
+  """
+  began = time.perf_counter()
+  find_right = functools.partial(_find_right, predict)
+  rows = [_read_rows(find_right, variables, batch) for batch in batches]
+  (names, right, _), _ = _gather(rows)
+  _check_finite(names, right.reshape(len(right), -1))
+  videos, counts = np.unique(names, return_counts=True)
+  _check_once(videos, counts, 'frames')
+  return FrameEvaluation(
+    accuracy=dict(zip(kinds, right.mean(0), strict=True)),
+    deviation=dict(zip(kinds, right.std(0), strict=True)),
+    evaluated=len(videos),
+    missing=None if expected is None else expected - len(videos),
+    secs=time.perf_counter() - began,
+  )
+
+
+def _find_right(predict, variables, batch):
+  """1 or 0 for each frame, float64 [B, K, T]; NaN where a logit is not finite.
+
+  All logits of a large data set would not fit into memory.
+  """
+  logits, label = np.asarray(predict(variables, batch)), np.asarray(batch['label'])
+  best = logits.argmax(-1)  # of equal scores the lower number
+  if label.ndim == 1:
+    right = best == label[:, None, None]
+  else:
+    right = np.take_along_axis(label[:, None, None] > 0, best[..., None], -1)[..., 0]
+  return np.where(np.isfinite(logits).all(-1), right, np.nan)
+
+
 def make_predict(eval_step, mesh=None) -> Callable:
-  """Compiles `make_eval_step`'s result: (variables, host batch) -> local logits."""
+  """Compiles a step of `make_eval_step` or `make_frame_step`.
+
+  Returns:
+    (variables, batch on the host) -> logits of this process's clips.
+  """
   mesh = make_mesh() if mesh is None else mesh
   compiled = jax.jit(eval_step, out_shardings=split(mesh))
 
@@ -197,6 +275,14 @@ def _check_finite(names, scores):
     )
 
 
+def _check_once(videos, counts, mode):
+  if counts.max() > 1:
+    raise ValueError(
+      f'{str(videos[counts.argmax()])!r} came {counts.max()} times, but mode {mode!r} '
+      "counts one clip per video; use mode='multiclip' for several views."
+    )
+
+
 def _group(names, scores, labels, mode, multi_label) -> Predictions:
   """One row per video, by the order of their names."""
   videos, first, index, counts = np.unique(
@@ -204,11 +290,7 @@ def _group(names, scores, labels, mode, multi_label) -> Predictions:
   )
   whole = Predictions(videos, scores[first], labels[first], counts, multi_label)
   if mode != 'multiclip':
-    if counts.max() > 1:
-      raise ValueError(
-        f'{str(videos[counts.argmax()])!r} came {counts.max()} times, but mode {mode!r} '
-        "counts one clip per video; use mode='multiclip' for several views."
-      )
+    _check_once(videos, counts, mode)
     return whole
   different = (labels != labels[first][index]).reshape(len(names), -1).any(axis=1)
   if different.any():

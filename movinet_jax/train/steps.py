@@ -134,6 +134,47 @@ def make_eval_step(model, *, mode: Mode = 'clip', chunk_frames: Count = 1):
   return stream if mode == 'stream' else whole
 
 
+FrameKind = Literal['alone', 'so_far']
+
+
+@checked
+def make_frame_step(model, kinds: tuple[FrameKind, ...]):
+  """Makes (variables, video [B, T, H, W, C]) -> logits [B, K, T, N] of each frame, float32.
+
+  Args:
+    kinds: K of them. 'alone' classifies the features of each frame by themselves (MoViNet,
+      supplement, C.5), 'so_far' is a stream's answer after each frame.
+
+  Raises:
+    ValueError: when tracing, for 'so_far' of a model that carries no stream, or 'alone' of one
+      whose frames have no features of their own.
+  """
+
+  def alone(variables, video):
+    return model.apply(variables, to_float(video), each_frame=True)[0]
+
+  def so_far(variables, video):
+    def forward(_, stats, frame, carried, key):
+      del stats, key
+      return *model.apply(variables, to_float(frame), carried), None
+
+    _, begun, _ = _start(forward, None, None, video[:, :1], None)
+
+    def body(carried, index):
+      logits, carried, _ = forward(None, None, _take(video, index, 1), carried, None)
+      return carried, logits
+
+    _, logits = jax.lax.scan(body, begun, jnp.arange(video.shape[1]))
+    return jnp.moveaxis(logits, 0, 1)
+
+  run = {'alone': alone, 'so_far': so_far}
+
+  def step(variables, video):
+    return jnp.stack([run[kind](variables, video) for kind in kinds], 1).astype(jnp.float32)
+
+  return step
+
+
 # One forward pass of a clip or a part of one: (params, batch_stats, video, stream, key)
 # -> (logits, stream, batch_stats).
 

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from launch.verbs import cost
-from movinet_jax import models
+from movinet_jax import models, published
+from movinet_jax.models import ensemble, movinet
 
 
 def test_a_table_that_adds_up(capsys):
@@ -40,11 +41,57 @@ def test_published_numbers_are_beside_the_network_that_they_are_of(capsys):
   assert re.search(r'GMACs a clip +2\.631 +published: 2\.71', capsys.readouterr().out)
 
 
-@pytest.mark.parametrize('given', ['--num-classes=400', '--set=head=1024', '--set=conv=2plus1d'])
+def test_members_of_an_ensemble_and_their_sum(tmp_path, capsys):
+  """A member at half the frame rate costs half as much a frame."""
+  pair = ensemble.Spec(
+    (
+      ensemble.Member(movinet.SMALL['stream-3d'], 2),
+      ensemble.Member(movinet.SMALL['stream-3d'], 2, 1),
+    ),
+    frames=8,
+    resolution=16,
+  )
+  models.save_spec(tmp_path / 'pair.json', 'ensemble', pair)
+  models.save_spec(tmp_path / 'one.json', 'movinet', movinet.SMALL['stream-3d'])
+
+  def count(name, clip):
+    assert cost.main([str(tmp_path / name), f'--clip={clip}', '--num-classes=5']) == 0
+    return capsys.readouterr().out
+
+  pattern = r'^(member\d|sum)  .*?([\d.]+) +([\d,]+) +([\d.]+) '
+  rows = re.findall(pattern, count('pair.json', '8x16'), re.MULTILINE)
+  assert [row[0] for row in rows] == ['member0', 'member1', 'sum']
+  clips, params, each_frame = zip(
+    *((float(a), int(b.replace(',', '')), float(c)) for _, a, b, c in rows), strict=True
+  )
+  assert params[2] == 2 * params[0]
+  assert each_frame[2] == pytest.approx(2 * each_frame[0], abs=2e-4)
+  alone = count('one.json', '4x16')
+  assert f'{params[0]:,}' in alone
+  assert clips[0] == pytest.approx(float(re.search(r'GMACs a clip +([\d.]+)', alone)[1]), abs=1e-3)
+
+
+def test_frames_of_an_ensemble_cost_what_its_members_do_in_turn():
+  """Of six frames a member with stride 2 sees three, one with stride 3 two, and both see one."""
+  small = movinet.SMALL['stream-3d']
+  model = models.create(
+    'ensemble',
+    5,
+    spec=ensemble.Spec((ensemble.Member(small, 2), ensemble.Member(small, 3, 1, resolution=8))),
+  )
+  even, third = members = cost.count_members(model, 12, 16, 24)
+  assert (even.frames, third.frames, third.size) == (6, 4, (8, 12))
+  assert even.frame.macs > third.frame.macs > 0
+  macs = [sum(member.find_macs(i) for member in members) for i in cost.find_period(members)]
+  assert sum(macs) == 3 * even.frame.macs + 2 * third.frame.macs
+  assert (min(macs), max(macs)) == (0, even.frame.macs + third.frame.macs)
+
+
+@pytest.mark.parametrize('given', ['--num-classes=10', '--set=head=1024', '--set=conv=2plus1d'])
 def test_other_networks_have_nothing_published(given):
   arguments = cost.make_arguments().parse_args(['movinet/a0', given])
   model = models.create('movinet/a0', arguments.num_classes, **dict(arguments.set))
-  assert cost.find_published(model) is None
+  assert published.find_cost(model) is None
 
 
 @pytest.mark.parametrize(

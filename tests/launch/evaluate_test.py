@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -10,15 +11,18 @@ import re
 import shutil
 import warnings
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from launch.runs.evaluation import make_evaluate
+from launch.runs.evaluation import make_evaluate, make_evaluate_frames
+from launch.runs.pictures import draw_confusion
 from launch.runs.trained import load_trained
 from launch.runs.training import open_eval
 from launch.verbs import evaluate
-from movinet_jax.data import LoaderOptions
+from movinet_jax.data import LoaderOptions, make_batches
+from movinet_jax.models import create, find_family
 from movinet_jax.train import checkpoint
 from movinet_jax.train.evaluation import Evaluation
 from movinet_jax.train.predictions import Predictions
@@ -50,7 +54,7 @@ def watched(trained, monkeypatch):
   run = load_trained(str(trained))
   clip = dataclasses.replace(run.clip, short_side=20, clips=2, crops=3)
   run = dataclasses.replace(run, clip=clip)
-  monkeypatch.setattr(evaluate, 'load_trained', lambda *_: run)
+  monkeypatch.setattr(evaluate, 'load_trained', lambda *_, **__: run)
   return run
 
 
@@ -294,7 +298,7 @@ def test_set_is_read_as_configs_are(given, want, trained):
 def test_any_label_is_drawn(labels, tmp_path, capsys):
   with warnings.catch_warnings():
     warnings.simplefilter('error')
-    evaluate.draw_confusion(np.eye(3, dtype=int), labels, str(tmp_path / 'a.png'))
+    draw_confusion(np.eye(3, dtype=int), labels, str(tmp_path / 'a.png'))
   with Image.open(tmp_path / 'a.png') as picture:
     assert max(picture.size) < 1500
   notes = capsys.readouterr().err.splitlines()
@@ -326,9 +330,90 @@ def test_no_video_at_all_says_why(trained, tmp_path):
     evaluate.main([f'--checkpoint={trained}', *options])
 
 
-def test_absent_classes_come_last(capsys):
+def test_absent_classes_are_counted_last(capsys):
   scores = np.array([0.5, np.nan, 0.0])
   result = Evaluation('clip', {}, scores, np.eye(3), 3, 0, 3, 0.0)
   evaluate.print_table(result, {}, ['a', 'b', 'c'])
   rows = capsys.readouterr().out.splitlines()[-3:]
-  assert [row[0] for row in rows] == ['c', 'a', 'b']
+  assert [row[0] for row in rows[:2]] == ['c', 'a']
+  assert rows[2].startswith('1 of 3 classes')
+
+
+@pytest.fixture(scope='module')
+def frames(trained, tmp_path_factory):
+  """What mode frames wrote of a stream, drawn beside a network of two videos."""
+  out = tmp_path_factory.mktemp('frames') / 'found'
+  clip = dataclasses.asdict(load_trained(str(trained)).clip)
+  other = {
+    'mode': 'frames',
+    'of': {'checkpoint': 'runs/$a_b$', 'clip': clip},
+    'network': 'other',
+    'frames': {'alone': {'accuracy': [0, 0.5, 1, 0.5], 'error': [0, 0.25, 0, 0.25]}},
+    'evaluated': 2,
+  }
+  out.with_name('other.json').write_text(json.dumps(other))
+  options = ['--mode=frames', f'--out={out}', f'--against={out.with_name("other.json")}']
+  assert evaluate.main([f'--checkpoint={trained}', *options]) == 0
+  return json.loads(out.with_suffix('.json').read_text()), out
+
+
+def test_the_last_frame_of_a_stream_has_seen_all(frames, summaries):
+  summary, out = frames
+  assert (summary['mode'], summary['evaluated'], summary['missing']) == ('frames', 8, 0)
+  assert list(summary['frames']) == ['alone', 'so_far']
+  assert summary['frames']['so_far']['accuracy'][-1] == summaries['stream'][0]['top1']
+  with open(f'{out}-frames.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert [row['frame'] for row in rows] == ['1', '2', '3', '4']
+  for kind, found in summary['frames'].items():
+    for column, values in found.items():
+      assert [float(row[f'{kind}_{column}']) for row in rows] == values
+  with Image.open(f'{out}-frames.png') as picture:
+    assert min(picture.size) > 200
+
+
+def test_each_frame_alone_is_that_of_the_network(frames, trained):
+  run = load_trained(str(trained))
+  source = open_eval(run.config.data.eval, run.labels)
+  with make_batches(source, run.clip, batch_size=8, train=False) as batches:
+    (batch,) = batches
+  classify = jax.jit(functools.partial(run.model.apply, each_frame=True))
+  logits, _ = classify(run.variables, batch['video'].astype(np.float32) / 255)
+  wanted = (np.argmax(logits, -1) == batch['label'][:, None]).mean(0)
+  np.testing.assert_allclose(frames[0]['frames']['alone']['accuracy'], wanted)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    ({}, 'frames 4 and not 3'),
+    ({'mode': 'clip'}, 'no evaluation of frames'),
+    ({'of': None}, 'no evaluation of frames'),
+  ],
+)
+def test_a_picture_has_frames_of_one_kind(changes, words, frames, trained, tmp_path):
+  other = tmp_path / 'other.json'
+  other.write_text(json.dumps({**frames[0], **changes}))
+  options = ['--mode=frames', '--frames=3', f'--against={other}', f'--out={tmp_path / "out"}']
+  with pytest.raises(ValueError, match=words):
+    evaluate.main([f'--checkpoint={trained}', *options])
+  assert list(tmp_path.iterdir()) == [other]
+
+
+@pytest.mark.parametrize(
+  ('options', 'words'),
+  [
+    (['--against=a.json'], '--against=a.json is for --mode=frames'),
+    (['--mode=frames', '--predictions=a.csv'], 'is for the other modes'),
+  ],
+)
+def test_options_of_other_modes_are_refused(options, words, capsys):
+  with pytest.raises(SystemExit):
+    evaluate.main(['--checkpoint=nowhere', *options])
+  assert words in capsys.readouterr().err
+
+
+def test_an_ensemble_has_the_frames_of_streams_alone():
+  spec = find_family('ensemble').SMALL['base']
+  with pytest.raises(ValueError, match='members are no streams'):
+    make_evaluate_frames(create('ensemble', 4, spec=spec), None, None, None, 8)

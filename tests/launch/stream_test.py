@@ -200,15 +200,14 @@ def test_the_summary_ends_the_messages(trained, motion_videos, tmp_path, capsys)
   assert (summary['frames'], summary['damaged']) == (8, 0)
 
 
-def test_the_loss_says_whether_videos_have_several_labels(
+def test_probabilities_add_up_unless_videos_have_several_labels(
   trained, motion_videos, monkeypatch, capsys
 ):
   run = load_trained(str(trained))
   totals = []
-  for name in ('softmax', 'sigmoid'):
-    config = dataclasses.replace(run.config, loss={'name': name})
-    changed = dataclasses.replace(run, config=config)
-    monkeypatch.setattr(stream, 'load_trained', lambda *_, run=changed: run)
+  for several in (False, True):
+    changed = dataclasses.replace(run, multi_label=several)
+    monkeypatch.setattr(stream, 'load_trained', lambda *_, run=changed, **__: run)
     source = f'--source={motion_videos}/val/up/00000.mp4'
     assert stream.main(['--checkpoint=run', source, '--json', '--top=4']) == 0
     totals.append(sum(t['probability'] for t in read_json_lines(capsys)[-1]['top']))

@@ -18,11 +18,17 @@ CONFIGS = {
   'train': 'configs/movinet/quickstart.py',
   'search': 'configs/search/quickstart.py',
   'sweep': 'configs/sweep/quickstart.py:expand',
+  'compare': 'configs/compare/quickstart.py',
 }
 DATA = '--config.data.train.root={videos}', '--config.data.eval.root={videos}'
 TRAIN = ('--config=configs/movinet/quickstart.py', *DATA)
 SEARCH = ('--config=configs/search/quickstart.py', DATA[0])
 SWEEP = ('--config=configs/sweep/quickstart.py:expand', '--config.data.train.name=folder', DATA[0])
+FOLDER = '{{"name": "folder", "root": "{videos}", "split": "val"}}'  # which writes no videos
+COMPARE = (
+  '--config=configs/compare/quickstart.py',
+  *(f'--config.base.data.{split}={FOLDER}' for split in ('train', 'eval')),
+)
 LATENCY = ('latency', *SEARCH)
 EVALUATE = ('evaluate', '--checkpoint={trained}')
 STREAM = ('stream', '--checkpoint={trained}', '--source={videos}/val/up/00000.mp4')
@@ -30,12 +36,15 @@ CONVERT = ('convert', 'movinet/a0', '--weights={videos}')
 
 # The options of each verb that take a path.
 PATHS = {
+  'bench': [('bench', '{}'), ('bench', 'movinet/a0', '--picture={}')],
   'build-data': [('build-data', 'motion', '--out={}')],
   'check-data': [('check-data', '{}'), ('check-data', '{videos}', '--manifest={}')],
+  'compare': [('compare', *COMPARE, '--workdir={}')],
   'convert': [(*CONVERT[:2], '--weights={}', '--out=a.npz'), (*CONVERT, '--out={}')],
   'cost': [('cost', 'movinet', '--spec={}')],
   'evaluate': [('evaluate', '--checkpoint={}'), (*EVALUATE, '--out={}')],
   'latency': [(*LATENCY, '--out={}')],
+  'models': [],
   'preflight': [('preflight', '--', 'train', *TRAIN, '--workdir={}')],
   'quickstart': [('quickstart', '--workdir={}')],
   'search': [('search', *SEARCH, '--workdir={}')],
@@ -48,12 +57,18 @@ REMOTE, EMPTY, NOBODY, SHOWN = 'gs://bucket/run', '', '~no-such-user/run', 'a\nb
 
 # A key or an option that is misspelt, of a wrong type, or out of its range.
 OVERRIDES = {
+  'bench': [('bench', 'movinet/a99'), ('bench', 'movinet/a0', '--chunk=0')],
   'build-data': [('build-data', 'motion', '--out=a', '--classes=sideways')],
   'check-data': [('check-data', '{videos}', '--workers=0')],
+  'compare': [
+    ('compare', *COMPARE, '--workdir=a', f'--config.{given}')
+    for given in ('base.sed=1', 'plot.x=fame', 'evaluations.frames4.frames=0', 'trainings=3')
+  ],
   'convert': [('convert', 'movinet/a99', '--weights={videos}', '--out=a.npz')],
   'cost': [('cost', 'movinet/a0', '--clip=many'), ('cost', 'movinet/a0', '--set', 'causal=maybe')],
   'evaluate': [(*EVALUATE, '--mode=sideways'), (*EVALUATE, '--which=worst')],
   'latency': [(*LATENCY, '--out=a', '--config.space.dpth=2'), (*LATENCY, '--out=a', '--batch=0')],
+  'models': [('models', '--family=movinets')],
   'preflight': [('preflight', '--', 'train', *TRAIN, '--config.loop.total_steps=many')],
   'quickstart': [('quickstart', '--seed=1')],
   'search': [
@@ -78,6 +93,8 @@ OVERRIDES = {
 }
 
 DEVICES = {
+  'bench': ('bench', 'tvn/m2'),
+  'compare': ('compare', *COMPARE, '--workdir=a'),
   'evaluate': EVALUATE,
   'latency': (*LATENCY, '--out=a'),
   'preflight': ('preflight', '--', 'train', *TRAIN),
@@ -87,11 +104,13 @@ DEVICES = {
   'sweep': ('sweep', *SWEEP, '--workdir=a'),
   'train': ('train', *TRAIN, '--workdir=a'),
 }
-NEED_NO_DEVICE = {'build-data', 'check-data', 'convert', 'cost', 'submit'}
+NEED_NO_DEVICE = {'build-data', 'check-data', 'convert', 'cost', 'models', 'submit'}
 
 WRITERS = {
+  'bench': ('bench', 'tvn/m2', '--json={}/found.jsonl'),
   'build-data': ('build-data', 'motion', '--out={}/new'),
   'check-data': ('check-data', '{videos}', '--split=val', '--manifest={}/check.csv'),
+  'compare': ('compare', *COMPARE, '--workdir={}/run'),
   'convert': (*CONVERT, '--out={}/a.npz'),
   'evaluate': (*EVALUATE, '--out={}/evaluation'),
   'latency': (*LATENCY, '--out={}/times.jsonl'),
@@ -102,12 +121,16 @@ WRITERS = {
   'sweep': ('sweep', *SWEEP, '--workdir={}/run'),
   'train': ('train', *TRAIN, '--workdir={}/run'),
 }
-NEED_NO_FOLDER = {'cost', 'preflight'}
+NEED_NO_FOLDER = {'cost', 'models', 'preflight'}
 
 # (kind of the workdir that is there, command)
 FOREIGN = {
+  'bench': [('search', ('bench', '{}'))],
   'build-data': [('train', ('build-data', 'motion', '--out={}'))],
   'check-data': [('train', ('check-data', '{videos}', '--split=val', '--manifest={}/config.json'))],
+  'compare': [
+    (kind, ('compare', *COMPARE, '--workdir={}')) for kind in ('train', 'search', 'sweep')
+  ],
   'convert': [('train', (*CONVERT, '--out={}/kept.npz'))],
   'evaluate': [(kind, ('evaluate', '--checkpoint={}')) for kind in ('search', 'sweep')],
   'latency': [('train', (*LATENCY, '--out={}/config.json'))],
@@ -122,7 +145,7 @@ FOREIGN = {
     *((kind, ('sweep', *SWEEP, '--workdir={}')) for kind in ('train', 'search')),
     ('train', ('sweep', *SWEEP, '--workdir={}', '--report')),
   ],
-  'train': [(kind, ('train', *TRAIN, '--workdir={}')) for kind in ('search', 'sweep')],
+  'train': [(kind, ('train', *TRAIN, '--workdir={}')) for kind in ('search', 'sweep', 'compare')],
 }
 
 

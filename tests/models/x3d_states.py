@@ -1,11 +1,12 @@
 """State dicts as PyTorchVideo and SlowFast write them, of our X3D variables."""
 
-import re
-
-import jax
 import numpy as np
+from flax import traverse_util
 
 from movinet_jax.convert.families import x3d as names
+from movinet_jax.convert.families.x3d import to_slowfast
+
+__all__ = ['to_pytorch', 'to_pytorchvideo', 'to_slowfast']
 
 
 def to_pytorchvideo(key: str) -> str:
@@ -13,29 +14,8 @@ def to_pytorchvideo(key: str) -> str:
   return key
 
 
-def to_slowfast(key: str) -> str:
-  """SlowFast's name for one of PyTorchVideo's."""
-  ends = {v: k for k, v in names._SLOWFAST_ENDS.items()}
-  parts = {v: k for k, v in names._SLOWFAST_PARTS.items()}
-  module, _, leaf = key.rpartition('.')
-  if module in ends:
-    return f'{ends[module]}.{leaf}'
-  stage, layer, part = re.match(r'blocks\.(\d)\.res_blocks\.(\d+)\.(.*)', module).groups()
-  return f's{int(stage) + 1}.pathway0_res{layer}.{parts[part]}.{leaf}'
-
-
 def to_pytorch(variables, rename=to_pytorchvideo):
   """A state dict of our variables, as PyTorch would hold them."""
-  flat = {
-    tuple(key.key for key in path): np.asarray(leaf)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
-  }
-  found = {}
-  for path, name in names.make_names(list(flat)).items():
-    array = flat[path]
-    if array.ndim == 2 and 'classifier' not in path:
-      array = array[None, None, None]
-    if array.ndim > 1:
-      array = np.moveaxis(array, (-2, -1), (1, 0))
-    found[rename(name)] = array
-  return found
+  leaves = traverse_util.flatten_dict(variables)
+  keys = {path: rename(name) for path, name in names.make_names(list(leaves)).items()}
+  return {key: names.write_array(key, np.asarray(leaves[path])) for path, key in keys.items()}

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from movinet_jax.train.evaluation import evaluate, list_metrics, make_predict
-from movinet_jax.train.steps import make_eval_step
+from movinet_jax.train.evaluation import evaluate, evaluate_frames, list_metrics, make_predict
+from movinet_jax.train.steps import make_eval_step, make_frame_step
 from tests.train.toy import Toy, make_batch, make_variables
 
 SCORES = {
@@ -100,6 +100,50 @@ def test_a_network_gives_the_same_as_clip_and_as_stream():
   for mode in ('stream', 'multiclip'):
     assert found[mode].metrics == pytest.approx(found['clip'].metrics, abs=1e-5)
     np.testing.assert_array_equal(found[mode].confusion, found['clip'].confusion)
+
+
+def _frame_batches(labels, **changed):
+  """Three videos of two frames and three classes; the last of them is only padding."""
+  logits = np.zeros((4, 1, 2, 3))
+  logits[0, 0, :, 1] = 1  # class 1 in both frames
+  logits[1, 0, 1, 2] = 1  # a tie, of which the lower class is taken, and class 2
+  logits[2, 0, 0, 2] = 1
+  batch = {'logits': logits, 'label': np.array(labels), 'mask': np.array([1, 1, 1, 0])}
+  return [{**batch, 'name': list('abcc'), **changed}]
+
+
+@pytest.mark.parametrize(
+  'labels', [[1, 2, 2, 0], [[0, 1, 0], [0, 0, 1], [0, 1, 1], [1, 1, 1]]], ids=['one', 'several']
+)
+def test_frames_are_right_or_wrong_one_by_one(labels):
+  found = evaluate_frames(_predict, None, _frame_batches(labels), kinds=['alone'], expected=5)
+  assert (found.evaluated, found.missing) == (3, 2)
+  np.testing.assert_allclose(found.accuracy['alone'], [2 / 3, 2 / 3])
+  np.testing.assert_allclose(found.deviation['alone'], np.sqrt([2 / 9, 2 / 9]))
+  np.testing.assert_allclose(found.error['alone'], np.sqrt([2 / 27, 2 / 27]))
+
+
+def test_frames_of_a_video_that_fails_or_comes_twice():
+  labels = [1, 2, 2, 0]
+  failed = _frame_batches(labels, failed=np.array([0, 1, 0, 0]), mask=np.array([1, 0, 1, 0]))
+  found = evaluate_frames(_predict, None, failed, kinds=['alone'])
+  assert found.evaluated == 2
+  with pytest.raises(ValueError, match="'c' came 2 times"):
+    evaluate_frames(_predict, None, _frame_batches(labels, mask=np.ones(4)), kinds=['alone'])
+  bad = _frame_batches(labels)
+  bad[0]['logits'][1, 0, 0, 0] = np.nan
+  with pytest.raises(ValueError, match='not finite for 1 clips: b'):
+    evaluate_frames(_predict, None, bad, kinds=['alone'])
+
+
+def test_a_stream_answers_after_each_frame():
+  model, variables, batch = Toy(), make_variables(), make_batch(frames=3)
+  found = make_predict(make_frame_step(model, ('so_far',)))(variables, batch)
+  assert found.shape == (8, 1, 3, 4)
+  for frames in (1, 3):
+    part = {**batch, 'video': batch['video'][:, :frames]}
+    wanted = make_predict(make_eval_step(model))(variables, part)
+    np.testing.assert_allclose(found[:, 0, frames - 1], wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_the_names_of_metrics_are_known_before():

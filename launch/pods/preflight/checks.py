@@ -1,6 +1,7 @@
 """The checks of a preflight, cheapest first."""
 
 import dataclasses
+import functools
 import math
 import sys
 import tempfile
@@ -60,6 +61,8 @@ def check(
   try:
     if kind is search:
       _tell_steps(config, classes, machine, findings)
+    if kind is training:
+      config = choose_member(config, classes, machine, findings)
     whole = make(config)
   except ValueError as error:
     findings.add('config and batch', str(error), ok=False)
@@ -92,6 +95,20 @@ def _tell_steps(config: Mapping, classes: int, machine: Machine, findings: Findi
   said = f'{", ".join(built)}; compiled is {last}'
   said += f', not {", ".join(apart)}, whose program is another' if apart else ', for all'
   findings.add('steps', said, ok=None if apart else True)
+
+
+def choose_member(config: Mapping, classes: int, machine: Machine, findings: Findings) -> Mapping:
+  """Builds all members of an ensemble: the config of the last, or of a network of its own."""
+  configs = training.list_configs(config)
+  if len(configs) == 1:
+    return next(iter(configs.values()))
+  build = functools.partial(training.resolve, num_classes=classes, devices=machine.devices)
+  *others, last = built = {name: build(one) for name, one in configs.items()}
+  apart = [name for name in others if built[name].model != built[last].model]
+  said = f'{", ".join(built)}; compiled is {last}'
+  said += f', not {", ".join(apart)}, whose network is another' if apart else ', for all'
+  findings.add('members', said, ok=None if apart else True)
+  return configs[last]
 
 
 def _open_source(kind: ModuleType, cfg, machine, findings) -> data.Source | None:

@@ -8,9 +8,14 @@ model. (2+1)D networks wrap each convolution once more and may name its kernel
 """
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
+from movinet_jax.convert.report import ConversionError
+
+KIND = 'tensorflow'
+_SUFFIX = '/.ATTRIBUTES/VARIABLE_VALUE'
 _PARTS = {
   'stem': '_stem',
   'expand': '_expansion',
@@ -26,12 +31,13 @@ _NORM = {
   'var': 'moving_variance',
 }
 _BACKBONE = re.compile(r'^(?:model/layer_with_weights-0|backbone)/layer_with_weights-(\d+)/(.*)$')
+_KERNEL = re.compile(r'kernel(/\.ATTRIBUTES/VARIABLE_VALUE)?$')
 _HEAD = re.compile(r'^(?:model/)?layer_with_weights-1/(_(?:head|classifier)/.*)$')
 
 
 def find_name(key: str) -> str | None:
   """Makes a checkpoint key canonical; None if it is no weight of a MoViNet."""
-  key = key.removeprefix('var/').removesuffix('/.ATTRIBUTES/VARIABLE_VALUE')
+  key = key.removeprefix('var/').removesuffix(_SUFFIX)
   if match := _BACKBONE.match(key):
     key = f'backbone/{match[1]}/{match[2]}'
   elif match := _HEAD.match(key):
@@ -86,7 +92,7 @@ def fit_array(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
   The same kernels come with and without axes of size one, and depthwise 2D kernels with
   channels before the multiplier instead of after.
   """
-  if key.removesuffix('/.ATTRIBUTES/VARIABLE_VALUE').endswith('/depthwise_kernel'):
+  if _is_2d_depthwise(key):
     array = np.swapaxes(array, -1, -2)
   if _drop_ones(array.shape) != _drop_ones(shape):
     return None
@@ -95,3 +101,48 @@ def fit_array(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
 
 def _drop_ones(shape):
   return tuple(n for n in shape if n != 1)
+
+
+def make_keys(names: Mapping, spec) -> dict:
+  """The key of each variable path in a checkpoint of the released layout.
+
+  Args:
+    names: the canonical name of each path.
+    spec: of the network. That of `conv='2plus1d'` has 2D kernels, which are wrapped once more.
+
+  Raises:
+    ConversionError: the network has a temporal softmax, which the published code does not have.
+  """
+  if spec.temporal_softmax:
+    raise ConversionError(
+      'the published code of MoViNet has no temporal softmax: its network with these weights would '
+      'give other scores; write an .npz'
+    )
+  return {path: _make_key(name, spec.conv == '2plus1d') for path, name in names.items()}
+
+
+def _make_key(name, wrapped):
+  where, _, rest = name.partition('/')
+  key = f'model/layer_with_weights-1/{rest}'
+  if where == 'backbone':
+    key = f'model/layer_with_weights-0/layer_with_weights-{rest}'
+  if wrapped:
+    key = re.sub(r'/(_conv|_conv_temporal)/', r'/\1/_conv/', key)
+    key = re.sub(r'(/_feature/.*)/kernel$', r'\1/depthwise_kernel', key)
+  return key + _SUFFIX
+
+
+def write_array(key: str, array: np.ndarray) -> np.ndarray:
+  """Gives our array the axes of the checkpoint: kernels have five, or four where they are 2D."""
+  if not _KERNEL.search(key):
+    return array
+  kernel = array.reshape((1,) * (5 - array.ndim) + array.shape)
+  if '/_conv_temporal/_conv/' in key:
+    kernel = kernel[:, 0]  # frames are its rows
+  elif '/_conv/_conv/' in key:
+    kernel = kernel[0]
+  return np.swapaxes(kernel, -1, -2) if _is_2d_depthwise(key) else kernel
+
+
+def _is_2d_depthwise(key: str) -> bool:
+  return key.removesuffix(_SUFFIX).endswith('/depthwise_kernel')

@@ -5,10 +5,13 @@ PyTorchVideo's stem has its names the wrong way round: `conv_t` holds the spatia
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from movinet_jax.convert.report import ConversionError
+
+KIND = 'pytorch'
 _NORM = {
   'scale': 'weight',
   'bias': 'bias',
@@ -57,6 +60,7 @@ _SLOWFAST_ENDS = {
   'head.lin_5': 'blocks.5.pool.post_conv',
   'head.projection': 'blocks.5.proj',
 }
+_STAGES = 4
 _SHORTCUT = '.branch1_conv.weight'
 _SLOWFAST_BLOCK = re.compile(r'^s(\d+)\.pathway0_res(\d+)\.(.*)$')
 
@@ -121,3 +125,46 @@ def fit_array(key: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
   if [n for n in array.shape if n != 1] != [n for n in shape if n != 1]:
     return None
   return array.reshape(shape)
+
+
+def make_keys(names: Mapping, spec) -> dict:
+  """The key of each variable path in a state dict: the canonical name, or SlowFast's.
+
+  Args:
+    names: the canonical name of each path.
+    spec: of the network. PyTorchVideo has none with a norm in every shortcut, SlowFast has.
+
+  Raises:
+    ConversionError: the network is a stream, or has other stages than the published code.
+  """
+  if spec.causal:
+    raise ConversionError(
+      'the published code of X3D has no streams: its network with these weights would see later '
+      'frames too and give other scores; write an .npz'
+    )
+  if len(spec.stages) != _STAGES:
+    raise ConversionError(
+      f'the published code of X3D has networks of {_STAGES} stages, and this one has '
+      f'{len(spec.stages)}: write an .npz'
+    )
+  return {path: to_slowfast(name) if spec.shortcut_norm else name for path, name in names.items()}
+
+
+def to_slowfast(name: str) -> str:
+  """SlowFast's name for one of PyTorchVideo's."""
+  ends = {value: key for key, value in _SLOWFAST_ENDS.items()}
+  parts = {value: key for key, value in _SLOWFAST_PARTS.items()}
+  module, _, leaf = name.rpartition('.')
+  if module in ends:
+    return f'{ends[module]}.{leaf}'
+  stage, layer, part = re.match(r'blocks\.(\d+)\.res_blocks\.(\d+)\.(.*)', module).groups()
+  return f's{int(stage) + 1}.pathway0_res{layer}.{parts[part]}.{leaf}'
+
+
+def write_array(key: str, array: np.ndarray) -> np.ndarray:
+  """Gives our array the axes of a state dict: those of dense layers are two, of kernels five."""
+  if array.ndim < 2:
+    return array
+  if not re.search(r'proj(ection)?\.weight$', key):
+    array = array.reshape((1,) * (5 - array.ndim) + array.shape)
+  return np.moveaxis(array, (-2, -1), (1, 0))

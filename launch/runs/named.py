@@ -1,0 +1,115 @@
+"""Networks as a command line names them: by name, by an architecture file, or as trained."""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from movinet_jax import models, timing
+from movinet_jax.names import suggest
+from movinet_jax.paths import find_local
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+  """A network that a command line names.
+
+  Attributes:
+    text: how.
+    name: 'movinet/a2-stream', or the family where the network is none of the named ones.
+    model: the network.
+    input: frames, height and width of its native clip; of a trained network, those of its
+      evaluations.
+    variables: its weights, if it is a trained one.
+  """
+
+  text: str
+  name: str
+  model: object
+  input: tuple[int, int, int]
+  variables: Mapping | None = None
+
+  @property
+  def has_stream(self) -> bool:
+    return bool(self.model.spec.causal)
+
+  def find_weights(self) -> Mapping:
+    """Its own variables, or some to time it with."""
+    return timing.draw_weights(self.model) if self.variables is None else self.variables
+
+
+def read_network(text: str, num_classes: int | None = None, **options) -> Named:
+  """Finds a network.
+
+  Args:
+    text: a name ('movinet/a0-stream'), an architecture file (found.json), or a trained network:
+      a workdir, an archive (`.npz`) or an ensemble's file.
+    num_classes: N; by default those of the family's data set. A trained network has its own.
+    **options: fields of its architecture or of its module to change, as models.create takes them.
+
+  Raises:
+    ValueError: it is none of these; names the nearest name. Or num_classes or options are given
+      for a trained network.
+    FileNotFoundError: a workdir has no checkpoint.
+  """
+  if text in models.variants():
+    return _describe(text, models.create(text, num_classes, **options))
+  path = find_local(text)
+  if _is_spec(path):
+    family, spec = models.read_spec(path)
+    return _describe(text, models.create(family, num_classes, spec=spec, **options))
+  if not os.path.exists(path) and not os.path.exists(f'{path}.index'):
+    near, *_ = suggest(text, models.variants()).split(' (choices: ')  # which are too many
+    raise ValueError(
+      f'{text!r} names no network and no file or folder: wanted a name (`movinet models` '
+      'lists all), an architecture file (found.json), or a trained network (a workdir, or an .npz '
+      f'of `movinet convert`){near}'
+    )
+  if num_classes is not None or options:
+    given = ', '.join(['num_classes'] * (num_classes is not None) + list(options))
+    raise ValueError(
+      f'{text} is a trained network, whose classes and architecture are what they are: leave out '
+      f'{given}, or give the name of its network instead'
+    )
+  return _read_trained(text, path)
+
+
+def _describe(text: str, model) -> Named:
+  spec = model.spec
+  return Named(
+    text, models.find_name(model), model, (spec.frames, spec.resolution, spec.resolution)
+  )
+
+
+def _is_spec(path: str) -> bool:
+  """Whether it is a JSON file, and not an ensemble's, which names trained networks."""
+  if not (path.endswith('.json') and os.path.isfile(path)):
+    return False
+  with contextlib.suppress(ValueError, OSError):  # what is wrong is told where it is read
+    data = json.loads(Path(path).read_text())
+    return not (isinstance(data, dict) and 'members' in data)
+  return True
+
+
+def _read_trained(text: str, path: str) -> Named:
+  # Late: they bring what reads videos and checkpoints, and most networks need neither.
+  from launch.runs.trained import load_trained
+  from launch.runs.weights import read_weights
+  from movinet_jax import convert
+
+  if os.path.isdir(path) or path.endswith('.json'):
+    found = load_trained(path)
+  elif convert.read_about(path) is None:
+    raise ValueError(
+      f'{text} does not say which network it holds: give the name of that network, such as '
+      'movinet/a2-stream, or make an .npz of the file, which says it, with `movinet convert`'
+    )
+  else:
+    found = read_weights(path)
+    if found.about.preprocessing is None:
+      return dataclasses.replace(_describe(text, found.model), variables=found.variables)
+  clip = found.clip
+  size = clip.frames, clip.size, clip.size
+  return Named(text, models.find_name(found.model), found.model, size, found.variables)
