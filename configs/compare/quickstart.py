@@ -4,7 +4,7 @@ Command:   movinet compare --config=configs/compare/quickstart.py --workdir=runs
 Data:      four classes of motion, written at the first run; a single frame says nothing of its
            class. Textures move half as fast as in the other quickstarts, so few frames say little.
 Question:  that of configs/compare/duration.py, Figure 6 of MoViNet's supplement.
-Hardware:  two CPU cores.
+Hardware:  two CPU cores, 3 minutes of processor time.
 """
 
 import ml_collections

@@ -175,7 +175,9 @@ def list_boards(job: Job) -> tuple[tuple[str, str], ...]:
   if job.is_study:
     storage = find_option(job.words, 'storage') or f'sqlite:///{job.workdir}/study.db'
     return (('dashboard', shlex.join(['optuna-dashboard', storage])),)
-  logdir, where = f'{job.workdir}/tensorboard', ''
+  logdir, where = job.workdir, ''
+  if job.verb != 'compare':  # which has a folder for each training
+    logdir += '/tensorboard'
   if mount := find_mount(job, job.workdir):
     inside = logdir.removeprefix(mount.folder)
     if mount.source.startswith('gs://'):  # which can be read from anywhere

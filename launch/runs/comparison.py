@@ -30,7 +30,13 @@ from movinet_jax.names import check_name
 from movinet_jax.schema import Count, Positive
 from movinet_jax.train import evaluation
 from movinet_jax.train.checkpoint import count_steps
-from movinet_jax.train.workdir import CHECKPOINTS, CONFIG, claim_together, read_config, replace_file
+from movinet_jax.train.workdir import (
+  CHECKPOINTS,
+  CONFIG,
+  claim_together,
+  read_config,
+  replace_file,
+)
 
 _NAME = re.compile(r'[A-Za-z0-9][\w-]*')
 _EVALUATIONS = 'evaluations'  # folder of the workdir

@@ -35,6 +35,7 @@ FACTS = {
 }
 _SHARES = ('top1', 'top5', 'hit1')  # of videos, whose error is binomial
 _METRICS = {'top1': 'top-1 accuracy', 'top5': 'top-5 accuracy', 'hit1': 'hit@1'}
+_FEW = 12  # ticks
 _MODES = {'clip': 'one clip', 'multiclip': 'several clips', 'stream': 'as a stream'}
 _MARKS = ('o', 's', '^', 'D', 'v', 'P')
 Fact = Literal[tuple(FACTS)]
@@ -96,7 +97,8 @@ def say_rate(clip: data.Clip) -> str:
 def describe_clip(clip: data.EvalClip) -> str:
   """A clip of an evaluation in words."""
   views = [f'{n} {name}' for n, name in ((clip.clips, 'clips'), (clip.crops, 'crops')) if n > 1]
-  return ', '.join([f'{clip.frames} frames of {clip.size}², {say_rate(clip)}', *views])
+  frames = f'{clip.frames} frame{"s" if clip.frames > 1 else ""} of {clip.size}²'
+  return ', '.join([frames, say_rate(clip), *views])
 
 
 def write(rows: Sequence[Row], plot: Plot, folder: Path):
@@ -160,8 +162,8 @@ def draw(rows: Sequence[Row], plot: Plot) -> bytes:
   if places:
     style = {'rotation': 20, 'ha': 'right', 'parse_math': False}
     axes.set_xticks(list(places.values()), list(map(show, places)), **style)
-  elif plot.log:
-    _scale(axes)
+  else:
+    _scale(axes, sorted({row.facts[plot.x] for row in rows}), plot.log)
   percent = ', %' if plot.y in _SHARES else ''
   axes.set(xlabel=FACTS[plot.x][0], ylabel=_METRICS.get(plot.y, plot.y) + percent)
   title = filter(None, (plot.title, _describe(rows, plot)))
@@ -201,13 +203,16 @@ def _draw_line(axes, rows: Sequence[Row], plot: Plot, places: Mapping, name: str
   axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2, markersize=6, **style)
 
 
-def _scale(axes):
-  """Makes x logarithmic, with ticks that are numbers."""
-  from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+def _scale(axes, values: Sequence[float], log: bool):
+  """Gives x its scale, and ticks that are numbers: those that occur, if there are few."""
+  from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-  axes.set_xscale('log')
-  axes.margins(x=0.1)
-  axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+  if log:
+    axes.set_xscale('log')
+    axes.margins(x=0.1)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+  if len(values) <= _FEW and all(isinstance(value, int) for value in values):
+    axes.xaxis.set_major_locator(FixedLocator(values))
   axes.xaxis.set_minor_locator(NullLocator())
   axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,g}'))
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import signal
 
 import jax
@@ -54,14 +55,12 @@ def command(tmp_path_factory, motion_videos):
 
 
 @pytest.fixture(scope='module')
-def compared(tmp_path_factory, command):
-  """The workdir of a comparison that was killed in its first training and resumed."""
+def compared(tmp_path_factory, command, trained):
+  """The workdir of a comparison that resumed what a kill leaves of its first training."""
   folder = tmp_path_factory.mktemp('compared')
-  process = start(command(folder))
-  while not count_steps(folder / 'run9' / 'checkpoints'):
-    assert process.poll() is None, process.communicate()[0]
-  process.send_signal(signal.SIGKILL)
-  process.communicate()
+  shutil.copytree(trained, folder / 'run9')
+  shutil.rmtree(folder / 'run9' / 'checkpoints' / '6')
+  assert count_steps(folder / 'run9' / 'checkpoints') == [4]
   assert compare.main(command(folder)[1:]) == 0
   return folder
 
@@ -76,7 +75,18 @@ def look(folder):
   return {path.relative_to(folder): path.stat().st_mtime_ns for path in files}
 
 
-def test_a_killed_comparison_is_as_one_that_was_not(compared, trained, tmp_path):
+@pytest.mark.slow
+def test_a_comparison_that_is_killed_goes_on(compared, command, tmp_path):
+  process = start(command(tmp_path))
+  while not count_steps(tmp_path / 'run9' / 'checkpoints'):
+    assert process.poll() is None, process.communicate()[0]
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  assert compare.main(command(tmp_path)[1:]) == 0
+  assert read_rows(tmp_path) == read_rows(compared)
+
+
+def test_what_was_killed_ends_as_what_was_not(compared, trained, tmp_path):
   """Against a training of the same config, and `movinet evaluate` of that."""
   a, b = (load_trained(str(place)).variables for place in (compared / 'run9', trained))
   jax.tree.map(np.testing.assert_array_equal, a, b)
