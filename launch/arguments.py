@@ -36,7 +36,16 @@ def add_trained(parser: argparse.ArgumentParser):
   )
   add('--which', default='latest', help='of a workdir: latest, best or a step')
   add('--network', default='', help='of a published checkpoint: movinet/a2-stream, or found.json')
-  add('--labels', type='path', help='file with a class name a line; default: its own')
+  add(
+    '--labels',
+    type='path',
+    help='file with a class name a line, or a list such as kinetics600; default: its own',
+  )
+  add(
+    '--multi-label',
+    action='store_true',
+    help='of a published checkpoint: its classes have probabilities of their own, as of Charades',
+  )
 
 
 # An address of a stream may hold a password anywhere.

@@ -73,12 +73,14 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ml_collections.Conf
     overrides: of a key given twice, the last counts.
 
   Raises:
-    ValueError: no such file, an error in it, or a value of another type than the config's.
+    ValueError: no such file, an error in it, a value of another type than the config's, or a
+      change that members of an ensemble would not see.
   """
   config = _read(file)
-  for override in overrides:
-    key, _, text = override.removeprefix('--config.').partition('=')
+  changes = [override.removeprefix('--config.').partition('=') for override in overrides]
+  for key, _, text in changes:
     _put(config, key, text)
+  _check_members(config, [key for key, _, _ in changes])
   return config
 
 
@@ -236,6 +238,35 @@ def _put(config: ml_collections.ConfigDict, key: str, text: str):
     if not isinstance(section, ml_collections.ConfigDict):
       raise ValueError(f'{where} is {section!r} and no section: there is no config.{key}')
   _set(section, last, parse_value(text, section.get(last), f'{where}.{last}'))
+
+
+def _check_members(config: ml_collections.ConfigDict, keys: Sequence[str]):
+  """Refuses changes of what members of an ensemble replace by values of their own.
+
+  All but the video that the ensemble sees, which is its own, too.
+  """
+  members = config.get('members') or {}
+  for key in keys:
+    own = {
+      name: value
+      for name, member in members.items()
+      if (value := _get(member.get('config') or {}, key)) is not None
+    }
+    if own and not key.startswith(('members.', 'clip.eval.')):
+      values = ', '.join(f'{value!r} of {name}' for name, value in own.items())
+      raise ValueError(
+        f'config.{key} does not reach members that have a value of their own ({values}): '
+        f'say --config.members.{next(iter(own))}.config.{key}=… for each of them'
+      )
+
+
+def _get(section: Mapping, key: str):
+  """The value of a key with dots; None where there is none."""
+  for name in key.split('.'):
+    if not isinstance(section, Mapping | ml_collections.ConfigDict) or name not in section:
+      return None
+    section = section[name]
+  return section
 
 
 def _set(section: ml_collections.ConfigDict, key: str, value):

@@ -25,10 +25,12 @@ def check_name(name: str, choices: Iterable[str], kind: str):
 def suggest(name: str, choices: Iterable[str]) -> str:
   """Ends an error message: the nearest choice, and what there is.
 
-  A name that choices begin with is taken for short; else those spelled like it count.
+  A name that choices begin with, or that is behind the slash of some, is taken for short; else
+  those spelled like it count.
   """
   name, choices = str(name).lower(), sorted(map(str, choices))
   near = [choice for choice in choices if name and choice.lower().startswith(name)][:3]
+  near = near or [choice for choice in choices if name and choice.lower().endswith(f'/{name}')][:3]
   spelled = {choice.lower(): choice for choice in choices}
   near = near or [spelled[n] for n in difflib.get_close_matches(name, spelled, n=1)]
   hint = f'; did you mean {" or ".join(map(repr, near))}?' if near else ''

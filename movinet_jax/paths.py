@@ -71,8 +71,11 @@ def check_writable(file: str | Path):
 
   Raises:
     OSError: it is a folder, a pipe or the like, or it or its folder cannot be written.
+    FileNotFoundError: there is no such folder.
   """
   path = Path(file)
+  if not path.parent.is_dir():
+    raise FileNotFoundError(f'there is no folder {path.parent} to write {path.name} in: make it')
   if path.exists() and not path.is_file() and not path.is_dir():
     # To open a pipe waits for a reader, and it could not be replaced by a file that is whole.
     raise OSError(f'{path} is a pipe or a device: give the name of a file')

@@ -22,7 +22,9 @@ NETWORKS = ('a0', 'a1', 'a2', 'a3', 'a4', 'a5')
 RATES = ((50, 5.0), (80, 8.0), (120, 12.0))  # frames, frames per second
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config(variant: str = '') -> ml_collections.ConfigDict:
+  if variant:
+    raise ValueError(f'no variant {variant!r}; there is none')
   cfg = ml_collections.ConfigDict()
   cfg.base = kinetics600.get_config('a0')
   cfg.trainings = {

@@ -16,7 +16,9 @@ EVAL_FRAMES = (1, 2, 4, 8, 12)
 VIDEOS = {'name': 'motion', 'root': 'runs/compare-videos', 'videos_per_class': 200, 'speed': 1.0}
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config(variant: str = '') -> ml_collections.ConfigDict:
+  if variant:
+    raise ValueError(f'no variant {variant!r}; there is none')
   cfg = ml_collections.ConfigDict()
   cfg.base = quickstart.get_config()
   cfg.base.data = {'train': {**VIDEOS, 'split': 'train'}, 'eval': {**VIDEOS, 'split': 'val'}}

@@ -145,25 +145,38 @@ def make_ensemble(variant: str) -> ml_collections.ConfigDict:
   """The config of the last member, and what each member changes of it."""
   frames, stride, members = ENSEMBLES[variant]
   cfg = get_config(members[-1][0])
-  cfg.members = ml_collections.ConfigDict()
+  cfg.clip.eval.update(frames=frames, stride=stride)
+  changes = {}
   for number, (name, step, offset) in enumerate(members):
-    cfg.members[f'member{number}'] = {
+    own = _change_rate(get_config(name), stride * step, -(-(frames - offset) // step))
+    changes[f'member{number}'] = {
       'stride': step,
       'offset': offset,
-      'config': {'seed': number, **_change_rate(get_config(name), stride * step, frames // step)},
+      'config': {'seed': number, **_list_changes(own, cfg)},
     }
-  cfg.clip.eval.update(frames=frames, stride=stride)
+  cfg.members = changes
   return cfg
 
 
-def _change_rate(cfg: ml_collections.ConfigDict, stride: int, eval_frames: int) -> dict:
-  """What a member has of its own: its network, and clips as long as before at another stride."""
-  clip = cfg.clip.copy_and_resolve_references()
-  ratio = stride / clip.train.stride
-  clip.train.update(
-    frames=round(clip.train.frames / ratio),
+def _change_rate(cfg: ml_collections.ConfigDict, stride: int, eval_frames: int):
+  """The config with clips that last as long as before, at another stride."""
+  train = cfg.clip.train
+  ratio = stride / train.stride
+  train.update(
+    frames=round(train.frames / ratio),
     stride=stride,
-    stride_jitter=round(clip.train.stride_jitter * ratio),
+    stride_jitter=round(train.stride_jitter * ratio),
   )
-  clip.eval.update(frames=eval_frames, stride=stride)
-  return {'model': cfg.model, 'clip': clip, 'eval_batch_size': cfg.eval_batch_size}
+  cfg.clip.eval.update(frames=eval_frames, stride=stride)
+  return cfg
+
+
+def _list_changes(cfg: ml_collections.ConfigDict, shared: ml_collections.ConfigDict) -> dict:
+  """The keys of a config that differ from those of another, which has the same ones."""
+  changes = {}
+  for key, value in cfg.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      value = _list_changes(value, shared[key]) or shared[key]
+    if value != shared[key]:
+      changes[key] = value
+  return changes

@@ -27,7 +27,7 @@ from launch.runs.ownership import check_owner
 from launch.runs.trained import load_trained
 from movinet_jax import cost, data, schema
 from movinet_jax.names import check_name
-from movinet_jax.schema import Count, Positive
+from movinet_jax.schema import Count, Natural, Positive
 from movinet_jax.train import evaluation
 from movinet_jax.train.checkpoint import count_steps
 from movinet_jax.train.workdir import (
@@ -144,6 +144,8 @@ def read(config: Mapping) -> tuple[Config, dict[str, dict]]:
         raise ValueError(
           f'{section} has the name {name!r}; wanted letters, digits, - and _, for it names a file'
         )
+  known = {name for several in (False, True) for name in evaluation.list_metrics(1000, several)}
+  check_name(cfg.plot.y, known, 'metric in plot.y')
   for name, views in cfg.evaluations.items():
     for one in views.trainings:
       check_name(one, cfg.trainings, f'training in evaluations.{name}.trainings')
@@ -156,6 +158,7 @@ def read(config: Mapping) -> tuple[Config, dict[str, dict]]:
       built = training.read(one)
       if built.data.eval is None:
         raise ValueError('there is no data.eval to evaluate on')
+    _check_streams(cfg, name, built.model)
     for key, views in cfg.evaluations.items():
       with _naming(f'evaluations.{key}'):
         views.choose(built.clip.eval)
@@ -198,19 +201,27 @@ def resolve(config: Mapping) -> Comparison:
       built[name] = training.resolve(one, sources=sources[key])
       training.check_initial(built[name].config.init)
   whole = Comparison(cfg, built, complete_config(Config, config))
-  _check_streams(whole)
   _check_plot(whole)
   return whole
 
 
-def _check_streams(whole: Comparison):
-  for name, one in _list_pairs(whole):
-    streams = whole.config.evaluations[one].mode == 'stream'
-    if streams and not whole.trainings[name].model.spec.causal:
-      raise ValueError(
-        f'evaluations.{one} has mode stream, but the network of trainings.{name} is no stream: '
-        f'name in evaluations.{one}.trainings those that are'
-      )
+def _check_streams(cfg: Config, name: str, section: Mapping):
+  """Checks that a training that is evaluated as a stream has a network that is one.
+
+  Args:
+    section: `model` of the training.
+  """
+  asked = [
+    one
+    for one, views in cfg.evaluations.items()
+    if views.mode == 'stream' and name in (views.trainings or (name,))
+  ]
+  # Of how many classes it is makes no difference.
+  if asked and not training.make_model(section, section.get('num_classes', 1)).spec.causal:
+    raise ValueError(
+      f'evaluations.{asked[0]} has mode stream, but the network of trainings.{name} is no stream: '
+      f'name in evaluations.{asked[0]}.trainings those that are'
+    )
 
 
 def _check_plot(whole: Comparison):
@@ -239,9 +250,9 @@ def run(config: Mapping, folder: str, only: str = '') -> list[results.Row]:
       another comparison.
   """
   check_owner(folder, 'compare')
+  if only:  # known before any data is opened, which may write it first
+    check_name(only, read(config)[1], 'training of this comparison')
   whole = resolve(config)
-  if only:
-    check_name(only, whole.trainings, 'training of this comparison')
   home = Path(folder)
   claim_together(folder, whole.record, _list_free(whole, home))
   ended, done = _find_done(whole, home)
@@ -266,7 +277,7 @@ def run(config: Mapping, folder: str, only: str = '') -> list[results.Row]:
 
 
 def _list_free(whole: Comparison, home: Path) -> set[str]:
-  """Keys that may change when the comparison goes on: all that no result depends on.
+  """Keys that may change when the comparison resumes: all that no result depends on.
 
   Evaluations look themselves for what they are of. A training that has not begun is free.
   """
@@ -321,6 +332,16 @@ def _describe(one: training.Training, name: str, views: Views) -> dict:
   return json.loads(json.dumps(subject))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Summary:
+  """What is read of the file of an evaluation."""
+
+  metrics: Mapping
+  evaluated: Count
+  missing: Natural | None
+  macs: Count
+
+
 def _name_file(home: Path, name: str, one: str) -> Path:
   return home / _EVALUATIONS / name / f'{one}.json'
 
@@ -328,14 +349,18 @@ def _name_file(home: Path, name: str, one: str) -> Path:
 def _read_done(whole: Comparison, home: Path, name: str, one: str) -> dict | None:
   """What an evaluation found; None if it was not done, or was of something else."""
   path = _name_file(home, name, one)
+  wanted = _describe(whole.trainings[name], name, whole.config.evaluations[one])
   try:
-    summary = dict(json.loads(path.read_text()))
+    summary = json.loads(path.read_text())
+    if summary['of'] != wanted:
+      return None
+    schema.build(_Summary, {key: summary[key] for key in _Summary.__annotations__}, '')
+    float(summary['metrics'][whole.config.plot.y])  # others may be anything, such as no number
   except FileNotFoundError:
     return None
-  except (ValueError, TypeError):
+  except (ValueError, TypeError, KeyError):
     raise FileExistsError(f'{path} is no evaluation of a comparison: remove it') from None
-  wanted = _describe(whole.trainings[name], name, whole.config.evaluations[one])
-  return summary if summary.get('of') == wanted else None
+  return summary
 
 
 def _evaluate(whole: Comparison, home: Path, name: str, left: Mapping[str, Views]):

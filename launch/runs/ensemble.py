@@ -113,16 +113,18 @@ def resolve(config: Mapping) -> dict[str, Training]:
   parts, whole = members.list_members(config['members']), training.read(config).clip.eval
   built, sources = {}, {}
   for name, one in training.list_configs(config).items():
-    cfg = training.read(one)
-    members.check_rate(name, parts[name], cfg.clip.eval, whole)
-    splits = repr(cfg.data)  # members that see the same data open it once
-    if splits not in sources:
-      sources[splits] = training.open_sources(cfg.data)
     try:
+      cfg = training.read(one)
+      splits = repr(cfg.data)  # members that see the same data open it once
+      if splits not in sources:
+        sources[splits] = training.open_sources(cfg.data)
       built[name] = training.resolve(one, sources=sources[splits])
     except ValueError as error:
       raise ValueError(f'members.{name}: {error}') from error
+    members.check_rate(name, parts[name], cfg.clip.eval, whole)
   _check_labels(built)
+  clips = [one.config.clip.eval for one in built.values()]
+  members.make_model([one.model for one in built.values()], list(parts.values()), clips, whole)
   return built
 
 

@@ -3,9 +3,8 @@
 import csv
 import dataclasses
 import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from movinet_jax.train.workdir import replace_file
 _KINDS = {'alone': 'each frame alone', 'so_far': 'all frames so far'}
 _COLUMNS = ('accuracy', 'deviation', 'error')
 _ROWS = 10  # of the table that is printed
+_RATE = ('frames', 'stride', 'fps')  # what has to be the same for curves in one picture
 
 
 def write_files(
@@ -55,8 +55,49 @@ def write_files(
     writer = csv.writer(file)
     writer.writerow(['frame', *(f'{kind}_{one}' for kind in found.accuracy for one in _COLUMNS)])
     writer.writerows(_list_rows(found))
-  draw_frames([_list_curves(summary), *others], str(picture), _say_rate(subject['clip']))
+  networks = [_list_curves(json.loads(json.dumps(summary))), *others]
+  notes = list(_list_differences(networks))
+  for note in notes:
+    print(f'Note: {note}', file=sys.stderr)
+  title = 'Not all were evaluated on the same videos and sizes' if notes else ''
+  draw_frames(_name_apart(networks), str(picture), _say_rate(subject['clip']), title)
   print('wrote', ', '.join(map(str, paths)), file=sys.stderr)
+
+
+def _list_differences(networks: Sequence[Sequence[Curve]]) -> Iterator[str]:
+  """What others were evaluated on, where that is not what the first was evaluated on."""
+  (first, *_), *others = networks
+  for other, *_ in others:
+    said = []
+    for section in filter(other.subject.get, ('data', 'clip')):
+      ours, theirs = first.subject.get(section) or {}, other.subject[section]
+      for key in {**ours, **theirs}:
+        if ours.get(key) != theirs.get(key):
+          said.append(f'{section}.{key} {theirs.get(key)} and not {ours.get(key)}')
+    if said:
+      yield f'{other.place} was evaluated on something else: {show(", ".join(said))}'
+
+
+def _name_apart(networks: Sequence[Sequence[Curve]]) -> list[list[Curve]]:
+  """Curves whose networks have names of their own: as much of a path as tells them apart."""
+  levels = [[_name(one, parts) for one, *_ in networks] for parts in (1, 2, 3, None)]
+  return [
+    [dataclasses.replace(curve, network=_choose_name(levels, number)) for curve in curves]
+    for number, curves in enumerate(networks)
+  ]
+
+
+def _name(curve: Curve, parts: int | None) -> str:
+  """A network and the end of the path of its weights; for None all of it, and the step."""
+  if parts is None:
+    return f'{curve.network} ({show(curve.place)}, step {curve.subject.get("step")})'
+  own = Path(curve.place).parts[-parts:]
+  return f'{curve.network} ({"/".join(show(part, 24) for part in own)})'
+
+
+def _choose_name(levels: Sequence[Sequence[str]], number: int) -> str:
+  alone = (names[number] for names in levels if names.count(names[number]) == 1)
+  return next(alone, levels[-1][number])
 
 
 def _say_rate(clip: Mapping) -> str:
@@ -83,39 +124,51 @@ def read_curves(path: str, clip: data.EvalClip) -> list[Curve]:
     ValueError: it is no such evaluation, or its frames are others.
   """
   try:
-    summary = dict(json.loads(Path(path).read_text()))
-    mode = summary['mode']
-    theirs = summary['of']['clip']
-  except (ValueError, TypeError, KeyError):
-    mode = None
-  if mode != 'frames':
+    summary = json.loads(Path(path).read_text())
+    if summary['mode'] != 'frames':
+      raise ValueError
+    curves, theirs = _list_curves(summary), summary['of']['clip']
+    found = {key: theirs[key] for key in _RATE}
+  except (ValueError, TypeError, KeyError, AttributeError):
     raise ValueError(
       f'--against={path} is no evaluation of frames: wanted the OUT.json of '
       '`movinet evaluate --mode=frames`'
-    )
+    ) from None
   ours = dataclasses.asdict(clip)
-  different = [key for key in ('frames', 'stride', 'fps') if theirs[key] != ours[key]]
+  different = [key for key in _RATE if found[key] != ours[key]]
   if different:
-    said = ', '.join(f'{key} {theirs[key]} and not {ours[key]}' for key in different)
+    said = ', '.join(f'{key} {found[key]} and not {ours[key]}' for key in different)
     raise ValueError(
       f'--against={path} is of other frames ({said}), so they cannot be drawn over one another: '
       'evaluate networks of the same frame rate, with the same --frames'
     )
-  return _list_curves(summary)
+  return curves
 
 
 def _list_curves(summary: Mapping) -> list[Curve]:
-  place = os.path.basename(summary['of']['checkpoint'].rstrip('/'))
-  return [
+  """The curves of a summary.
+
+  Raises:
+    ValueError, TypeError, KeyError, AttributeError: it is none of an evaluation of frames.
+  """
+  subject = dict(summary['of'])
+  subject |= {'clip': dict(subject['clip']), 'data': dict(subject.get('data') or {})}
+  curves = [
     Curve(
-      network=f'{summary["network"]} ({show(place, 24)})',
+      network=str(summary['network']),
+      place=str(subject['checkpoint']),
+      subject=subject,
       kind=_KINDS[kind],
-      accuracy=np.asarray(found['accuracy']),
-      error=np.asarray(found['error']),
-      videos=summary['evaluated'],
+      accuracy=np.asarray(found['accuracy'], float),
+      error=np.asarray(found['error'], float),
+      videos=int(summary['evaluated']),
     )
     for kind, found in summary['frames'].items()
   ]
+  frames = {curve.accuracy.shape for curve in curves} | {curve.error.shape for curve in curves}
+  if frames != {(subject['clip']['frames'],)}:
+    raise ValueError(f'curves of {frames} frames')
+  return curves
 
 
 def print_table(found: FrameEvaluation, failures: Mapping[str, str]):

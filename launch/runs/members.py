@@ -125,7 +125,7 @@ def find_own_clip(clip: data.EvalClip, part: ensemble.Member) -> data.EvalClip:
   size = part.resolution or clip.size
   return dataclasses.replace(
     clip,
-    frames=max(1, clip.frames // part.stride),
+    frames=max(1, -(-(clip.frames - part.offset) // part.stride)),
     size=size,
     short_side=round(clip.short_side * size / clip.size),
     fps=clip.fps and clip.fps / part.stride,
@@ -134,9 +134,10 @@ def find_own_clip(clip: data.EvalClip, part: ensemble.Member) -> data.EvalClip:
 
 
 def find_clip(clips: Sequence[data.EvalClip], parts: Sequence[Member]) -> data.EvalClip:
-  """The video of which all members see what they were trained to see.
+  """The video that an ensemble of trained networks sees.
 
-  It is as long as the longest and as large as the largest of them needs.
+  Each member gets the frame rate that it was trained at. The video is as long and as large as the
+  member needs that needs most.
 
   Raises:
     ValueError: there is none, because their rates differ.

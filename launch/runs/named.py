@@ -40,13 +40,14 @@ class Named:
     return timing.draw_weights(self.model) if self.variables is None else self.variables
 
 
-def read_network(text: str, num_classes: int | None = None, **options) -> Named:
+def read_network(text: str, num_classes: int | None = None, network: str = '', **options) -> Named:
   """Finds a network.
 
   Args:
     text: a name ('movinet/a0-stream'), an architecture file (found.json), or a trained network:
-      a workdir, an archive (`.npz`) or an ensemble's file.
+      a workdir, an archive (`.npz`), an ensemble's file, or a published checkpoint.
     num_classes: N; by default those of the family's data set. A trained network has its own.
+    network: of a published checkpoint, which does not say it itself: its name.
     **options: fields of its architecture or of its module to change, as models.create takes them.
 
   Raises:
@@ -54,13 +55,17 @@ def read_network(text: str, num_classes: int | None = None, **options) -> Named:
       for a trained network.
     FileNotFoundError: a workdir has no checkpoint.
   """
-  if text in models.variants():
+  path, is_name = find_local(text), text in models.variants()
+  if network and (is_name or _is_spec(path)):
+    raise ValueError(f'{text} says itself which network it is: leave out --network={network}')
+  if is_name:
     return _describe(text, models.create(text, num_classes, **options))
-  path = find_local(text)
   if _is_spec(path):
     family, spec = models.read_spec(path)
     return _describe(text, models.create(family, num_classes, spec=spec, **options))
-  if not os.path.exists(path) and not os.path.exists(f'{path}.index'):
+  from movinet_jax import convert  # late, as below
+
+  if not convert.exists(path):
     near, *_ = suggest(text, models.variants()).split(' (choices: ')  # which are too many
     raise ValueError(
       f'{text!r} names no network and no file or folder: wanted a name (`movinet models` '
@@ -68,12 +73,23 @@ def read_network(text: str, num_classes: int | None = None, **options) -> Named:
       f'of `movinet convert`){near}'
     )
   if num_classes is not None or options:
-    given = ', '.join(['num_classes'] * (num_classes is not None) + list(options))
+    given = ', '.join(['--num-classes'] * (num_classes is not None) + list(options))
     raise ValueError(
       f'{text} is a trained network, whose classes and architecture are what they are: leave out '
       f'{given}, or give the name of its network instead'
     )
-  return _read_trained(text, path)
+  return _read_trained(text, path, network)
+
+
+def lacks_name(text: str) -> bool:
+  """Whether it is a file of weights that does not say which network it holds."""
+  path = find_local(text)
+  if text in models.variants() or not text or path.endswith('.json') or not os.path.lexists(path):
+    return os.path.exists(f'{path}.index')  # the prefix of a TensorFlow checkpoint
+  from launch.runs.trained import is_file
+  from movinet_jax import convert
+
+  return is_file(path) and convert.read_about(path) is None
 
 
 def _describe(text: str, model) -> Named:
@@ -93,23 +109,15 @@ def _is_spec(path: str) -> bool:
   return True
 
 
-def _read_trained(text: str, path: str) -> Named:
+def _read_trained(text: str, path: str, network: str) -> Named:
   # Late: they bring what reads videos and checkpoints, and most networks need neither.
-  from launch.runs.trained import load_trained
+  from launch.runs.trained import is_file, load_trained
   from launch.runs.weights import read_weights
-  from movinet_jax import convert
 
-  if os.path.isdir(path) or path.endswith('.json'):
-    found = load_trained(path)
-  elif convert.read_about(path) is None:
-    raise ValueError(
-      f'{text} does not say which network it holds: give the name of that network, such as '
-      'movinet/a2-stream, or make an .npz of the file, which says it, with `movinet convert`'
-    )
+  if is_file(path) and not path.endswith('.json'):
+    found = read_weights(path, network)  # also of classes without names
   else:
-    found = read_weights(path)
-    if found.about.preprocessing is None:
-      return dataclasses.replace(_describe(text, found.model), variables=found.variables)
+    found = load_trained(path, network=network)
   clip = found.clip
   size = clip.frames, clip.size, clip.size
   return Named(text, models.find_name(found.model), found.model, size, found.variables)

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from launch.runs.pictures import COLORS
+from launch import tables
+from launch.runs.panels import Name, choose_style, open_figure, scale_x, write_names
 from movinet_jax import data
 from movinet_jax.names import show
 from movinet_jax.train.workdir import replace_file
@@ -36,8 +37,9 @@ FACTS = {
 _SHARES = ('top1', 'top5', 'hit1')  # of videos, whose error is binomial
 _METRICS = {'top1': 'top-1 accuracy', 'top5': 'top-5 accuracy', 'hit1': 'hit@1'}
 _FEW = 12  # ticks
+_NCOLS = 3  # of the legend
 _MODES = {'clip': 'one clip', 'multiclip': 'several clips', 'stream': 'as a stream'}
-_MARKS = ('o', 's', '^', 'D', 'v', 'P')
+_RULES = {'clips': 1, 'crops': 1}  # facts that are not worth a label, because they are the rule
 Fact = Literal[tuple(FACTS)]
 
 
@@ -129,13 +131,8 @@ def print_table(rows: Sequence[Row], plot: Plot):
   for row in rows:
     facts = [f'{row.facts[key]:,.4g}' if key == 'gmacs' else str(row.facts[key]) for key in keys]
     lines.append([*map(show, facts), _say_value(row, plot.y), str(row.evaluated)])
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  for line in lines:
-    cells = (
-      f'{cell:>{width}}' if key in ('gmacs', plot.y, 'videos') else f'{cell:{width}}'
-      for key, cell, width in zip(lines[0], line, widths, strict=True)
-    )
-    print('  '.join(cells).rstrip())
+  sides = ['>' if key in ('gmacs', plot.y, 'videos') else '<' for key in lines[0]]
+  print('\n'.join(tables.align(lines, sides)))
 
 
 def _say_value(row: Row, metric: str) -> str:
@@ -145,37 +142,31 @@ def _say_value(row: Row, metric: str) -> str:
 
 def draw(rows: Sequence[Row], plot: Plot) -> bytes:
   """Draws a metric over a fact of the evaluations, a line for each series: a PNG."""
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
-
-  figure, axes = pyplot.subplots(figsize=(8, 5), layout='constrained')
   lines: dict[tuple, list[Row]] = {}
   for row in rows:
     lines.setdefault(tuple(row.facts[key] for key in plot.series), []).append(row)
-  places = _place_words(rows, plot.x)
-  for number, (values, own) in enumerate(lines.items()):
-    words = [say_fact(key, value) for key, value in zip(plot.series, values, strict=True)]
-    style = {'color': COLORS[number % len(COLORS)], 'marker': _MARKS[number % len(_MARKS)]}
-    _draw_line(axes, own, plot, places, show(', '.join(words)), style)
-  if places:
-    style = {'rotation': 20, 'ha': 'right', 'parse_math': False}
-    axes.set_xticks(list(places.values()), list(map(show, places)), **style)
-  else:
-    _scale(axes, sorted({row.facts[plot.x] for row in rows}), plot.log)
-  percent = ', %' if plot.y in _SHARES else ''
-  axes.set(xlabel=FACTS[plot.x][0], ylabel=_METRICS.get(plot.y, plot.y) + percent)
-  title = filter(None, (plot.title, _describe(rows, plot)))
-  axes.set_title('\n'.join(title), size=10, parse_math=False)
-  axes.grid(alpha=0.3, linewidth=0.5)
-  if plot.series:
-    below = {'loc': 'outside lower center', 'ncols': min(3, len(lines))}
-    for text in figure.legend(**below, fontsize=8, frameon=False).get_texts():
-      text.set_parse_math(False)  # a name is no formula, although it may hold two dollars
-  file = io.BytesIO()
-  figure.savefig(file, dpi=120, format='png')
-  pyplot.close(figure)
+  places, names, file = _place_words(rows, plot.x), [], io.BytesIO()
+  more = max(0, -(-len(lines) // _NCOLS) - 2) if plot.series else 0  # rows of the legend
+  with open_figure(file, (8, 5 + 0.2 * more)) as (figure, axes):
+    for number, (values, own) in enumerate(lines.items()):
+      words = [say_fact(key, value) for key, value in zip(plot.series, values, strict=True)]
+      style = choose_style(number)
+      names += _draw_line(axes, own, plot, places, show(', '.join(words)), style)
+    if places:
+      style = {'rotation': 20, 'ha': 'right', 'parse_math': False}
+      axes.set_xticks(list(places.values()), list(map(show, places)), **style)
+    else:
+      _scale(axes, sorted({row.facts[plot.x] for row in rows}), plot.log)
+    percent = ', %' if plot.y in _SHARES else ''
+    axes.set(xlabel=FACTS[plot.x][0], ylabel=_METRICS.get(plot.y, plot.y) + percent)
+    title = filter(None, (plot.title, _describe(rows, plot)))
+    axes.set_title('\n'.join(title), size=10, parse_math=False)
+    axes.grid(alpha=0.3, linewidth=0.5)
+    if plot.series:
+      below = {'loc': 'outside lower center', 'ncols': min(_NCOLS, len(lines))}
+      for text in figure.legend(**below, fontsize=8, frameon=False).get_texts():
+        text.set_parse_math(False)  # a name is no formula, although it may hold two dollars
+    write_names(figure, [(axes, names)], fontsize=7)
   return file.getvalue()
 
 
@@ -185,36 +176,45 @@ def _place_words(rows: Sequence[Row], key: str) -> dict[str, int]:
   return {value: i for i, value in enumerate(values) if isinstance(value, str)}
 
 
-def _draw_line(axes, rows: Sequence[Row], plot: Plot, places: Mapping, name: str, style: Mapping):
-  """Draws a series: its points with their errors, and a line through their means."""
-  scale, means = 100 if plot.y in _SHARES else 1, {}
+def _draw_line(
+  axes, rows: Sequence[Row], plot: Plot, places: Mapping, name: str, style: Mapping
+) -> list[Name]:
+  """Draws a series: a mark with its error for each evaluation, and a line through the means.
+
+  The line has no marks: a mean of several is no result.
+
+  Returns:
+    the labels of its points.
+  """
+  from matplotlib.lines import Line2D
+
+  scale, means, labels = 100 if plot.y in _SHARES else 1, {}, []
   for row in rows:
-    x = row.facts[plot.x]
-    means.setdefault(places.get(x, x), []).append(scale * row.metrics[plot.y])
     error = row.find_error(plot.y)
     bar = None if error is None else scale * error
-    x, y = places.get(x, x), scale * row.metrics[plot.y]
+    x, y = row.facts[plot.x], scale * row.metrics[plot.y]
+    x = places.get(x, x)
+    means.setdefault(x, []).append(y)
     axes.errorbar(x, y, bar, linestyle='', capsize=3, markersize=6, linewidth=1, **style)
-    if plot.label and row.facts[plot.label] != 1:  # one clip is the rule
-      text = say_fact(plot.label, row.facts[plot.label])
-      offset = {'xytext': (6, 6), 'textcoords': 'offset points', 'parse_math': False}
-      axes.annotate(show(text, 24), (x, y), color=style['color'], fontsize=7, **offset)
+    if plot.label and row.facts[plot.label] != _RULES.get(plot.label):
+      text = show(say_fact(plot.label, row.facts[plot.label]), 24)
+      labels.append(Name(text, x, y, style['color'], side=(1, 1)))
   points = sorted((x, sum(ys) / len(ys)) for x, ys in means.items())
-  axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2, markersize=6, **style)
+  axes.plot(*zip(*points, strict=True), color=style['color'], linewidth=1.2)
+  # Of the legend, which shows line and mark together.
+  axes.add_line(Line2D([], [], label=name, linewidth=1.2, markersize=6, **style))
+  return labels
 
 
 def _scale(axes, values: Sequence[float], log: bool):
   """Gives x its scale, and ticks that are numbers: those that occur, if there are few."""
-  from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+  from matplotlib.ticker import FixedLocator
 
+  scale_x(axes, log=log)
   if log:
-    axes.set_xscale('log')
     axes.margins(x=0.1)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
   if len(values) <= _FEW and all(isinstance(value, int) for value in values):
     axes.xaxis.set_major_locator(FixedLocator(values))
-  axes.xaxis.set_minor_locator(NullLocator())
-  axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,g}'))
 
 
 def _describe(rows: Sequence[Row], plot: Plot) -> str:

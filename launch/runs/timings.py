@@ -167,7 +167,7 @@ def _read_peak() -> int | None:
 
 
 def _count_period(case: Case) -> int:
-  """Calls after which an ensemble, whose members see every so many frames, begins anew."""
+  """Calls after which an ensemble, whose members see every so many frames, repeats itself."""
   if case.kind != 'stream':
     return 1
   strides = [member.stride for member in getattr(case.network.model.spec, 'members', ())]
@@ -192,15 +192,19 @@ class Printed:
 
 
 def find_printed(case: Case) -> list[Printed]:
-  """Published times of one stream or clip of the same input; [] for other inputs and training."""
-  frames, *size = case.network.input
-  if case.kind == 'train' or case.batch > 1 or [case.height, case.width] != size:
+  """Published times of one stream or clip of the native input; [] for others and for training."""
+  spec = case.network.model.spec  # for a trained network may have been evaluated on other clips
+  if case.kind == 'train' or case.batch > 1 or {case.height, case.width} != {spec.resolution}:
     return []
   found = published.find_latencies(case.network.name)
   if case.kind == 'stream':
     return [Printed(one.frame_ms, one) for one in found if one.frame_ms]
-  same = [one for one in found if case.frames == (one.frames or frames)]
-  return [Printed(one.clip_ms, one) for one in same if one.clip_ms]
+  # A clip of other frames than the network's own has a size that no source prints.
+  if case.frames != spec.frames:
+    return []
+  return [
+    Printed(one.clip_ms, one) for one in found if one.clip_ms and one.frames in (None, spec.frames)
+  ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The picture of timed networks: published accuracy against time and against multiply-adds.
 
 As Figures 1 and 2 of MoViNet's supplement have it. Both axes are of a whole video as the accuracy
-was evaluated: of the native clip, times the views whose scores were averaged.
+was evaluated: of the native clip, times the views whose scores were averaged. Times are of one
+stream or clip at a time, as those that papers print.
 """
 
 import collections
@@ -10,8 +11,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from launch.runs.named import Named
-from launch.runs.pictures import COLORS
-from launch.runs.timings import Row
+from launch.runs.panels import COLORS, Name, open_figure, scale_x, write_names
+from launch.runs.timings import Case, Row
 from movinet_jax import cost, published
 from movinet_jax.names import show
 
@@ -26,16 +27,21 @@ class Point:
   """A network in the picture.
 
   Attributes:
-    result: where its accuracy is printed; None where it is not, or of a network that was
-      trained here.
+    row: of its time.
+    result: where its accuracy is printed, with the number of views; None where that is not, or of
+      a network that was trained here.
     clip_ms: milliseconds of its native clip, as it was timed.
     clip_gmacs: billions of multiply-adds of that.
   """
 
-  network: Named
+  row: Row
   result: published.Result | None
   clip_ms: float
   clip_gmacs: float
+
+  @property
+  def network(self) -> Named:
+    return self.row.case.network
 
   @property
   def family(self) -> str:
@@ -52,15 +58,15 @@ class Point:
 
 
 def find_points(rows: Sequence[Row]) -> list[Point]:
-  """A point for each network, of its first row that was timed on frames of its native size."""
+  """A point for each network, of its first row that can be drawn."""
   first = {}
   for row in rows:
-    if _is_native(row):
+    if row.timing and can_draw(row.case):
       first.setdefault(id(row.case.network), row)
   results = choose_results([row.case.network for row in first.values()])
   return [
     Point(
-      row.case.network,
+      row,
       result,
       row.frame_ms * row.case.network.input[0],
       cost.count(row.case.network.model, (1, *row.case.network.input, 3)).macs / 1e9,
@@ -69,17 +75,30 @@ def find_points(rows: Sequence[Row]) -> list[Point]:
   ]
 
 
-def _is_native(row: Row) -> bool:
-  """Whether a row is of one stream, or one clip, as the accuracy is evaluated."""
-  case, (frames, height, width) = row.case, row.case.network.input
+def can_draw(case: Case) -> bool:
+  """Whether it is of one stream, or of one clip, as the accuracy is evaluated."""
+  frames, height, width = case.network.input
   fits = case.kind == 'stream' or (case.kind == 'clip' and case.frames == frames)
-  return bool(row.timing) and fits and (case.height, case.width) == (height, width)
+  return fits and case.batch == 1 and (case.height, case.width) == (height, width)
+
+
+def check(cases: Sequence[Case]):
+  """Checks that there is something to draw, before anything is timed.
+
+  Raises:
+    ValueError: no case is of one stream or clip of its network's native input.
+  """
+  if not any(map(can_draw, cases)):
+    raise ValueError(
+      'there is nothing to draw: no case is of one stream or clip of the native size of its '
+      'network; leave out --clip or its size, and have 1 among the values of --batch'
+    )
 
 
 def choose_results(networks: Sequence[Named]) -> list[published.Result | None]:
   """The published accuracy of each network, on as few data sets as possible.
 
-  Only such of the native clip count.
+  Only such of the native clip count, whose number of views is known.
   """
   known = [list(_list_results(network)) for network in networks]
   chosen: list[published.Result | None] = [None] * len(known)
@@ -97,7 +116,8 @@ def choose_results(networks: Sequence[Named]) -> list[published.Result | None]:
 def _list_results(network: Named) -> Iterator[published.Result]:
   frames, size, _ = network.input
   for result in published.find_results(network.name) if network.variables is None else ():
-    if result.accuracy is not None and result.clip in (None, (frames, size)):
+    known = result.accuracy is not None and result.views is not None
+    if known and result.clip in (None, (frames, size)):
       yield result
 
 
@@ -108,57 +128,64 @@ def draw(rows: Sequence[Row], path: str, about: Mapping):
     about: the machine.
 
   Raises:
-    ValueError: no row is of a network's native input.
+    ValueError: no row can be drawn: none is of one stream or clip of the native input, or was
+      timed.
   """
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
-
   points = find_points(rows)
   if not points:
-    raise ValueError(
-      'there is nothing to draw: no stream or clip was timed at the native size of its network; '
-      'leave out --clip'
-    )
+    check([row.case for row in rows])
+    raise ValueError('there is nothing to draw: no network could be timed at its native size')
   datasets = list(dict.fromkeys(one.result.dataset for one in points if one.result)) or ['']
   families = list(dict.fromkeys(one.family for one in points))
   colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(sorted(families))}
-  figure, axes = pyplot.subplots(
-    *(len(datasets), 2),
-    figsize=(12, 1 + 4.5 * len(datasets)),
-    layout='constrained',
-    squeeze=False,
-    sharey='row',
-  )
-  marks = {}
-  for pair, dataset in zip(axes, datasets, strict=True):
-    _draw_dataset(pair, dataset, points, colors, marks)
-  figure.suptitle(f'Timed on {about["device"]}, {about["date"]}', fontsize=11)
-  _draw_legend(figure, points, colors, marks)
-  figure.savefig(path, dpi=120)
-  pyplot.close(figure)
+  size = 12, 1 + 4.5 * len(datasets)
+  grid = {'nrows': len(datasets), 'ncols': 2, 'squeeze': False, 'sharey': 'row'}
+  marks, names = {}, []
+  with open_figure(path, size, **grid) as (figure, axes):
+    for pair, dataset in zip(axes, datasets, strict=True):
+      names += _draw_dataset(pair, dataset, points, colors, marks)
+    figure.suptitle(_describe(points, about), fontsize=11)
+    _draw_legend(figure, points, colors, marks)
+    write_names(figure, names)
 
 
-def _draw_dataset(pair, dataset: str, points: Sequence[Point], colors: Mapping, marks: dict):
+def _describe(points: Sequence[Point], about: Mapping) -> str:
+  """What was timed, and on what."""
+  cases = [one.row.case for one in points]
+  cores = about.get('cores')
+  parts = [about['device'], f'{cores} core{"s" * (cores != 1)}' if cores else '', about['date']]
+  chunks = sorted({case.frames for case in cases if case.kind == 'stream'})
+  frames = f'{" or ".join(map(str, chunks))} frame{"s" * (chunks != [1])}'
+  types = ' and '.join(dict.fromkeys(case.dtype for case in cases))
+  how = ['one at a time', types, f'streams {frames} a call' if chunks else '']
+  return f'Timed on {", ".join(filter(None, parts))}: {", ".join(filter(None, how))}'
+
+
+def _draw_dataset(
+  pair, dataset: str, points: Sequence[Point], colors: Mapping, marks: dict
+) -> list[tuple]:
   """Draws the two panels of a data set.
 
   Args:
     marks: of what papers print, by device; gets new ones.
+
+  Returns:
+    each panel with the names that belong into it.
   """
   own = [one for one in points if one.result and one.result.dataset == dataset]
+  names = [], []
   for one in points:
     color = colors[one.family]
     xs = (one.clip_ms * one.views, one.clip_gmacs * one.views)
-    for panel, x in zip(pair, xs, strict=True):
+    for panel, x, found in zip(pair, xs, names, strict=True):
       if one.result is None:
         panel.axvline(x, color=color, linestyle=':', linewidth=1)
-        place = (x, 0.02), ('data', 'axes fraction')
-        panel.annotate(one.label, place[0], xycoords=place[1], rotation=90, fontsize=8, color=color)
+        found.append(Name(one.label, x, None, color))
       elif one in own:
         stream = one.network.has_stream
         panel.scatter(x, one.result.accuracy, 55, color, _STREAM if stream else _BASE, zorder=3)
-        _write(panel, one, x, color)
+        side = (0, -1) if stream else (0, 1)
+        found.append(Name(one.label, x, one.result.accuracy, color, side))
     if one in own:
       _draw_printed(pair, one, color, marks)
   metric = own[0].result.metric if own else 'accuracy'
@@ -170,39 +197,20 @@ def _draw_dataset(pair, dataset: str, points: Sequence[Point], colors: Mapping, 
     pair[0].set_ylabel(f'published {metric} on {dataset}, %')
   else:
     pair[0].set_yticks([])
+  return list(zip(pair, names, strict=True))
 
 
 def _scale(panel):
   """Makes x logarithmic, with room for names, and over a decade at least, to have ticks to read."""
-  from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-  panel.set(xscale='log')
+  panel.set_xscale('log')
   panel.margins(x=0.25, y=0.12)
   low, high = panel.get_xlim()
   wider = max(1, 10 * low / high) ** 0.5
   panel.set_xlim(low / wider, high * wider)
-  ticks = (1, 2, 5) if high / low < _MANY_TIMES else (1,)
-  panel.xaxis.set_major_locator(LogLocator(subs=ticks))
-  panel.xaxis.set_minor_locator(NullLocator())
-  panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,g}'))
+  scale_x(panel, log=True, subs=(1, 2, 5) if high / low < _MANY_TIMES else (1,))
   low, high = panel.get_ylim()
   wider = max(0, _LEAST_PERCENT - (high - low)) / 2
   panel.set_ylim(low - wider, high + wider)
-
-
-def _write(panel, one: Point, x: float, color: str):
-  """Writes a name beside its mark: of a stream below it, of others above."""
-  offset, align = ((0, -7), 'top') if one.network.has_stream else ((0, 7), 'bottom')
-  panel.annotate(
-    one.label,
-    (x, one.result.accuracy),
-    offset,
-    textcoords='offset points',
-    ha='center',
-    va=align,
-    fontsize=8,
-    color=color,
-  )
 
 
 def _draw_printed(pair, one: Point, color: str, marks: dict):
@@ -246,5 +254,7 @@ def _draw_legend(figure, points: Sequence[Point], colors: Mapping, marks: Mappin
     text = f'published, {device}' if device else 'published multiply-adds'
     keys.append(key(text, mark, **({} if device else {'fillstyle': 'none'})))
   if any(one.result is None for one in points):
-    keys.append(Line2D([], [], linestyle=':', color='0.25', label='accuracy not published'))
+    keys.append(
+      Line2D([], [], linestyle=':', color='0.25', label='accuracy or its views not published')
+    )
   figure.legend(handles=keys, loc='outside lower center', ncols=4, fontsize=8, frameon=False)

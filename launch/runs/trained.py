@@ -13,17 +13,19 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import jax
 
 from launch.runs import members, training, weights
 from launch.runs.evaluation import PreciseNorm, make_recompute
 from launch.runs.ownership import check_owner
-from movinet_jax import data, models, schema
+from movinet_jax import convert, data, models, schema
+from movinet_jax.data import labels as lists
 from movinet_jax.models import ensemble
 from movinet_jax.schema import Count, LocalPath, Natural
 from movinet_jax.train import arrays, checkpoint, workdir
-from movinet_jax.train.checkpoint import CheckpointOptions
+from movinet_jax.train.checkpoint import CheckpointOptions, count_steps
 from movinet_jax.train.metrics import WORDS, find_direction
 from movinet_jax.train.workdir import CHECKPOINTS, CONFIG
 
@@ -38,12 +40,13 @@ class Trained:
     place: where it lies: what was named.
     name: 'movinet/a2-stream', or the family where the network has no name.
     model: the network.
-    variables: its weights; of a training the averaged ones, as they were saved.
+    variables: its weights; of a training with `train.ema_decay` the averaged ones.
     labels: the name of each class.
     clip: what evaluations take of a video.
     multi_label: whether classes have probabilities of their own (a sigmoid's).
-    step: of the checkpoint; None where there is none.
-    config: of the training; of an ensemble what its members' have in common. None without one.
+    step: of the checkpoint; None for a file of weights, and for an ensemble.
+    config: of the training; of an ensemble that of its workdir, or its members' if they were
+      evaluated on the same data. None without one.
     members: of an ensemble, by name.
   """
 
@@ -57,6 +60,17 @@ class Trained:
   step: int | None = None
   config: training.Config | None = None
   members: Mapping[str, 'Trained'] = dataclasses.field(default_factory=dict)
+
+  @property
+  def version(self) -> int | str | dict:
+    """What tells these weights from others in the same place.
+
+    The step of a checkpoint, SHA-256 of the weights of a file, and of an ensemble those of its
+    members by name.
+    """
+    if self.members and self.step is None:
+      return {name: member.version for name, member in self.members.items()}
+    return arrays.hash_arrays(self.variables) if self.step is None else self.step
 
   @property
   def loader(self) -> data.LoaderOptions:
@@ -115,6 +129,7 @@ def load_trained(
   *,
   network: str | None = None,
   labels: str | None = None,
+  multi_label: bool = False,
 ) -> Trained:
   """Loads a trained network from any of the places above.
 
@@ -123,49 +138,68 @@ def load_trained(
     which: of a training's checkpoints 'latest', 'best' or a step. Best is what the metric itself
       says, also in a run of an earlier version that kept the highest loss as its best.
     network: 'family/variant' or an architecture file; for files that do not say it themselves.
-    labels: a file with the name of each class; for files that do not name them.
+    labels: a file with the name of each class, or a list of `data.labels`; for files that do not
+      name them.
+    multi_label: whether classes have probabilities of their own; for files that do not say it.
 
   Raises:
     FileNotFoundError: there is nothing there, or no checkpoint in it.
     ValueError: it is no trained network, its checkpoint is not of its config, or what it lacks
       was not given; says how to give it.
   """
-  if _is_file(path):
+  given = {'network': network, 'labels': labels, 'multi_label': multi_label}
+  if is_file(path):
     if which != 'latest':
       raise ValueError(f'--which={which} is for the workdir of a training, and {path} is a file')
     if Path(path).suffix == '.json':
-      _refuse(path, 'each member says that', network=network, labels=labels)
+      _refuse(path, 'each member says that', **given)
       return _load_listed(path)
-    return _load_file(path, network, labels)
+    return _load_file(path, **given)
   if not Path(path).exists():
     raise FileNotFoundError(
       f'there is no {path}: wanted the workdir of a training, an .npz of `movinet convert`, the '
       "JSON file of an ensemble, or a published checkpoint (a TensorFlow checkpoint's prefix, a "
       'PyTorch state dict)'
     )
-  _refuse(path, 'a workdir says that itself', network=network, labels=labels)
+  _refuse(path, 'a workdir says that itself', **given)
   config = _read_config(path)
   if config.members:
     return _load_members(path, which, config)
   return _load_run(path, which, config)
 
 
-def _is_file(path: str) -> bool:
+def load_given(arguments) -> Trained:
+  """The network that a command line names by `launch.arguments.add_trained`."""
+  return load_trained(
+    arguments.checkpoint,
+    arguments.which,
+    network=arguments.network,
+    labels=arguments.labels,
+    multi_label=arguments.multi_label,
+  )
+
+
+def is_file(path: str) -> bool:
   """Whether it is a file, or a TensorFlow checkpoint by its prefix or folder."""
   place = Path(path)
   if place.is_dir():
     return not (place / CONFIG).exists() and any(place.glob('*.index'))
-  return place.is_file() or place.with_name(f'{place.name}.index').is_file()
+  return not place.is_dir() and convert.exists(path)
 
 
-def _refuse(path: str, why: str, **options: str | None):
+def _is_ensemble(place: Path) -> bool:
+  return (place / CONFIG).exists() and bool(_read_config(str(place)).members)
+
+
+def _refuse(path: str, why: str, **options: str | bool | None):
   for key, value in options.items():
     if value:
-      raise ValueError(f'--{key}={value} is for files of weights, not for {path}: {why}')
+      flag = f'--{key.replace("_", "-")}' + ('' if value is True else f'={value}')
+      raise ValueError(f'{flag} is for files of weights, not for {path}: {why}')
 
 
-def _load_file(path: str, network: str | None, labels: str | None) -> Trained:
-  found = weights.read_weights(path, network, labels)
+def _load_file(path: str, **given) -> Trained:
+  found = weights.read_weights(path, **given)
   weights.check_complete(found, path)
   trained = Trained(
     place=path,
@@ -230,9 +264,32 @@ class Part:
   checkpoint: LocalPath
   stride: Count = 1
   offset: Natural = 0
-  which: str = 'latest'
+  which: str | Natural = 'latest'
   network: str = ''
   labels: str = ''
+  multi_label: bool = False
+
+  def load(self, home: Path) -> Trained:
+    """The network.
+
+    Args:
+      home: the folder that paths begin in.
+
+    Raises:
+      ValueError: it is an ensemble; or as `load_trained`.
+    """
+    place = home / self.checkpoint
+    if place.suffix == '.json' or _is_ensemble(place):
+      raise ValueError(
+        f'{place} is an ensemble, and a member is a network: name the networks of that ensemble'
+      )
+    network, labels = self.network, self.labels
+    if network.endswith('.json'):
+      network = str(home / network)
+    if labels and labels not in lists.list_names():
+      labels = str(home / labels)
+    given = {'network': network, 'labels': labels, 'multi_label': self.multi_label}
+    return load_trained(str(place), str(self.which), **given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +302,7 @@ class Listed:
       members see together.
   """
 
-  members: tuple[Part, ...]
+  members: Annotated[tuple[Part, ...], schema.SOME]
   clip: Mapping | None = None
 
 
@@ -261,30 +318,45 @@ def _load_listed(path: str) -> Trained:
     ) from error
   home, parts, found = Path(path).parent, [], {}
   for number, part in enumerate(listed.members):
-    place = str(home / part.checkpoint)
-    names = part.labels and str(home / part.labels)
-    found[f'member{number}'] = load_trained(place, part.which, network=part.network, labels=names)
+    found[f'member{number}'] = part.load(home)
     parts.append(members.Member(part.stride, part.offset))
   if listed.clip:
     clip = schema.call(data.EvalClip, listed.clip, 'clip')
   else:
     clip = members.find_clip([member.clip for member in found.values()], parts)
-  return _join(path, found, parts, clip)
+  joined = _join(path, found, parts, clip)
+  configs = [member.config for member in found.values()]
+  if None in configs or any(one.data != configs[0].data for one in configs):
+    return joined
+  return dataclasses.replace(joined, config=configs[0])
 
 
 def _load_members(path: str, which: str, config: training.Config) -> Trained:
   """The ensemble of a workdir."""
   own, found = members.list_members(config.members), {}
   for name in own:
-    try:
-      found[name] = load_trained(str(Path(path) / name), which)
-    except FileNotFoundError as error:
+    place = Path(path) / name
+    if not count_steps(place / CHECKPOINTS):
       raise FileNotFoundError(
-        f'{name} of the ensemble in {path} is not trained yet ({error}): give the command that '
-        f'began it again, with --member={name.removeprefix("member")} to train this member alone'
-      ) from error
+        f'{name} of the ensemble in {path} is not trained yet: give the command that began it '
+        f'again, with --member={name.removeprefix("member")} to train this member alone'
+      )
+    found[name] = load_trained(str(place), which)
+  _tell_unfinished(path, found)
   joined = _join(path, found, list(own.values()), config.clip.eval)
   return dataclasses.replace(joined, config=config)
+
+
+def _tell_unfinished(path: str, found: Mapping[str, Trained]):
+  """Says which members have not had all their steps, which nothing else would show."""
+  for name, member in found.items():
+    wanted = member.config.loop.total_steps
+    if max(count_steps(Path(member.place) / CHECKPOINTS)) < wanted:
+      print(
+        f'Note: {name} of {path} is at step {member.step} of {wanted:,}: its training has not '
+        'ended',
+        file=sys.stderr,
+      )
 
 
 def _join(
@@ -293,9 +365,9 @@ def _join(
   """One network of several."""
   first, *_ = found.values()
   for name, other in list(found.items())[1:]:
-    if (other.labels, other.multi_label) != (first.labels, first.multi_label):
+    if difference := _compare_classes(first, other):
       raise ValueError(
-        f'{name} of {path} ({other.place}) has other classes than member0 ({first.place}): wanted '
+        f'{name} of {path} ({other.place}) has {difference} member0 ({first.place}): wanted '
         'networks of the same classes in the same order'
       )
   networks = [member.model for member in found.values()]
@@ -310,6 +382,19 @@ def _join(
     multi_label=first.multi_label,
     members=found,
   )
+
+
+def _compare_classes(first: Trained, other: Trained) -> str:
+  """How the classes of two networks differ; '' if they do not."""
+  if len(other.labels) != len(first.labels):
+    return f'{len(other.labels)} classes and not the {len(first.labels)} of'
+  for number, (one, two) in enumerate(zip(first.labels, other.labels, strict=True)):
+    if one != two:
+      return f'{two!r} as class {number} and not {one!r} as'
+  if other.multi_label != first.multi_label:
+    kinds = ('one label a video', 'several labels a video')
+    return f'{kinds[other.multi_label]} and not {kinds[first.multi_label]} as'
+  return ''
 
 
 def _choose_mode(path: str, options: CheckpointOptions) -> str | None:

@@ -1,7 +1,6 @@
 """Training: a config resolved into built objects, and the run of them."""
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -510,8 +509,20 @@ def make_model(section: Mapping, num_classes: int):
 
 
 def replace_network(config: Mapping, path: str) -> dict:
-  """A config whose network is that of an architecture file, with the model's other options."""
+  """A config whose network is that of an architecture file, with the model's other options.
+
+  Of an ensemble it is the network of all members.
+
+  Raises:
+    ValueError: members have networks of their own, or the file is none of an architecture.
+  """
   family, spec = models.read_spec(path)
+  for name, member in (config.get('members') or {}).items():
+    if own := dict((member.get('config') or {}).get('model') or {}):
+      raise ValueError(
+        f'--spec={path} is the network of all members, and {name} has its own ({own}): train that '
+        'network in a config of its own'
+      )
   return {**config, 'model': name_network(config['model'], family, spec)}
 
 
@@ -555,10 +566,9 @@ def check_initial(path: str | None):
     FileNotFoundError: they are not there.
     ValueError: they are of several networks.
   """
-  prefixes = path, f'{path}.index'  # of a TensorFlow checkpoint
   if path and (Path(path) / 'member0').is_dir():
     raise ValueError(f'init: {path} is the workdir of an ensemble: name a member, {path}/member0')
-  if path and not any(map(os.path.exists, prefixes)):
+  if path and not convert.exists(path):
     raise FileNotFoundError(
       f'init: there is no {path}; wanted the workdir of a run, or a file of weights'
     )

@@ -8,6 +8,7 @@ from movinet_jax import convert, data, models, published, schema
 from movinet_jax.convert import About, ConversionError, Report
 from movinet_jax.data import labels as lists
 from movinet_jax.data import source as sources
+from movinet_jax.names import check_name
 from movinet_jax.train.workdir import CONFIG
 
 
@@ -33,6 +34,9 @@ class Weights:
 
   @property
   def clip(self) -> data.EvalClip:
+    """What it sees of a video; where the file does not say it, the native input."""
+    if self.about.preprocessing is None:
+      return _find_clip(self.model, self.name)
     return schema.call(data.EvalClip, self.about.preprocessing, 'preprocessing')
 
 
@@ -42,6 +46,7 @@ def read_weights(
   labels: str | None = None,
   *,
   num_classes: int | None = None,
+  multi_label: bool = False,
   options: Mapping = {},
   partial: bool = False,
 ) -> Weights:
@@ -53,6 +58,8 @@ def read_weights(
     labels: a file with the name of each class, a name a line; None takes those of the archive
       or of the data set that the network is published for.
     num_classes: N; by default what the file holds.
+    multi_label: whether classes have probabilities of their own. The names of a data set whose
+      videos have several labels say so, too.
     options: fields of the architecture that differ from the named one's.
     partial: accept a file that lacks more than the classifier.
 
@@ -64,10 +71,10 @@ def read_weights(
   if (Path(path) / CONFIG).exists():
     raise ValueError(f'{path} is a workdir, which says itself which network it holds: leave it out')
   about = convert.read_about(path)
-  if about and (network or options):
+  if about and (network or options or multi_label):
+    given = '--network' if network else '--multi-label' if multi_label else f'{list(options)}'
     raise ValueError(
-      f'{path} says itself which network it holds, {about.name or about.family}: leave out '
-      '--network'
+      f'{path} says itself which network it holds, {about.name or about.family}: leave out {given}'
     )
   if not about and not network:
     raise ValueError(
@@ -85,10 +92,30 @@ def read_weights(
   if fields := convert.find_fields(arrays, model):
     model = make(model.num_classes, **fields)
   variables, report = convert.load_arrays(arrays, model, partial=partial)
-  told = about or About(**convert.describe_network(model), name=name, **_find_use(model, name))
+  told = about or _tell(name, model, report, arrays, multi_label=multi_label)
   if labels:
-    told = dataclasses.replace(told, labels=read_labels(labels, model.num_classes))
+    several = told.multi_label or labels in lists.MULTI_LABEL
+    names = read_labels(labels, model.num_classes)
+    told = dataclasses.replace(told, labels=names, multi_label=several)
   return Weights(name, model, variables, report, told, fields)
+
+
+def _tell(name: str, model, report: Report, arrays: Mapping, *, multi_label: bool) -> About:
+  """What a published file does not say itself."""
+  lacking = report.missing + report.mismatched
+  labels = None
+  # Of weights with published names the release says how classes are numbered; who knows of others?
+  if name in models.variants() and convert.has_published_names(arrays, model) and not lacking:
+    known = lists.find_list(models.name_family(model), model.num_classes)
+    labels = lists.read_list(known) if known else None
+  return About(
+    **convert.describe_network(model),
+    name=name,
+    labels=labels,
+    preprocessing=dataclasses.asdict(_find_clip(model, name)),
+    multi_label=multi_label,
+    untrained=tuple(line.partition(':')[0] for line in lacking),
+  )
 
 
 def read_initial(path: str, model, seed: int) -> tuple[Mapping, tuple[str, ...] | None]:
@@ -99,21 +126,47 @@ def read_initial(path: str, model, seed: int) -> tuple[Mapping, tuple[str, ...] 
     seed: initialises what the file does not hold.
 
   Returns:
-    the weights by our own paths, and the names of the classes that they know, if there are any.
+    the weights by our own paths, and the names of the classes of their classifier; None if nobody
+    has said them.
 
-  Raises: as `convert.load`.
+  Raises:
+    ValueError: the file holds networks of an ensemble.
+    ConversionError: as `convert.load`.
   """
+  if path.endswith('.json'):
+    raise ValueError(
+      f'{path} is JSON, and no file of weights: to begin with a member of an ensemble, name the '
+      'checkpoint of that member'
+    )
   about, arrays = convert.read_about(path), convert.read_arrays(path)
   if about:
+    _check_family(path, about, model)
+    drawn = [name for name in about.untrained if convert.CLASSIFIER in name.split('/')]
+    if drawn:  # which is drawn anew, for the classes of this training
+      return {key: array for key, array in arrays.items() if key not in drawn}, None
     return arrays, about.labels
   family, classes = models.name_family(model), convert.count_classes(arrays, model)
-  known = lists.find_list(family, classes) if classes else None
+  released = convert.has_published_names(arrays, model)
+  known = lists.find_list(family, classes) if classes and released else None
   theirs = model.clone(num_classes=classes or model.num_classes)
   variables, report = convert.load_arrays(arrays, theirs, seed=seed)
   if classes:  # else what becomes of the classifier is told here only
     return variables, lists.read_list(known) if known else None
   print(report)
   return variables, None
+
+
+def _check_family(path: str, about: About, model):
+  family = models.name_family(model)
+  if about.family == 'ensemble':
+    raise ValueError(
+      f'{path} holds an ensemble, {about.name}: a training begins with one network, so convert '
+      'the member that you want'
+    )
+  if about.family != family:
+    raise ConversionError(
+      f'{path} holds {about.name or about.family}, and the network to be trained is a {family}'
+    )
 
 
 def read_labels(path: str, num_classes: int) -> tuple[str, ...]:
@@ -137,25 +190,19 @@ def _find_network(network: str, options: Mapping):
   if network.endswith('.json'):
     family, spec = models.read_spec(network)
     return family, lambda n, **more: models.create(family, n, spec=spec, **options, **more)
+  check_name(network, models.variants(), 'network')
   return network, lambda n, **more: models.create(network, n, **options, **more)
 
 
-def _find_use(model, name: str) -> dict:
-  """How a published network is used: its classes, what it sees of a video, and its scores."""
-  family = models.find_family(models.name_family(model))
-  spec = model.spec
-  clip = data.EvalClip(
+def _find_clip(model, name: str) -> data.EvalClip:
+  """What a published network sees of a video: its native input."""
+  family, spec = models.find_family(models.name_family(model)), model.spec
+  return data.EvalClip(
     frames=spec.frames,
     size=spec.resolution,
     short_side=published.find_short_side(name),
     fps=family.NATIVE_FPS / spec.frame_stride,
   )
-  known = lists.find_list(models.name_family(model), model.num_classes)
-  return {
-    'labels': lists.read_list(known) if known else None,
-    'preprocessing': dataclasses.asdict(clip),
-    'multi_label': bool(known) and known in lists.MULTI_LABEL,
-  }
 
 
 def check_complete(found: Weights, path: str):
@@ -165,7 +212,7 @@ def check_complete(found: Weights, path: str):
     ConversionError: the file has no classifier of this network.
     ValueError: the names of the classes are unknown.
   """
-  lacking = found.report.missing + found.report.mismatched
+  lacking = found.about.untrained or found.report.missing + found.report.mismatched
   if lacking:
     raise ConversionError(
       f'{path} lacks {len(lacking)} variables of {found.name}, the first is {lacking[0]}: such a '
@@ -173,7 +220,7 @@ def check_complete(found: Weights, path: str):
     )
   if found.about.labels is None:
     raise ValueError(
-      f'{path} does not name its {found.model.num_classes} classes, and they are of no list that '
-      f'this package has ({", ".join(lists.list_names())}): give --labels=FILE with a name a line, '
-      'in the order of the classes'
+      f'{path} does not name its {found.model.num_classes} classes: give --labels=FILE with a name '
+      'a line, in their order, or the list that they are of '
+      f'({", ".join(lists.list_names())})'
     )

@@ -5,12 +5,13 @@
   movinet bench movinet/a0-stream --clip=50x172 --train    also whole clips, and a training step
   movinet bench movinet/a0 movinet/a1 --picture=a.png      accuracy against time and multiply-adds
   movinet bench runs/search/found.json runs/mine           an architecture, a trained network
-  movinet bench movinet/a0-stream --json > times.jsonl     a line for each row
+  movinet bench movinet/a0-stream --json                   lines of JSON in place of the table
+  movinet bench movinet/a0-stream --out=times.jsonl        a table, and its rows in a file
 
 A NETWORK is a name (`movinet models` lists all), an architecture file, or a trained network: a
-workdir or an .npz of `movinet convert`. Streams are timed frame by frame and, with --clip, as
-clips; other networks as clips. Clips are the network's native ones unless --clip says otherwise;
-the frames of a stream are as large as those of its clip.
+workdir, an .npz of `movinet convert`, or the JSON file of an ensemble. Streams are timed frame by
+frame and, with --clip, as clips; other networks as clips. Clips are the network's native ones
+unless --clip says otherwise; the frames of a stream are as large as those of its clip.
 
 A call is timed from bytes on the host to probabilities on the host, as `movinet stream` runs a
 network. docs/bench.md says how, and what is not measured.
@@ -23,6 +24,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import jax.numpy as jnp
 import tqdm
@@ -31,15 +33,15 @@ from launch import devices
 from launch.arguments import at_least_1, clip, counts, make_parser, positive
 from launch.errors import ExitCode
 from launch.runs import timings, tradeoff
-from launch.runs.named import Named, read_network
+from launch.runs.named import Named, lacks_name, read_network
 from launch.runs.timings import Case, Row
 from movinet_jax.names import check_name
 from movinet_jax.paths import check_writable
 from nas import machine
 
 DTYPES = ('float32', 'bfloat16')
-_STDOUT = '-'
 _NATIVE = ()  # what a lone --clip stands for
+_KEYS = {'network', 'kind', 'call_ms', 'machine'}  # that a row has, and no other file
 _PICTURES = ('.png', '.svg', '.pdf')
 
 
@@ -49,12 +51,14 @@ def main(argv: Sequence[str]) -> int:
   if arguments.cores:
     devices.limit_cores(arguments.cores)
   devices.check_platform()
-  networks = [read_network(text, arguments.num_classes) for text in arguments.networks]
+  networks = _read_networks(arguments)
   cases = [case for network in networks for case in list_cases(network, arguments)]
+  if arguments.picture:
+    tradeoff.check(cases)
   about = {**machine.describe(), 'date': time.strftime('%Y-%m-%d')}
   _warn_of_load()
   rows = []
-  with _open_output(arguments.json, cases, about) as show:
+  with _open_output(arguments, cases, about) as show:
     for row in _measure(cases, arguments.secs):
       rows.append(row)
       show(row)
@@ -64,13 +68,48 @@ def main(argv: Sequence[str]) -> int:
   return ExitCode.DONE if any(row.timing for row in rows) else ExitCode.MISUSE
 
 
+def _read_networks(arguments) -> list[Named]:
+  """The networks; one of them may be a published checkpoint, which does not say its name."""
+  name, unnamed = arguments.network, [text for text in arguments.networks if lacks_name(text)]
+  if name and len(unnamed) != 1:
+    raise ValueError(
+      f'--network={name} names one published checkpoint, and there are {len(unnamed)} here'
+    )
+  return [
+    read_network(text, arguments.num_classes, name if text in unnamed else '')
+    for text in arguments.networks
+  ]
+
+
 def _check_files(arguments: argparse.Namespace):
-  """Checks that what is written in the end can be."""
+  """Checks that what is written in the end can be, and is in nobody's place."""
+  files = {'--out': arguments.out, '--picture': arguments.picture}
   if arguments.picture and not arguments.picture.lower().endswith(_PICTURES):
     raise ValueError(f'--picture={arguments.picture}: wanted the name of a .png, .svg or .pdf')
-  for file in (arguments.json, arguments.picture):
-    if file and file != _STDOUT:
-      check_writable(file)
+  if arguments.picture and arguments.picture == arguments.out:
+    raise ValueError(f'--out and --picture are both {arguments.out}: give each a name of its own')
+  if arguments.out and not _holds_rows(Path(arguments.out)):
+    raise ValueError(
+      f'--out={arguments.out} is there and holds something else than rows of `movinet bench`, '
+      'which would be lost: give another name'
+    )
+  for option, file in files.items():
+    if file:
+      try:
+        check_writable(file)
+      except OSError as error:
+        raise ValueError(f'{option}={file}: {error.strerror or error}') from error
+
+
+def _holds_rows(path: Path) -> bool:
+  """Whether a file holds rows of an earlier call, or nothing, or cannot be read or is not there."""
+  try:
+    rows = list(map(json.loads, path.read_text().splitlines())) if path.is_file() else []
+  except ValueError:
+    return False
+  except OSError:  # which is told where it is written
+    return True
+  return all(isinstance(row, dict) and row.keys() >= _KEYS for row in rows)
 
 
 def list_cases(network: Named, arguments: argparse.Namespace) -> list[Case]:
@@ -78,21 +117,22 @@ def list_cases(network: Named, arguments: argparse.Namespace) -> list[Case]:
   frames, height, width = network.input
   if arguments.clip:
     frames, height, width = arguments.clip
-  inputs = []
-  if network.has_stream:
-    inputs += [('stream', chunk) for chunk in arguments.chunk or (1,)]
-  elif arguments.chunk:  # asked for in vain: one row says why
-    inputs.append(('stream', arguments.chunk[0]))
+  types = arguments.dtype or (jnp.dtype(network.model.dtype).name,)
+  inputs = [('stream', chunk) for chunk in arguments.chunk or (1,) if network.has_stream]
   if arguments.clip is not None or not network.has_stream:
     inputs.append(('clip', frames))
   if arguments.train:
     inputs.append(('train', frames))
-  return [
+  cases = [
     Case(network, kind, count, height, width, batch, dtype)
     for kind, count in inputs
-    for dtype in arguments.dtype or (jnp.dtype(network.model.dtype).name,)
+    for dtype in types
     for batch in arguments.batch
   ]
+  if arguments.chunk and not network.has_stream:  # one row says why there are no others
+    chunk, batch = arguments.chunk[0], arguments.batch[0]
+    cases.insert(0, Case(network, 'stream', chunk, height, width, batch, types[0]))
+  return cases
 
 
 def _measure(cases: Sequence[Case], secs: float) -> Iterator[Row]:
@@ -108,20 +148,21 @@ def _measure(cases: Sequence[Case], secs: float) -> Iterator[Row]:
 
 @contextlib.contextmanager
 def _open_output(
-  file: str | None, cases: Sequence[Case], about: Mapping
+  arguments: argparse.Namespace, cases: Sequence[Case], about: Mapping
 ) -> Iterator[Callable[[Row], None]]:
-  """What shows a row: as a table, as JSON, or both if the JSON has a file of its own."""
-  if file == _STDOUT:
-    yield lambda row: print(json.dumps(row.to_json(about)), flush=True)
-    return
+  """What shows a row: in a table or as JSON, and in a file if there is one."""
   with contextlib.ExitStack() as stack:
-    lines = stack.enter_context(open(file, 'w')) if file else None
-    table = stack.enter_context(contextlib.closing(Table(cases, about)))
+    lines = [sys.stdout] if arguments.json else []
+    if arguments.out:
+      lines.append(stack.enter_context(open(arguments.out, 'w')))
+    if not arguments.json:
+      table = stack.enter_context(contextlib.closing(Table(cases, about)))
 
     def show(row: Row):
-      table.add(row)
-      if lines:
-        print(json.dumps(row.to_json(about)), file=lines, flush=True)
+      if not arguments.json:
+        table.add(row)
+      for file in lines:
+        print(json.dumps(row.to_json(about)), file=file, flush=True)
 
     yield show
 
@@ -207,7 +248,8 @@ def _warn_of_load():
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('bench', __doc__)
   add = parser.add_argument
-  add('networks', nargs='+', metavar='NETWORK', help='a name, an architecture file, a checkpoint')
+  add('networks', nargs='+', metavar='NETWORK', help='a name, a file, a workdir')
+  add('--network', default='', help='of a published checkpoint: its name, movinet/a2-stream')
   add('--chunk', type=counts, metavar='1,8', help='frames of a call of a stream; default: 1')
   add('--batch', type=counts, default=(1,), metavar='1,8', help='clips or streams; default: 1')
   add('--dtype', type=_dtypes, help="float32, bfloat16 or both; default: the network's own")
@@ -223,14 +265,8 @@ def make_arguments() -> argparse.ArgumentParser:
   add('--secs', type=positive, default=3.0, help='to time each row; default: 3')
   add('--num-classes', type=at_least_1, help="by default those of the family's data set")
   add('--cores', type=at_least_1, help='of the CPU to use; default: all')
-  add(
-    '--json',
-    nargs='?',
-    type='path',
-    const=_STDOUT,
-    metavar='FILE',
-    help='a line of JSON for each row, in place of the table, or in a file beside it',
-  )
+  add('--json', action='store_true', help='a line of JSON for each row, in place of the table')
+  add('--out', type='path', metavar='FILE', help='a file for these lines, beside what is printed')
   add('--picture', type='path', metavar='FILE.png', help='accuracy against time, multiply-adds')
   return parser
 

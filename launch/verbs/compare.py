@@ -9,8 +9,8 @@ changes of it, `evaluations` what each of them is evaluated on (frames, stride o
 mode), and `plot` the axes of the picture. Any key can be set with --config.section.key=value, such
 as --config.base.loop.total_steps=100.
 
-The same command goes on after a stop: trainings resume, those that have ended and evaluations that
-were done are not repeated. Evaluations and trainings may be added to a workdir; a training that has
+The same command resumes after a stop: trainings that have ended and evaluations that were done are
+not repeated. Evaluations and trainings may be added to a workdir; a training that has
 begun with another config is refused, and the differences are shown. --training=NAME runs one
 training and its evaluations, so that several machines can share the work.
 

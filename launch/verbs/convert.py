@@ -43,10 +43,15 @@ def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv)
   jax.config.update('jax_platforms', 'cpu')  # nothing is computed that wants an accelerator
   kind, out = choose_format(arguments.out, arguments.to)
-  if network := arguments.network or _choose_network(arguments.model, arguments.spec):
+  if network := _choose_network(arguments):
     model, variables, about = _read_published(arguments, network)
   else:
     model, variables, about = _read_own(arguments)
+  if about.untrained and kind != 'npz':
+    raise convert.ConversionError(
+      f'{arguments.weights} lacks {len(about.untrained)} variables of {about.name}, the first is '
+      f'{about.untrained[0]}: --to={kind} is for whole networks, and an .npz can begin a training'
+    )
   if kind == 'tensorflow':
     convert.write_tensorflow(out, variables, model)
   elif kind == 'pytorch':
@@ -54,6 +59,11 @@ def main(argv: Sequence[str]) -> int:
   else:
     convert.write_archive(out, variables, about)
   print(f'wrote {out}: {describe(about)}')
+  if about.untrained:
+    print(
+      f'{len(about.untrained)} of its variables were not in the file and are as they were drawn: '
+      'it can begin a training (--config.init), and is no trained network'
+    )
   return 0
 
 
@@ -85,6 +95,7 @@ def _read_published(arguments, network: str):
     network,
     arguments.labels,
     num_classes=arguments.num_classes,
+    multi_label=arguments.multi_label,
     options={'gate': arguments.gate} if arguments.gate else {},
     partial=arguments.partial,
   )
@@ -96,10 +107,18 @@ def _read_published(arguments, network: str):
   return found.model, found.variables, found.about
 
 
-def _choose_network(name: str | None, spec: str | None) -> str | None:
-  if name and spec:
-    models.load_spec(spec, name)  # which must be of this family
-  return spec or name
+def _choose_network(arguments) -> str | None:
+  """The network of a published file, of which there are two ways to say it; None of our own."""
+  said = [one for one in (arguments.model, arguments.network) if one]
+  if len(said) > 1:
+    raise ValueError(f'{said[0]} and --network={said[1]} both name a network: leave out one')
+  if said and arguments.which != 'latest':
+    raise ValueError(
+      f'--which={arguments.which} is for workdirs, and {said[0]} names published weights'
+    )
+  if said and arguments.spec:
+    models.load_spec(arguments.spec, said[0])  # which must be of this family
+  return arguments.spec or (said[0] if said else None)
 
 
 def _read_own(arguments):
@@ -107,7 +126,12 @@ def _read_own(arguments):
     if getattr(arguments, key):
       flag = f'--{key.replace("_", "-")}'
       raise ValueError(f'{flag} is for published weights: name their network before --weights')
-  trained = load_trained(arguments.weights, arguments.which, labels=arguments.labels)
+  trained = load_trained(
+    arguments.weights,
+    arguments.which,
+    labels=arguments.labels,
+    multi_label=arguments.multi_label,
+  )
   about = About(
     **convert.describe_network(trained.model),
     name=trained.name,
@@ -139,7 +163,8 @@ def make_arguments() -> argparse.ArgumentParser:
   add('--which', default='latest', help='of a workdir: latest, best or a step')
   add('--out', type='path', required=True, help='file to write; of TensorFlow, a prefix')
   add('--to', choices=FORMATS, help='default: by the suffix of --out')
-  add('--labels', type='path', help='file with a class name a line')
+  add('--labels', type='path', help='file with a class name a line, or a list: kinetics600')
+  add('--multi-label', action='store_true', help='classes have probabilities of their own')
   add('--num-classes', type=at_least_1, help='default: those of the file')
   add('--gate', help='another gate, such as keras_hard_sigmoid')
   add('--partial', action='store_true', help='accept missing weights')

@@ -22,8 +22,10 @@ from collections.abc import Sequence
 
 import jax
 
+from launch import tables
 from launch.arguments import clip, make_parser, pair
 from launch.runs.named import read_network
+from launch.tables import say_billions
 from movinet_jax import cost, models, published
 from movinet_jax.models import ensemble
 
@@ -49,10 +51,13 @@ def main(argv: Sequence[str]) -> int:
   frame = None
   if whole.state_bytes:
     frame = cost.count(model, (1, 1, height, width, 3))
-  printed = published.find_cost(model) if (frames, height, width) == native else None
+  spec = model.spec  # a trained network's input may be another than that which papers count
+  is_native = (frames, height, width) == (spec.frames, spec.resolution, spec.resolution)
+  printed = published.find_cost(model) if is_native else None
   print_totals(whole, frame, printed, frames_macs)
   if printed:
-    print(f'\npublished: {printed.source}', *filter(None, [printed.differs]), sep='\n  ')
+    more = filter(None, (printed.note, printed.differs))
+    print(f'\npublished: {printed.costs_source}', *more, sep='\n  ')
     print('docs/cost.md and docs/networks.md say where counts differ and why')
   return 0
 
@@ -62,7 +67,7 @@ def _find_network(arguments, options: dict):
   if arguments.spec:
     model = models.create(arguments.model, arguments.num_classes, spec=arguments.spec, **options)
     return model, (model.spec.frames, model.spec.resolution, model.spec.resolution)
-  named = read_network(arguments.model, arguments.num_classes, **options)
+  named = read_network(arguments.model, arguments.num_classes, arguments.network, **options)
   return named.model, named.input
 
 
@@ -74,7 +79,7 @@ class Member:
     name: of its network.
     part: what it sees of the video.
     frames, size: T and (H, W) of what it sees.
-    clip: its costs of a clip.
+    clip: its costs of a clip; of one frame where it sees none.
     frame: its costs of a frame; None if it is no stream.
   """
 
@@ -84,6 +89,11 @@ class Member:
   size: tuple[int, int]
   clip: cost.Cost
   frame: cost.Cost | None
+
+  @property
+  def clip_macs(self) -> int:
+    """Multiply-adds of what it sees of a clip, which may be nothing."""
+    return self.clip.macs if self.frames else 0
 
   def find_macs(self, number: int) -> int:
     """Multiply-adds that a frame of the stream costs, by its number."""
@@ -121,8 +131,8 @@ def print_members(members: Sequence[Member]):
   stream = all(member.frame for member in members)
   rows = [
     (
-      member.clip.macs / 1e9,
-      member.frame.macs / 1e9 / member.part.stride if stream else 0,
+      member.clip_macs,
+      member.frame.macs / member.part.stride if stream else 0,
       member.clip.params,
       member.clip.state_bytes / 2**20,
     )
@@ -141,15 +151,12 @@ def print_members(members: Sequence[Member]):
     ),
   ]
   table = [row if stream else row[:5] for row in table]
-  widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-  for row in table:
-    cells = zip(row, widths, '<<<>>>>', strict=False)
-    print('  '.join(f'{text:{side}{width}}' for text, width, side in cells).rstrip())
+  print('\n'.join(tables.align(table, '<<<>>>>')))
 
 
 def _format(row) -> tuple[str, ...]:
   macs, frame, params, state = row
-  return f'{macs:.3f}', f'{params:,}', f'{frame:.4f}', f'{state:.2f} MiB'
+  return say_billions(macs), f'{params:,}', say_billions(frame), f'{state:.2f} MiB'
 
 
 def print_layers(found: cost.Cost, every: bool):
@@ -187,16 +194,16 @@ def print_totals(
   """
   gmacs, millions = (printed.gmacs, printed.mparams) if printed else (None, None)
   rows = [
-    ('GMACs a clip', f'{found.macs / 1e9:.3f}', _say(gmacs)),
+    ('GMACs a clip', say_billions(found.macs), _say(gmacs)),
     ('parameters', f'{found.params:,}', _say(millions, ' M')),
     ('running statistics', f'{found.statistics:,}', ''),
     ('peak activations, clip', f'{found.peak_bytes / 2**20:,.1f} MiB', ''),
   ]
   if frame:
     macs = frames_macs or [frame.macs]
-    peak = f'at most {max(macs) / 1e9:.3f}' if max(macs) > min(macs) else ''
+    peak = f'at most {say_billions(max(macs))}' if max(macs) > min(macs) else ''
     rows += [
-      ('GMACs a frame', f'{sum(macs) / len(macs) / 1e9:.3f}', peak),
+      ('GMACs a frame', say_billions(sum(macs) / len(macs)), peak),
       ('peak activations, frame', f'{frame.peak_bytes / 2**20:,.1f} MiB', ''),
       ('stream state', f'{found.state_bytes / 2**20:,.2f} MiB', ''),
     ]
@@ -212,6 +219,7 @@ def _say(printed: float | None, unit: str = '') -> str:
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('cost', __doc__)
   parser.add_argument('model', help='family/variant, architecture file, or trained network')
+  parser.add_argument('--network', default='', help='of a published checkpoint: movinet/a2-stream')
   parser.add_argument('--clip', type=clip, help='FRAMESxSIZE or FRAMESxHEIGHTxWIDTH')
   parser.add_argument('--num-classes', type=int, help="by default those of the family's data set")
   parser.add_argument('--spec', type='path', help='architecture file, with its family as model')

@@ -19,8 +19,8 @@ clips of a video. With --crops=3 each clip is seen as three squares that take th
 the shorter side: left, centre and right; ten clips of it are the 30 views of papers.
 `frames` says how often the answer is right for each frame of a clip. The features of a frame are
 pooled over space and classified alone and, of a stream, its answer after each frame counts, too.
-Of an ensemble, each member is evaluated by itself, too, on the frames that it sees; but not with
-`frames`.
+Of an ensemble, each member is also evaluated alone, on the frames that it sees. --skip-members
+leaves this out, and `frames` has it not.
 
 Writes OUT.json, OUT-classes.csv and OUT-confusion.png, where OUT is evaluation-MODE-STEP in
 the workdir, or FILE-evaluation-MODE beside a file of weights, unless --out says otherwise. The JSON
@@ -57,7 +57,7 @@ from launch.runs import frames
 from launch.runs.ensemble import evaluate_members, print_scores
 from launch.runs.evaluation import make_evaluate, make_evaluate_frames
 from launch.runs.pictures import draw_confusion
-from launch.runs.trained import Trained, load_trained
+from launch.runs.trained import Trained, load_given
 from launch.runs.training import warn_of_data
 from movinet_jax.names import show
 from movinet_jax.paths import check_writable
@@ -69,26 +69,26 @@ DISTRIBUTED = True  # its processes are one run
 _TOPK = 5  # of --predictions, where videos have one label
 _MISTAKES = 10  # that are printed
 _WIDTH = 32  # letters of a class that are printed
+# The modes that an option is for, of those which are not for all.
+_MODES = {
+  'chunk': ('stream',),
+  'clips': ('multiclip',),
+  'crops': ('multiclip',),
+  'against': ('frames',),
+  'predictions': evaluation.MODES,
+  'skip_members': evaluation.MODES,
+}
 
 
 def main(argv: Sequence[str]) -> int:
   parser = make_arguments()
   arguments = parser.parse_args(argv)
-  if arguments.crops > 1 and arguments.mode != 'multiclip':
-    parser.error(f'--crops={arguments.crops} is for --mode=multiclip')
-  if arguments.topk and not arguments.predictions:
-    parser.error(f'--topk={arguments.topk} is for --predictions=FILE')
-  if arguments.mode == 'frames' and arguments.predictions:
-    parser.error(f'--predictions={arguments.predictions} is for the other modes than frames')
-  if arguments.against and arguments.mode != 'frames':
-    parser.error(f'--against={arguments.against[0]} is for --mode=frames')
-  if arguments.predictions:
-    find_format(arguments.predictions)
+  _check_options(parser, arguments)
   cluster.connect()
   devices.check_platform()
-  trained = load_trained(
-    arguments.checkpoint, arguments.which, network=arguments.network, labels=arguments.labels
-  )
+  trained = load_given(arguments)
+  if arguments.skip_members and not trained.members:
+    parser.error(f'--skip-members is for ensembles, and {arguments.checkpoint} is one network')
   clip = _choose_views(trained.clip, arguments)
   if arguments.frames:
     clip = dataclasses.replace(clip, frames=arguments.frames)
@@ -99,21 +99,49 @@ def main(argv: Sequence[str]) -> int:
   out = arguments.out or name_files(trained, arguments.mode)
   subject = {
     'checkpoint': str(arguments.checkpoint),
-    'step': trained.step,
+    'step': trained.version,
     'data': section,
     'clip': dataclasses.asdict(clip),
     'chunk': arguments.chunk if arguments.mode == 'stream' else None,
   }
   kept = check_free(out, arguments.mode, subject, arguments.predictions)
-  size = arguments.batch_size or trained.eval_batch_size
   if arguments.mode == 'frames':
-    run = make_evaluate_frames(trained.model, source, clip, trained.loader, size)
-    found, failures = run(trained.complete())
-    if not jax.process_index():
-      files = name_outputs(out, arguments.mode)
-      frames.write_files(found, failures, trained.name, subject, files, others)
-      frames.print_table(found, failures)
-    return ExitCode.DONE
+    _evaluate_frames(trained, source, clip, arguments, others, (out, subject))
+  else:
+    _evaluate(trained, source, clip, arguments, (out, subject), kept)
+  return ExitCode.DONE
+
+
+def _check_options(parser: argparse.ArgumentParser, arguments):
+  """Refuses options of other modes, which would do nothing."""
+  mode, defaults = arguments.mode, vars(make_arguments().parse_args(['--checkpoint=x']))
+  for key, modes in _MODES.items():
+    value = getattr(arguments, key)
+    if value != defaults[key] and mode not in modes:
+      value = value[0] if isinstance(value, list) else value
+      flag = f'--{key.replace("_", "-")}' + ('' if value is True else f'={value}')
+      parser.error(f'{flag} is for --mode={" or --mode=".join(modes)}')
+  if arguments.topk and not arguments.predictions:
+    parser.error(f'--topk={arguments.topk} is for --predictions=FILE')
+  if arguments.predictions:
+    find_format(arguments.predictions)
+
+
+def _evaluate_frames(trained: Trained, source, clip, arguments, others, where):
+  """Evaluates the answer to each frame, and writes and prints it."""
+  size = arguments.batch_size or trained.eval_batch_size
+  run = make_evaluate_frames(trained.model, source, clip, trained.loader, size)
+  found, failures = run(trained.complete())
+  if not jax.process_index():
+    out, subject = where
+    files = name_outputs(out, arguments.mode)
+    frames.write_files(found, failures, trained.name, subject, files, others)
+    frames.print_table(found, failures)
+
+
+def _evaluate(trained: Trained, source, clip, arguments, where, kept):
+  """Evaluates the network, and the members of an ensemble, and writes and prints it."""
+  size = arguments.batch_size or trained.eval_batch_size
   how = {'mode': arguments.mode, 'chunk_frames': arguments.chunk}
   run = make_evaluate(trained.model, source, clip, trained.loader, size, **how)
   result, failures = run(trained.complete())
@@ -121,20 +149,21 @@ def main(argv: Sequence[str]) -> int:
   if not arguments.skip_members:
     views = functools.partial(_choose_member_views, whole=trained.clip, arguments=arguments)
     members = evaluate_members(trained, source, trained.loader, size, views=views, **how)
-  if not jax.process_index():
-    if arguments.predictions:
-      topk = arguments.topk or (len(trained.labels) if source.multi_label else _TOPK)
-      rows = result.predictions.list_rows(trained.labels, topk, failures)
-      kept = {**kept, **write_predictions(arguments.predictions, rows)}
-    scores = {name: one.metrics for name, one in members.items()}
-    write_files(result, failures, trained.labels, subject, out, kept, scores)
-    # Last: whoever reads this may have gone, as `head` does, and nothing is lost.
-    print_table(result, failures, trained.labels)
-    print_mistakes(result.predictions, trained.labels)
-    if scores:
-      print()
-      print_scores({**scores, 'ensemble': result.metrics})
-  return ExitCode.DONE
+  if jax.process_index():
+    return
+  out, subject = where
+  if arguments.predictions:
+    topk = arguments.topk or (len(trained.labels) if source.multi_label else _TOPK)
+    rows = result.predictions.list_rows(trained.labels, topk, failures)
+    kept = {**kept, **write_predictions(arguments.predictions, rows)}
+  scores = {name: one.metrics for name, one in members.items()}
+  write_files(result, failures, trained.labels, subject, out, kept, scores)
+  # Last: whoever reads this may have gone, as `head` does, and nothing is lost.
+  print_table(result, failures, trained.labels)
+  print_mistakes(result.predictions, trained.labels)
+  if scores:
+    print()
+    print_scores({**scores, 'ensemble': result.metrics})
 
 
 def name_files(trained: Trained, mode: str) -> str:
@@ -144,7 +173,9 @@ def name_files(trained: Trained, mode: str) -> str:
     name = place.stem if place.is_file() else place.name
     return str(place.with_name(f'{name}-evaluation-{mode}'))
   steps = [member.step for member in trained.members.values()] or [trained.step]
-  return str(place / '-'.join(['evaluation', mode, *map(str, dict.fromkeys(steps))]))
+  if len(set(steps)) == 1:
+    steps = steps[:1]
+  return str(place / '-'.join(['evaluation', mode, *map(str, steps)]))
 
 
 def _choose_data(trained: Trained, arguments) -> dict:
@@ -362,7 +393,7 @@ def make_arguments() -> argparse.ArgumentParser:
     metavar='OTHER.json',
     help='in mode frames: another network, drawn in the same picture',
   )
-  add('--skip-members', action='store_true', help='of an ensemble: not each member by itself')
+  add('--skip-members', action='store_true', help='of an ensemble: leave out its members')
   add('--predictions', type='path', metavar='FILE', help='.csv or .jsonl: a row for each video')
   add(
     '--topk',

@@ -9,7 +9,9 @@ Any name works in `movinet cost`, `movinet bench` and a config's model.name. GMA
 multiply-adds, which papers call GFLOPs: of one native clip, and of a stream's dearest frame. State
 is what a stream keeps between frames, in float32. All are counted by this package, as `movinet
 cost` counts them. The accuracy is printed by the source of that number and not reproduced here.
-docs/networks.md says how the networks differ from the papers'.
+Its views are clips and crops of a video, of another size than the native clip where one is named.
+docs/networks.md says how the networks differ from the papers', and what
+the keys of --json are.
 """
 
 import argparse
@@ -19,8 +21,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 
+from launch import tables
 from launch.arguments import make_parser
 from launch.errors import ExitCode
+from launch.tables import say_billions
 from movinet_jax import counts, models, published
 from movinet_jax.counts import Counts
 
@@ -56,6 +60,14 @@ def find_spec(name: str):
   return models.find_family(family).VARIANTS[variant]
 
 
+def find_same(name: str) -> list[str]:
+  """Other names of the same architecture in its family."""
+  family, _, variant = name.partition('/')
+  variants = models.find_family(family).VARIANTS
+  same = (one for one in variants if one != variant and variants[one] == variants[variant])
+  return [f'{family}/{one}' for one in same]
+
+
 def find_dataset(name: str) -> str:
   """The data set that the family's networks are published with, '' if none has its classes."""
   number = models.find_family(name.partition('/')[0]).NUM_CLASSES
@@ -70,6 +82,7 @@ def describe(name: str, cost: Counts) -> dict:
     'network': name,
     'family': family,
     'stream': spec.causal,
+    'same_as': find_same(name),
     'frames': spec.frames,
     'size': spec.resolution,
     'fps': module.NATIVE_FPS / spec.frame_stride,
@@ -88,25 +101,35 @@ def describe(name: str, cost: Counts) -> dict:
 
 
 def print_table(found: Mapping[str, Counts]):
-  """A table for each family, and the sources of their accuracies."""
+  """A table for each family, the sources of their accuracies, and what the columns are."""
   sources: dict[str, int] = {}
   by_family: dict[str, list[str]] = {}
   for name in found:
     by_family.setdefault(name.partition('/')[0], []).append(name)
   for family, names in by_family.items():
-    width = max(map(len, names))
     print(_make_heading(family))
-    print(_ROW.format('network', *_COLUMNS, width=width))
-    for name in names:
-      row = make_row(name, found[name], sources)
-      print(_ROW.format(name, *row, width=width).rstrip())
-    print()
+    rows = [(name, *make_row(name, found[name], sources)) for name in names]
+    lines = tables.align([_COLUMNS, *rows], _SIDES)
+    if max(map(len, lines)) > _WIDTH:
+      lines = tables.align([_COLUMNS, *rows], _SIDES, gap=' ')
+    print(*lines, '', sep='\n')
+  print(_LEGEND)
+  for name in found:
+    if same := [other for other in find_same(name) if other in found and other > name]:
+      print(f'{name} is the same network as {", ".join(same)}.')
+  print()
   for source, number in sources.items():
     print(f'[{number}] {source}')
 
 
-_COLUMNS = 'clip', 'fps', 'GMACs a clip', 'a frame', 'M params', 'state MiB', 'top-1', 'views'
-_ROW = '  {:{width}} {:>8} {:>5} {:>12} {:>7} {:>8} {:>9} {:>10} {:>5}'
+_COLUMNS = 'network', 'clip', 'fps', 'GMACs', 'frame', 'params', 'state', 'top-1', '', 'views'
+_SIDES = '<>>>>>>>><'
+_WIDTH = 100
+_LEGEND = (
+  'GMACs: billions of multiply-adds of a clip; frame: of the dearest frame of a stream. params:\n'
+  'millions. state: MiB between frames. views: clips and crops that are averaged, of another size\n'
+  'than the clip where one is named.'
+)
 
 
 def _make_heading(family: str) -> str:
@@ -120,18 +143,28 @@ def make_row(name: str, cost: Counts, sources: dict[str, int]) -> Iterator[str]:
   module, spec = models.find_family(name.partition('/')[0]), find_spec(name)
   yield f'{spec.frames}x{spec.resolution}'
   yield f'{module.NATIVE_FPS / spec.frame_stride:.3g}'
-  yield f'{cost.macs / 1e9:,.3f}'
-  yield '' if cost.frame_macs is None else f'{cost.frame_macs / 1e9:.3f}'
+  yield say_billions(cost.macs)
+  yield '' if cost.frame_macs is None else say_billions(cost.frame_macs)
   yield f'{cost.params / 1e6:,.2f}'
   yield f'{cost.state_bytes / 2**20:,.2f}' if spec.causal else ''
   results, dataset = published.find_results(name), find_dataset(name)
   one = next((one for one in results if one.dataset == dataset and one.top1), None)
   if one is None:
-    yield from ('', '')
     return
   source = f'{one.source}: {one.differs}' if one.differs else one.source
-  yield f'{one.top1:.2f} {f"[{sources.setdefault(source, len(sources) + 1)}]":>4}'
-  yield str(one.views)
+  yield f'{one.top1:.2f}'
+  yield f'[{sources.setdefault(source, len(sources) + 1)}]'
+  yield _say_views(one, spec.frames)
+
+
+def _say_views(one: published.Result, native_frames: int) -> str:
+  """How many views were averaged and, where they are not native clips, of what: '30 of 182²'."""
+  views = '?' if one.views is None else str(one.views)
+  if not one.clip:
+    return views
+  frames, size = one.clip
+  square = '?' if size is None else f'{size}²'
+  return f'{views} of {square}' if frames == native_frames else f'{views} of {frames} x {square}'
 
 
 def make_arguments() -> argparse.ArgumentParser:

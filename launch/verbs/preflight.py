@@ -8,7 +8,9 @@ What follows `--` is the command as it will be given. With --topology its step i
 for TPUs that need not be here (`pip install 'jax[tpu]'`), and without for the devices of
 this machine, where it is also run. Nothing is trained and nothing is written.
 
-Of `sweep`, the training step of the largest network of its space is checked, on one device.
+Of `sweep`, the training step of the largest network of its space is checked, on one device. Of an
+ensemble, the step of each member is checked, or with --member that of one; members whose steps are
+alike are checked once.
 
 Exit code 0: it fits; 2: it does not, and what to do is said.
 """
@@ -65,7 +67,8 @@ def read_command(words: Sequence[str]) -> Command:
   config = config.to_dict()
   if getattr(arguments, 'spec', None):
     config = training.replace_network(config, arguments.spec)
-  return Command(verb, config, arguments.workdir if given else '')
+  member = getattr(arguments, 'member', '')
+  return Command(verb, config, arguments.workdir if given else '', member)
 
 
 def _split_command(argv):

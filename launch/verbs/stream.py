@@ -37,7 +37,7 @@ import numpy as np
 from launch import devices
 from launch.arguments import add_trained, at_least_1, make_parser, positive
 from launch.errors import ExitCode
-from launch.runs.trained import load_trained
+from launch.runs.trained import load_given
 from movinet_jax import data, serve, signals
 from movinet_jax.data.address import File, Folder, LiveSource, parse_source
 from movinet_jax.data.live import RECONNECT_SECS, Feed, Painting, open_feed
@@ -56,12 +56,7 @@ def main(argv: Sequence[str]) -> int:
     recorder = stack.enter_context(_open_recorder(arguments.save))
     feed = open_feed(source, reconnect_secs=arguments.reconnect_secs, say=_tell)
     feed = stack.enter_context(feed)
-    trained = load_trained(
-      arguments.checkpoint,
-      arguments.which,
-      network=arguments.network,
-      labels=arguments.labels,
-    )
+    trained = load_given(arguments)
     fps = arguments.fps or find_fps(trained.clip, feed)
     live = serve.Live(
       trained.model,

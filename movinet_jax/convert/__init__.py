@@ -19,7 +19,7 @@ from flax import traverse_util
 
 from movinet_jax.convert import families
 from movinet_jax.convert.archive import About, describe_network, read_about, write_archive
-from movinet_jax.convert.read import read_arrays
+from movinet_jax.convert.read import exists, read_arrays
 from movinet_jax.convert.relabel import Relabeling
 from movinet_jax.convert.report import ConversionError, Report
 from movinet_jax.convert.write import write_pytorch, write_tensorflow
@@ -32,8 +32,10 @@ __all__ = [
   'Report',
   'count_classes',
   'describe_network',
+  'exists',
   'find_fields',
   'fit',
+  'has_published_names',
   'load',
   'load_arrays',
   'load_with_report',
@@ -163,6 +165,12 @@ def count_classes(arrays: Mapping[str, np.ndarray], model: nn.Module) -> int | N
   published = {canonical[path] for path in wanted}
   found = [array for key, array in arrays.items() if names.find_name(key) in published]
   return found[0].size if found else None
+
+
+def has_published_names(arrays: Mapping[str, np.ndarray], model: nn.Module) -> bool:
+  """Whether a file has the names of a release of the model's family, and not our own paths."""
+  foreign = (key for key in arrays if not _is_own(key) and not _TRAINING.search(key))
+  return families.find(name_family(model)) is not None and any(foreign)
 
 
 def _make(model: nn.Module, seed: int):

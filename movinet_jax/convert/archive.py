@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
@@ -35,6 +36,9 @@ class About:
     labels: the name of each class; None if they are unknown.
     preprocessing: arguments of data.EvalClip; None if they are unknown.
     multi_label: whether classes have probabilities of their own (a sigmoid's).
+    dtype: what the network computes in.
+    untrained: variables that the converted file did not hold, which are as they were drawn. A
+      training may begin with them, and nothing else can use them.
   """
 
   family: str
@@ -44,6 +48,8 @@ class About:
   labels: tuple[str, ...] | None = None
   preprocessing: Mapping | None = None
   multi_label: bool = False
+  dtype: str = 'float32'
+  untrained: tuple[str, ...] = ()
 
   def __post_init__(self):
     schema.verify(self)
@@ -52,13 +58,17 @@ class About:
 
   def create(self):
     """The network, without weights."""
-    return create(self.family, self.num_classes, spec=self.spec)
+    return create(self.family, self.num_classes, spec=self.spec, dtype=self.dtype)
 
 
 def describe_network(model) -> dict:
   """The fields of `About` that a network itself tells."""
-  spec = to_json(model.spec)
-  return {'family': name_family(model), 'spec': spec, 'num_classes': model.num_classes}
+  return {
+    'family': name_family(model),
+    'spec': to_json(model.spec),
+    'num_classes': model.num_classes,
+    'dtype': jnp.dtype(model.dtype).name,
+  }
 
 
 def write_archive(path: str | Path, variables: Mapping, about: About):

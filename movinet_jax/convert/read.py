@@ -1,6 +1,7 @@
 """Files of named arrays: TensorFlow and PyTorch checkpoints, and NumPy archives."""
 
 import contextlib
+import os
 import pathlib
 import pickle
 import tempfile
@@ -27,6 +28,11 @@ ABOUT = 'about'  # the entry of an `.npz` that is no array; see archive.py
 _TORCH = ('.pt', '.pth', '.pyth')
 # Before this a file could run code even if only weights were asked for (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
+
+
+def exists(path: str | pathlib.Path) -> bool:
+  """Whether there is a file or folder, or a TensorFlow checkpoint of this prefix."""
+  return os.path.exists(path) or os.path.exists(f'{path}.index')
 
 
 def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:

@@ -41,5 +41,6 @@ class Report:
       raise ConversionError(
         f'{len(lacking)} variables of the network are not in the file, the first is '
         f'{lacking[0]}. Is it a checkpoint of another variant (base, stream)? '
-        f'To keep what was not found as initialised, pass partial=True.\n{self}'
+        'To keep what was not found as it was drawn, pass partial=True (`movinet convert '
+        f'--partial`).\n{self}'
       )

@@ -21,12 +21,15 @@ class Result:
     source: paper and table, or file of a release.
     top1, top5: accuracy in percent.
     mean_ap: mean average precision in percent, where videos have several labels.
-    views: clips times crops whose scores are averaged.
+    views: clips times crops whose scores are averaged; None where no source says how many.
     gmacs: billions of multiply-adds of one view, which the papers call GFLOPs.
     mparams: millions of parameters.
-    clip: frames and size of the view, where it is not the native clip of the network.
+    params_source: where mparams are printed, if not in `source`.
+    clip: frames and size of the view, where it is not the native clip of the network; the size is
+      None where it is not printed.
     fields: fields of the architecture that differ from the named one's.
     differs: how the network of the paper differs from ours, if it is known to.
+    note: what is odd about the printed numbers.
   """
 
   network: str
@@ -36,12 +39,14 @@ class Result:
   top1: float | None = None
   top5: float | None = None
   mean_ap: float | None = None
-  views: int = 1
+  views: int | None = 1
   gmacs: float | None = None
   mparams: float | None = None
-  clip: tuple[int, int] | None = None
+  params_source: str = ''
+  clip: tuple[int, int | None] | None = None
   fields: Mapping[str, object] = dataclasses.field(default_factory=dict)
   differs: str = ''
+  note: str = ''
 
   @property
   def accuracy(self) -> float | None:
@@ -52,6 +57,12 @@ class Result:
   def metric(self) -> str:
     """What `accuracy` is, as a column of a table calls it."""
     return 'mAP' if self.top1 is None else 'top-1'
+
+  @property
+  def costs_source(self) -> str:
+    """Where multiply-adds and parameters are printed."""
+    more = self.params_source and f'; parameters: {self.params_source}'
+    return f'{self.source}{more}'
 
 
 @dataclasses.dataclass(frozen=True)

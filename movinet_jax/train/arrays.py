@@ -1,8 +1,10 @@
 """The arrays of a checkpoint: a state as a tree, and how two trees differ."""
 
+import hashlib
 from collections.abc import Mapping
 
 import jax
+import numpy as np
 from flax import serialization, traverse_util
 
 
@@ -80,3 +82,13 @@ def describe(arrays: Mapping, name: str) -> str:
   if name not in arrays:
     return 'nothing'
   return f'{arrays[name].dtype}{list(arrays[name].shape)}'
+
+
+def hash_arrays(tree: Mapping) -> str:
+  """SHA-256 of the names and values of a tree of arrays, in hexadecimal."""
+  found = hashlib.sha256()
+  for name, leaf in sorted(traverse_util.flatten_dict(dict(tree), sep='/').items()):
+    array = np.asarray(leaf)
+    found.update(f'{name} {array.dtype} {array.shape}'.encode())
+    found.update(np.ascontiguousarray(array).tobytes())
+  return found.hexdigest()

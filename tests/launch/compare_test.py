@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import pathlib
 import re
 import shutil
 import signal
@@ -181,19 +182,53 @@ def test_a_config_is_checked_before_anything_begins(key, value, reason, command,
   assert not (tmp_path / 'new').exists()
 
 
-def test_only_streams_are_evaluated_as_streams(command, tmp_path):
+def refuse_data(*_):
+  raise AssertionError('opened, which may write it first')
+
+
+def test_only_streams_are_evaluated_as_streams(command, tmp_path, monkeypatch):
+  monkeypatch.setattr(training, 'open_sources', refuse_data)
   changed = {'evaluations.own.mode': 'stream', 'trainings.run9.model.spec.causal': False}
   with pytest.raises(ValueError, match=r'evaluations\.own .* trainings\.run9 is no stream'):
     compare.main(command(tmp_path / 'new', **changed)[1:])
   assert not (tmp_path / 'new').exists()
 
 
-def test_a_training_must_be_there(command, tmp_path):
+def test_a_training_must_be_there(command, tmp_path, monkeypatch):
+  monkeypatch.setattr(training, 'open_sources', refuse_data)
   with pytest.raises(ValueError, match=r"'run8'.*run10, run9"):
     compare.main([*command(tmp_path)[1:], '--training=run8'])
+  with pytest.raises(ValueError, match=r"plot\.y 'topp'"):
+    compare.main(command(tmp_path, **{'plot.y': 'topp'})[1:])
 
 
-PAPERS = {
+@pytest.mark.parametrize(
+  'changed',
+  [
+    *({key: None} for key in ('of', 'metrics', 'evaluated', 'macs', 'missing')),
+    {'metrics': {'loss': 1.0}},
+    {'metrics': [0.5]},
+    {'evaluated': 'many'},
+    {'macs': None, 'evaluated': None},
+  ],
+)
+def test_a_damaged_evaluation_is_named(changed, compared, command, tmp_path):
+  folder = tmp_path / 'copy'
+  shutil.copytree(compared, folder)
+  path = folder / 'evaluations' / 'run10' / 'several.json'
+  summary = json.loads(path.read_text())
+  for key, value in changed.items():
+    if value is None:
+      del summary[key]
+    else:
+      summary[key] = value
+  path.write_text(json.dumps(summary))
+  with pytest.raises(FileExistsError, match=r'several\.json is no evaluation .* remove it'):
+    compare.main(command(folder)[1:])
+
+
+# Trainings and evaluations of each shipped config and variant.
+SHIPPED = {
   'frame_rate.py': (18, 18),
   'views.py': (3, 25),
   'views.py:stream': (3, 25),
@@ -204,14 +239,25 @@ PAPERS = {
 }
 
 
-@pytest.mark.parametrize('file', PAPERS)
+def test_all_shipped_comparisons_are_known():
+  files = {path.name for path in pathlib.Path('configs/compare').glob('*.py')}
+  assert files == {file.partition(':')[0] for file in SHIPPED}
+
+
+@pytest.mark.parametrize('file', SHIPPED)
 def test_every_shipped_comparison_resolves(file):
   cfg, configs = comparison.read(load_config(f'configs/compare/{file}').to_dict())
-  trainings, evaluations = PAPERS[file]
+  trainings, evaluations = SHIPPED[file]
   assert len(configs) == trainings
   assert sum(len(one.trainings) or trainings for one in cfg.evaluations.values()) == evaluations
-  one = list(configs.values())[-1]
-  training.resolve(one, num_classes=one['model'].get('num_classes', 4))
+  for one in configs.values():
+    training.resolve(one, num_classes=one['model'].get('num_classes', 4))
+
+
+@pytest.mark.parametrize('file', ['frame_rate', 'views', 'duration', 'quickstart'])
+def test_an_unknown_variant_is_named(file):
+  with pytest.raises(ValueError, match="no variant 'foo'; there"):
+    load_config(f'configs/compare/{file}.py:foo')
 
 
 def test_figure_1_takes_frames_by_time():
@@ -230,3 +276,46 @@ def test_words_and_other_metrics_are_drawn():
   picture = results.draw(rows, results.Plot('training', 'mAP', ('seed',), title='A title'))
   with Image.open(io.BytesIO(picture)) as image:
     assert image.size == (960, 600)
+
+
+def make_rows(series, seeds=(0, 1, 2)):
+  facts = dict.fromkeys(results.FACTS, 1) | {'mode': 'clip'}
+  return [
+    results.Row({**facts, 'frames': 8, 'train_frames': n, 'seed': seed}, {'top1': 0.5}, 10, 0)
+    for n in series
+    for seed in seeds
+  ]
+
+
+def draw(monkeypatch, rows, plot):
+  """The axes of a picture and the names in it."""
+  seen = []
+  monkeypatch.setattr(
+    results, 'write_names', lambda figure, panels, **_: seen.append((figure, *panels[0]))
+  )
+  results.draw(rows, plot)
+  return seen[0]
+
+
+def test_only_evaluations_have_marks(monkeypatch):
+  """A mean of several seeds is a line, or it would look like one more seed."""
+  plot = results.Plot('frames', series=('train_frames',), label='seed')
+  _, axes, names = draw(monkeypatch, make_rows([4]), plot)
+  own = [line for line in axes.lines if line.get_marker() == 'o' and len(line.get_xdata())]
+  assert len(own) == 3
+  assert [name.text for name in names] == ['seed 0', 'seed 1', 'seed 2']
+
+
+def test_one_clip_and_one_crop_have_no_label(monkeypatch):
+  for label in ('clips', 'crops'):
+    assert draw(monkeypatch, make_rows([4]), results.Plot('frames', label=label))[2] == []
+  for label in ('size', 'train_frames', 'evaluation'):
+    names = draw(monkeypatch, make_rows([1], [0]), results.Plot('frames', label=label))[2]
+    assert [name.text for name in names] == [results.say_fact(label, 1)]
+
+
+def test_lines_are_told_apart(monkeypatch):
+  plot = results.Plot('frames', series=('train_frames',))
+  figure, *_ = draw(monkeypatch, make_rows(range(1, 14), [0]), plot)
+  lines = figure.legends[0].get_lines()
+  assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(lines) == 13

@@ -1,9 +1,11 @@
 """`movinet cost` prints a table that adds up, with published numbers beside it."""
 
+import dataclasses
 import re
 
 import pytest
 
+from launch import tables
 from launch.verbs import cost
 from movinet_jax import models, published
 from movinet_jax.models import ensemble, movinet
@@ -146,3 +148,67 @@ def test_bad_clips(clip, capsys):
 def test_unknown_networks():
   with pytest.raises(ValueError, match='did you mean'):
     cost.main(['movinet/a0-strem'])
+
+
+def count(capsys, *words):
+  assert cost.main(list(words)) == 0
+  return capsys.readouterr().out
+
+
+def test_a_member_that_sees_nothing_costs_nothing(tmp_path, capsys):
+  parts = (ensemble.Member(movinet.SMALL['stream-3d'], 2, offset) for offset in (0, 1))
+  pair = ensemble.Spec(tuple(parts), frames=8, resolution=16)
+  models.save_spec(tmp_path / 'pair.json', 'ensemble', pair)
+  printed = count(capsys, str(tmp_path / 'pair.json'), '--clip=1x16', '--num-classes=5')
+  pattern = r'^(?:member\d|sum) .*?([\d.]+) +[\d,]+ +[\d.]+ +[\d.]+ MiB$'
+  first, second, total = re.findall(pattern, printed, re.MULTILINE)
+  assert first == total == re.search(r'GMACs a clip +([\d.]+)', printed)[1]
+  assert (float(second), ' 0 of 16 x 16' in printed) == (0, True)
+  assert len(first.lstrip('0.')) == 3  # digits, though it is small
+
+
+def test_small_numbers_have_digits_too():
+  values = [0, 999, 1_234_567, 9_994_000, 10_000_000, 2_631_000_000, 123_456_000_000_000]
+  wanted = ['0.000', '0.000000999', '0.00123', '0.00999', '0.010', '2.631', '123,456.000']
+  assert [tables.say_billions(value) for value in values] == wanted
+
+
+def test_the_clips_of_a_trained_network_have_nothing_published(capsys, monkeypatch):
+  """Its input is what it was evaluated on: papers count the native clip."""
+  read = cost.read_network
+
+  def read_trained(*given, **more):
+    return dataclasses.replace(read(*given, **more), input=(2, 64, 64))
+
+  monkeypatch.setattr(cost, 'read_network', read_trained)
+  assert 'published' not in count(capsys, 'tvn/1')
+  printed = count(capsys, 'tvn/1', '--clip=2x224')
+  assert 'published: TVN, Table 1; parameters: MoViNet, supplement, Table 7\n' in printed
+
+
+@pytest.mark.parametrize(
+  ('name', 'classes', 'source'),
+  [
+    ('tvn/4', None, 'TVN, Table 1; parameters: MoViNet, supplement, Table 7'),
+    ('tvn/m1', None, 'TVN, Table 5'),
+    ('tsnet/auto-s-plain', None, 'Auto-TSNet, Table 5; parameters: Auto-TSNet, Table 3'),
+    ('tsnet/manual-70', None, 'Auto-TSNet, Table 8'),
+    ('movinet/a0', None, 'MoViNet, supplement, Table 5'),
+    ('ensemble/a6', 400, 'MoViNet, supplement, Table 4'),
+  ],
+)
+def test_each_number_has_its_source(name, classes, source):
+  assert published.find_cost(models.create(name, classes)).costs_source == source
+
+
+def test_numbers_that_do_not_agree_are_said(capsys):
+  row = published.find_cost(models.create('ensemble/a6', 400))
+  assert (row.gmacs, 'A5' in row.note, '386' in row.note) == (289, True, True)
+  tables_of = {row.source for row in published.RESULTS if row.note}
+  assert tables_of == {'MoViNet, supplement, Table 4'}
+
+
+def test_columns_line_up():
+  rows = [('name', 'n', ''), ('a', '1,000'), ('longer', '5', 'x')]
+  assert tables.align(rows, '<><') == ['name        n', 'a       1,000', 'longer      5  x']
+  assert tables.align(rows, '>>>', gap='|') == ['  name|    n|', '     a|1,000', 'longer|    5|x']

@@ -1,7 +1,9 @@
 """An ensemble of two streams: trained from one config, killed and resumed, then used as one."""
 
+import dataclasses
 import json
 import re
+import shutil
 import signal
 
 import jax
@@ -9,14 +11,12 @@ import numpy as np
 import pytest
 
 from launch.config import load_config
-from launch.pods.preflight.checks import choose_member
-from launch.pods.preflight.findings import Findings
-from launch.pods.preflight.machine import find_machine
 from launch.runs import members, training
 from launch.runs.trained import load_trained
-from launch.verbs import evaluate, train
-from movinet_jax.data import EvalClip
+from launch.verbs import evaluate, stream, train
+from movinet_jax.data import EvalClip, read_clip
 from movinet_jax.models import ensemble as family
+from movinet_jax.models import movinet, save_spec
 from movinet_jax.train.saved_steps import count_steps
 from movinet_jax.train.workdir import ConfigMismatch
 
@@ -25,15 +25,23 @@ SMALL = {'clip.train.frames': 2, 'clip.eval.frames': 2}  # of each member
 
 
 @pytest.fixture(scope='module')
-def pair_command(train_command):
+def pair_command(train_command, tmp_path_factory):
   """Makes the command line that trains a small ensemble."""
+  # Two layers, because each process compiles each member, and each mode the ensemble.
+  layers = movinet.Layer((3, 1, 1), 4, se=False), movinet.Layer((1, 3, 3), 4)
+  blocks = tuple(movinet.Block(4, 2, (layer,)) for layer in layers)
+  tiny = dataclasses.replace(movinet.SMALL['stream-3d'], blocks=blocks)
+  spec = tmp_path_factory.mktemp('spec') / 'tiny.json'
+  save_spec(spec, 'movinet', tiny)
 
   def make(workdir, **changed):
     sizes = {
       f'members.member{n}.config.{key}': value for n in (0, 1) for key, value in SMALL.items()
     }
     verb, _, *rest = train_command(workdir, **{**sizes, **changed})
-    return [verb, f'--config={PAIR}', *rest]
+    # Each member has its own, and one for all is refused.
+    rest = [word for word in rest if not word.startswith('--config.clip.train.frames=')]
+    return [verb, f'--config={PAIR}', f'--spec={spec}', *rest]
 
   return make
 
@@ -87,10 +95,42 @@ def test_an_ensembles_stream_equals_its_clip(pair, tmp_path, capsys):
     rows = map(json.loads, out.with_suffix('.jsonl').read_text().splitlines())
     found[mode] = [[label['score'] for label in sorted(row['top'], key=str)] for row in rows]
   np.testing.assert_allclose(found['stream'], found['clip'], atol=1e-4)
+  assert [len(row) for row in found['multiclip']] == [len(row) for row in found['clip']]
   summary = json.loads((tmp_path / 'clip.json').read_text())
   assert list(summary['members']) == ['member0', 'member1']
   assert summary['evaluated'] == 8
   assert re.search(r'^ensemble +[\d.]+', capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_video_is_streamed_through_an_ensemble(pair, motion_videos, capsys):
+  """Chunk by chunk; the last answer is that of the clip of all frames."""
+  path = f'{motion_videos}/val/up/00000.mp4'
+  words = [f'--checkpoint={pair[0]}', f'--source={path}', '--chunk=4', '--top=4', '--json']
+  assert stream.main(words) == 0
+  *_, last = map(json.loads, capsys.readouterr().out.splitlines())
+  whole = load_trained(str(pair[0]))
+  video, _ = read_clip(path, EvalClip(frames=8, size=16, stride=1).plan)
+  logits, _ = jax.jit(whole.model.apply)(whole.variables, video[None] / np.float32(255))
+  given = [top['probability'] for top in last['top']]
+  np.testing.assert_allclose(given, np.sort(np.asarray(jax.nn.softmax(logits[0])))[::-1], atol=2e-4)
+
+
+def test_members_at_other_steps_are_told(pair, tmp_path, capsys):
+  """Of one that has not ended there is a note, and evaluations of other steps are others."""
+  folder = tmp_path / 'pair'
+  shutil.copytree(pair[0], folder)
+  whole = load_trained(str(folder))
+  assert capsys.readouterr().err == ''
+  (steps,) = set(whole.version.values())
+  assert evaluate.name_files(whole, 'clip') == str(folder / f'evaluation-clip-{steps}')
+  with pytest.raises(FileNotFoundError, match=r'No checkpoint 999') as error:
+    load_trained(str(folder), '999')
+  assert 'is not trained yet' not in str(error.value)
+  config = json.loads((folder / 'member1' / 'config.json').read_text())
+  config['loop']['total_steps'] = 1000 * steps
+  (folder / 'member1' / 'config.json').write_text(json.dumps(config))
+  load_trained(str(folder))
+  assert f'member1 of {folder} is at step {steps} of {1000 * steps:,}' in capsys.readouterr().err
 
 
 def test_another_config_is_refused(pair, pair_command):
@@ -116,12 +156,40 @@ def test_an_ensemble_is_nothing_to_begin_with(pair):
     ),
     ({'members.member1.config.modle.dropout': 1}, r"no section 'modle'; did you mean 'model'"),
     ({'members.member1.stirde': 1}, r"'stirde'.*'stride'"),
+    ({'members.member0.offset': 1}, r'one of them with offset 0.*\[1, 1\]'),
+    (
+      {
+        'members.member1.config.model.spec.causal': False,
+        'members.member1.config.model.spec.se': '3d',
+      },
+      r'causal=\[True, False\]',
+    ),
+    ({'members.member1.config.eval_batch_size': 0}, r'members\.member1: .*eval_batch_size'),
+    ({'clip.train.stride': 3}, r'clip\.train\.stride does not reach.*2 of member0, 2 of member1'),
+    ({'seed': 3}, r'seed does not reach.*--config\.members\.member0\.config\.seed'),
   ],
 )
 def test_members_are_checked_before_the_first_begins(pair_command, tmp_path, changes, reason):
+  words = pair_command(tmp_path / 'new', **changes)[1:]
   with pytest.raises(ValueError, match=reason):
-    train.main(pair_command(tmp_path / 'new', **changes)[1:])
+    train.main([word for word in words if not word.startswith('--spec=')])
   assert not (tmp_path / 'new').exists()
+
+
+def test_a_config_of_all_members_is_theirs(tmp_path):
+  """What the command line changes is changed in every member, or refused."""
+  words = ('model.dropout=0.9', 'model.remat=True', 'eval_batch_size=8', 'clip.train.size=128')
+  config = load_config(f'{KINETICS}:a2-pair-stream', [f'--config.{word}' for word in words])
+  for one in training.list_configs(config.to_dict()).values():
+    assert (one['model']['dropout'], one['model']['remat']) == (0.9, True)
+    assert (one['eval_batch_size'], one['clip']['train']['size']) == (8, 128)
+  spec = tmp_path / 'found.json'
+  save_spec(spec, 'movinet', movinet.SMALL['stream-3d'])
+  found = training.replace_network(config.to_dict(), str(spec))
+  for one in training.list_configs(found).values():
+    assert training.make_model(one['model'], 600).spec == movinet.SMALL['stream-3d']
+  with pytest.raises(ValueError, match=r"--spec=.*member0 has its own \({'name': 'movinet/a4"):
+    training.replace_network(load_config(f'{KINETICS}:a6').to_dict(), str(spec))
 
 
 def test_a_member_must_be_there(pair_command, tmp_path):
@@ -158,12 +226,3 @@ def test_the_papers_ensembles_have_configs(name):
   networks, clips = zip(*own, strict=True)
   model = members.make_model(networks, list(parts.values()), clips, whole)
   assert model.spec == family.VARIANTS[name]
-
-
-def test_preflight_builds_all_members():
-  findings = Findings(quiet=True)
-  config = load_config(PAIR).to_dict()
-  last = choose_member(config, 4, find_machine(''), findings)
-  assert last['seed'] == 1
-  (row,) = findings.rows
-  assert 'member0, member1; compiled is member1, for all' in str(row)

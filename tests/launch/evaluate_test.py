@@ -35,8 +35,9 @@ def summaries(trained, tmp_path_factory):
   folder, found = tmp_path_factory.mktemp('evaluations'), {}
   for mode in ('clip', 'stream', 'multiclip'):
     out = folder / mode
-    options = [f'--mode={mode}', f'--out={out}', '--clips=3', f'--predictions={out}.jsonl']
-    assert evaluate.main([f'--checkpoint={trained}', *options]) == 0
+    options = [f'--mode={mode}', f'--out={out}', f'--predictions={out}.jsonl']
+    clips = ['--clips=3'] if mode == 'multiclip' else []
+    assert evaluate.main([f'--checkpoint={trained}', *options, *clips]) == 0
     found[mode] = json.loads((folder / f'{mode}.json').read_text()), out
   return found
 
@@ -54,7 +55,7 @@ def watched(trained, monkeypatch):
   run = load_trained(str(trained))
   clip = dataclasses.replace(run.clip, short_side=20, clips=2, crops=3)
   run = dataclasses.replace(run, clip=clip)
-  monkeypatch.setattr(evaluate, 'load_trained', lambda *_, **__: run)
+  monkeypatch.setattr(evaluate, 'load_given', lambda *_, **__: run)
   return run
 
 
@@ -81,13 +82,6 @@ def test_a_mode_chooses_its_own_views(watched, trained, tmp_path, options, seen)
   clip = summary['of']['clip']
   assert (clip['clips'], clip['crops'], clip['size']) == seen
   assert summary['views'] == 8 * seen[0] * seen[1]
-
-
-def test_crops_of_a_mode_without_views_are_refused_before_anything_is_read(capsys):
-  with pytest.raises(SystemExit) as stopped:
-    evaluate.main(['--checkpoint=nowhere', '--crops=3'])
-  assert stopped.value.code == 2
-  assert '--crops=3 is for --mode=multiclip' in capsys.readouterr().err
 
 
 def test_a_stream_equals_its_clip(summaries):
@@ -404,12 +398,17 @@ def test_a_picture_has_frames_of_one_kind(changes, words, frames, trained, tmp_p
   ('options', 'words'),
   [
     (['--against=a.json'], '--against=a.json is for --mode=frames'),
-    (['--mode=frames', '--predictions=a.csv'], 'is for the other modes'),
+    (['--mode=frames', '--clips=7'], '--clips=7 is for --mode=multiclip'),
+    (['--chunk=9'], '--chunk=9 is for --mode=stream'),
+    (['--mode=frames', '--skip-members'], '--skip-members is for --mode=clip or --mode=stream'),
+    (['--mode=frames', '--predictions=a.csv'], '--predictions=a.csv is for --mode=clip'),
+    (['--crops=3'], '--crops=3 is for --mode=multiclip'),
   ],
 )
 def test_options_of_other_modes_are_refused(options, words, capsys):
-  with pytest.raises(SystemExit):
+  with pytest.raises(SystemExit) as stopped:
     evaluate.main(['--checkpoint=nowhere', *options])
+  assert stopped.value.code == 2
   assert words in capsys.readouterr().err
 
 

@@ -1,23 +1,28 @@
 """`movinet models` lists all named networks, as a table and as JSON."""
 
+import contextlib
+import io
 import json
+import pathlib
 import re
 
 import pytest
 
 from launch.verbs import models as verb
-from movinet_jax import models
+from movinet_jax import models, published
 from movinet_jax.models import movinet, x3d
 
 
+def list_families() -> list[str]:
+  return list(dict.fromkeys(name.partition('/')[0] for name in models.variants()))
+
+
 def read_rows(text: str) -> dict[str, list[str]]:
-  rows = (line.split() for line in text.splitlines() if re.match(r'  \w+/', line))
+  rows = (line.split() for line in text.splitlines() if re.match(r'\w+/\S+  ?', line))
   return {name: columns for name, *columns in rows}
 
 
-def test_all_networks(capsys):
-  assert verb.main([]) == 0
-  printed = capsys.readouterr().out
+def test_all_networks(printed):
   rows = read_rows(printed)
   assert sorted(rows) == sorted(models.variants())
   assert rows['movinet/a0'][:4] == ['50x172', '5', '2.631', '3.11']
@@ -27,12 +32,51 @@ def test_all_networks(capsys):
   assert f'\n{source} MoViNet, README' in printed
 
 
-def test_lines_fit_and_stand_in_columns(capsys):
-  verb.main(['--family=movinet'])
-  _, header, *rows = capsys.readouterr().out.split('\n\n')[0].splitlines()
-  assert max(map(len, rows)) <= len(header) <= 100
-  end = header.index('M params') + len('M params')
-  assert all(row[:end].rpartition(' ')[2].count('.') == 1 for row in rows)
+@pytest.fixture(scope='module')
+def printed():
+  with contextlib.redirect_stdout(io.StringIO()) as file:
+    verb.main([])
+  return file.getvalue()
+
+
+def test_lines_fit_and_stand_in_columns(printed):
+  tables = printed.split('GMACs: ')[0].rstrip().split('\n\n')
+  assert [table.partition(':')[0] for table in tables] == list_families()
+  for table in tables:
+    _, header, *rows = table.splitlines()
+    assert max(map(len, rows)) <= 100
+    end = header.index('params') + len('params')
+    assert all(row[:end].rpartition(' ')[2].count('.') == 1 for row in rows)
+
+
+def test_the_size_of_views_is_said_where_it_is_not_the_clip(printed):
+  """Of XS 30 views of 182² have that accuracy, and not one clip of 160²."""
+  rows = read_rows(printed)
+  assert rows['x3d/xs'][0] == '4x160'
+  assert ' '.join(rows['x3d/xs'][-3:]) == '30 of 182²'
+  assert ' '.join(rows['tsnet/auto-s'][-3:]) == '30 of 182²'
+  assert rows['x3d/xl'][-1] == '10'
+  assert rows['movinet/a0'][-1] == '1'
+  assert rows['tvn/1'][-1] == '?'  # no source says it
+  longer = published.Result('x', 'y', 'z', views=1, clip=(75, None))
+  assert verb._say_views(longer, 50) == '1 of 75 x ?'
+
+
+def test_two_names_of_one_network(printed, capsys):
+  line = 'ensemble/a5-pair-stream is the same network as ensemble/a7-stream'
+  assert line in printed
+  assert verb.main(['--json', '--family=ensemble']) == 0
+  same = {row['network']: row['same_as'] for row in json.loads(capsys.readouterr().out)}
+  assert same['ensemble/a7-stream'] == ['ensemble/a5-pair-stream']
+  assert same['ensemble/a6'] == []
+
+
+def test_the_keys_of_json_are_documented(capsys):
+  assert verb.main(['--json', '--family=tvn']) == 0
+  row = json.loads(capsys.readouterr().out)[0]
+  text = (pathlib.Path(verb.__file__).parents[2] / 'docs' / 'networks.md').read_text()
+  for key in {*row, *row['results'][0], *row['latencies'][0]}:
+    assert f'`{key}`' in text
 
 
 def test_streams_of_a_family(capsys):

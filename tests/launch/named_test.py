@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import movinet_jax as mj
-from launch.runs.named import read_network
+from launch.runs.named import lacks_name, read_network
 from movinet_jax import models
 from movinet_jax.convert import archive
 from movinet_jax.data import EvalClip
@@ -66,6 +66,16 @@ def test_archives_and_ensembles_of_them(archived, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, member, dict(found.variables['params']))
 
 
+def test_a_published_checkpoint_is_named(file):
+  checkpoint, spec = TESTS / 'golden/movinet/ckpt_tiny_base_3d/ckpt-1', 'golden/movinet/tiny.json'
+  found = read_network(str(checkpoint), network=str(TESTS / spec))
+  assert (found.name, found.model.num_classes) == ('movinet', 12)  # whose names are not needed
+  assert lacks_name(str(checkpoint))
+  assert not any(map(lacks_name, ('movinet/a0', file, str(TESTS), 'nowhere', '')))
+  with pytest.raises(ValueError, match=r'movinet/a0 says itself.*leave out --network=x3d/s'):
+    read_network('movinet/a0', network='x3d/s')
+
+
 def test_workdirs(tmp_path):
   with tarfile.open(TESTS / 'fixtures' / 'workdirs' / 'train.tar.gz') as packed:
     packed.extractall(tmp_path, filter='data')
@@ -89,7 +99,7 @@ def test_weights_to_time_an_untrained_network_with_are_random(file):
     ('nowhere/found.json', r'no file or folder'),
     ('', r'no file or folder'),
     (str(TESTS), r'no workdir'),
-    (str(TESTS / 'golden/movinet/ckpt_tiny_base_3d/ckpt-1'), r'give the name of that network'),
+    (str(TESTS / 'golden/movinet/ckpt_tiny_base_3d/ckpt-1'), r'give --network=NAME, such as'),
     ('gs://bucket/run', r'not on a file system of this machine'),
   ],
 )
@@ -99,5 +109,5 @@ def test_what_is_neither(text, said):
 
 
 def test_a_trained_network_is_what_it_is(archived):
-  with pytest.raises(ValueError, match=r'mine\.npz is a trained network.*num_classes, causal'):
+  with pytest.raises(ValueError, match=r'mine\.npz is a trained network.*--num-classes, causal'):
     read_network(archived, 5, causal=False)

@@ -3,11 +3,12 @@
 import importlib.util
 import json
 import os
+import shutil
 
 import jax
 import pytest
 
-from launch.config import load_config
+from launch.config import load_config, merge_config
 from launch.main import main
 from launch.pods.preflight import checks
 from launch.pods.preflight import machine as machines
@@ -172,6 +173,88 @@ def test_all_steps_of_a_search_are_built():
   whole = load_config('configs/search/quickstart.py').to_dict()
   checks._tell_steps(whole, 4, here, report)
   assert len(report.rows) == 2
+
+
+PAIR = 'configs/movinet/quickstart.py:pair'
+
+
+def choose_members(config, only=''):
+  """The members whose steps are compiled, and the row that says so."""
+  report = Findings(quiet=True)
+  here = Machine('', jax.devices(), None, 1, here=True)
+  chosen = checks.choose_members(config, only, 4, here, report)
+  return list(chosen), report.rows[-1]['said']
+
+
+def test_members_of_an_ensemble_are_compiled_where_they_differ():
+  config = load_config(PAIR).to_dict()
+  assert choose_members(config) == (['member0'], 'member0, member1; compiled is member0 for both')
+  assert choose_members(config, 'member1')[0] == ['member1']
+  for change in (
+    {'batch_size': 8},
+    {'clip': {'train': {'size': 16}}},
+    {'model': {'spec': {'head': 16}}},
+    {'optimizer': {'name': 'sgd'}},
+  ):
+    changed = load_config(PAIR).to_dict()
+    own = changed['members']['member0']['config']
+    changed['members']['member0']['config'] = merge_config({**config, **own}, change)
+    changed['members']['member0']['config'].pop('members')
+    chosen, said = choose_members(changed)
+    assert chosen == ['member0', 'member1'], change
+    assert said == 'member0, member1; compiled are member0, member1'
+  chosen, said = choose_members(changed, 'member0')
+  assert (chosen, said) == (['member0'], 'member0, member1; compiled is member0')
+
+
+@pytest.mark.parametrize(
+  ('given', 'said'),
+  [
+    ('--member=7', "unknown member of this ensemble 'member7'"),
+    ('--config.members.member1.config.clip.eval.stride=3', 'got stride=3'),
+    ('--config.members.member1.config.model.dtype=float99', 'float99'),
+    ('--config.members.member1.stride=4', 'stride=4'),
+  ],
+)
+def test_what_a_training_of_an_ensemble_refuses_does_not_pass(given, said, capsys):
+  assert main(['preflight', '--classes=4', '--', 'train', f'--config={PAIR}', given]) == 2
+  printed = capsys.readouterr().out
+  (line,) = [line for line in printed.splitlines() if said in line]
+  assert line.startswith('✗')
+  assert 'It will not run' in printed
+
+
+def test_the_classes_of_members_are_compared_where_the_data_is(motion_videos, tmp_path):
+  root = tmp_path / 'videos'
+  shutil.copytree(motion_videos, root)
+  for folder in root.glob('*/down'):
+    folder.rename(folder.with_name('other'))
+  config = load_config(PAIR).to_dict()
+  for split in ('train', 'eval'):
+    config['data'][split]['root'] = motion_videos
+  here = Machine('', jax.devices(), None, 1, here=True)
+  own = {split: {'root': str(root)} for split in ('train', 'eval')}
+  config['members']['member1']['config']['data'] = own
+  with pytest.raises(ValueError, match='the same classes'):
+    checks.choose_members(config, '', 4, here, Findings(quiet=True), data_here=True)
+
+
+def test_a_member_is_for_ensembles():
+  with pytest.raises(ValueError, match='no members'):
+    checks._find_member(checks.Command('train', {}, '', '1'))
+  read = preflight.read_command(['train', f'--config={PAIR}', '--member=1'])
+  assert checks._find_member(read) == 'member1'
+
+
+def test_rows_of_a_part_are_named(capsys):
+  whole = Findings()
+  part = whole.name_part('member1')
+  part.add('memory', 'too little', ok=False, total_bytes=3)
+  assert not whole.ok
+  assert whole.rows == [
+    {'name': 'memory', 'part': 'member1', 'ok': False, 'said': 'too little', 'total_bytes': 3}
+  ]
+  assert 'member1: too little' in capsys.readouterr().out
 
 
 def test_of_a_slice_the_compiler_says_what_fits():

@@ -207,7 +207,7 @@ def test_probabilities_add_up_unless_videos_have_several_labels(
   totals = []
   for several in (False, True):
     changed = dataclasses.replace(run, multi_label=several)
-    monkeypatch.setattr(stream, 'load_trained', lambda *_, run=changed, **__: run)
+    monkeypatch.setattr(stream, 'load_given', lambda *_, run=changed, **__: run)
     source = f'--source={motion_videos}/val/up/00000.mp4'
     assert stream.main(['--checkpoint=run', source, '--json', '--top=4']) == 0
     totals.append(sum(t['probability'] for t in read_json_lines(capsys)[-1]['top']))

@@ -7,12 +7,21 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 import movinet_jax as mj
 from launch.runs.trained import load_trained
+from launch.runs.training import load_initial
 from launch.verbs import convert
-from movinet_jax.convert import ConversionError, read_about
-from movinet_jax.models import movinet
+from movinet_jax.convert import (
+  About,
+  ConversionError,
+  describe_network,
+  read_about,
+  write_archive,
+)
+from movinet_jax.convert.families import movinet as movinet_names
+from movinet_jax.models import movinet, x3d
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'movinet'
 CHECKPOINT, SPEC = GOLDEN / 'ckpt_tiny_base_3d' / 'ckpt-1', GOLDEN / 'tiny.json'
@@ -33,7 +42,7 @@ def test_a_published_checkpoint_is_used_as_it_is(labels):
   assert (run.clip.frames, run.clip.size) == (spec.frames, spec.resolution)
   assert run.clip.fps == movinet.NATIVE_FPS / spec.frame_stride
   with np.load(GOLDEN / 'tiny_base_3d.npz') as golden:
-    logits, _ = run.model.apply(run.complete(), golden['input'])
+    logits, _ = jax.jit(run.model.apply)(run.complete(), golden['input'])
     np.testing.assert_allclose(logits, golden['logits'], atol=1e-4)
 
 
@@ -57,15 +66,30 @@ def test_an_archive_of_a_run_is_the_run(trained, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, found.variables, wanted.complete())
 
 
-def test_classes_of_a_published_data_set_have_their_names(tmp_path):
+def test_classes_of_a_release_have_their_names(tmp_path):
+  model = mj.create('movinet/a0')
+  shapes = jax.eval_shape(lambda: mj.init(model, jax.random.key(0), (1, 1, 32, 32, 3)))
+  names = movinet_names.make_names(list(traverse_util.flatten_dict(shapes)))
+  weights = tmp_path / 'bare.npz'
+  leaves = traverse_util.flatten_dict(shapes).items()
+  np.savez(weights, **{names[path]: np.zeros(x.shape, x.dtype) for path, x in leaves})
+  run = load_trained(str(weights), network='movinet/a0')
+  assert (run.labels[0], run.labels[-1]) == ('abseiling', 'zumba')
+  assert 'juggling balls' in run.labels
+
+
+def test_as_many_classes_as_a_data_set_are_not_that_data_set(tmp_path):
+  """Files of our own paths are anybody's, whose classes have names that only they know."""
   model = mj.create('movinet', 600, spec=movinet.SMALL['base'])
   weights, spec = tmp_path / 'bare.npz', tmp_path / 'spec.json'
   mj.models.save_spec(spec, 'movinet', model.spec)
-  variables = mj.init(model, jax.random.key(0), (1, 1, 32, 32, 3))
+  variables = jax.jit(lambda: mj.init(model, jax.random.key(0), (1, 1, 32, 32, 3)))()
   np.savez(weights, **{'/'.join(k): v for k, v in flatten(variables)})
-  run = load_trained(str(weights), network=str(spec))
-  assert (run.labels[0], run.labels[-1]) == ('abseiling', 'zumba')
-  assert 'juggling balls' in run.labels
+  with pytest.raises(ValueError, match=r'600 classes.*--labels=FILE'):
+    load_trained(str(weights), network=str(spec))
+  own = tuple(f'own {number}' for number in range(600))
+  found = load_initial(model, 0, str(weights), own)
+  jax.tree.map(np.testing.assert_array_equal, found, variables)
 
 
 def flatten(tree):
@@ -90,13 +114,17 @@ def test_what_is_missing_is_asked_for(bare, trained, labels, tmp_path):
 
   with pytest.raises(ValueError, match=r'bare\.npz.*--network=NAME, such as movinet/a2-stream'):
     load(bare)
-  with pytest.raises(ValueError, match=r'12 classes.*kinetics600.*--labels=FILE'):
+  with pytest.raises(ValueError, match=r'12 classes.*--labels=FILE.*kinetics600'):
     load(bare, network=str(SPEC))
   labels.write_text('one\ntwo\n')
   with pytest.raises(ValueError, match=r'labels\.txt has 2 names.*12 classes'):
     load(bare, network=str(SPEC), labels=str(labels))
-  with pytest.raises(ValueError, match=r"unknown variant of movinet 'a9'"):
+  with pytest.raises(ValueError, match=r"unknown network 'movinet/a9'"):
     load(bare, network='movinet/a9')
+  with pytest.raises(ValueError, match=r"'a0-stream'; did you mean 'movinet/a0-stream'"):
+    load(bare, network='a0-stream')
+  with pytest.raises(ValueError, match=r'--multi-label is for files of weights'):
+    load(trained, multi_label=True)
   with pytest.raises(ConversionError, match='not in the file'):
     load(bare, network='movinet/a0')
   with pytest.raises(ValueError, match=r'--network=movinet/a0 is for files of weights'):
@@ -128,6 +156,67 @@ def test_a_network_without_a_trained_classifier_is_none(bare, labels):
     load_trained(str(bare), network=str(SPEC))
 
 
+@pytest.mark.parametrize('options', [[], ['--num-classes=7']])
+def test_what_a_file_lacked_does_not_become_trained_by_converting_it(
+  bare, tmp_path, capsys, options
+):
+  with np.load(bare) as file:
+    np.savez(bare, **{key: file[key] for key in file if options or '_classifier' not in key})
+  out = tmp_path / 'tiny.npz'
+  words = [f'--network={SPEC}', f'--weights={bare}', *options]
+  assert convert.main([*words, f'--out={out}']) == 0
+  said = capsys.readouterr().out
+  assert '2 of its variables were not in the file' in said
+  assert 'without names' in said
+  for names in ({}, {'labels': 'charades'}):
+    with pytest.raises(ValueError, match=r'lacks 2 variables.*classifier|has 157 names'):
+      load_trained(str(out), **names)
+  model = mj.create('movinet', 3, spec=str(SPEC))
+  found = load_initial(model, 0, str(out), ('a', 'b', 'c'))
+  assert found['params']['classifier']['bias'].shape == (3,)
+  assert 'missing: 2' in capsys.readouterr().out
+  with pytest.raises(ConversionError, match=r'lacks 2 variables.*--to=tensorflow'):
+    convert.main([*words, f'--out={tmp_path / "tf"}', '--to=tensorflow'])
+
+
+def test_several_labels_are_said_or_known_of_a_data_set(bare, labels, tmp_path):
+  how = {'network': str(SPEC), 'labels': str(labels)}
+  assert not load_trained(str(bare), **how).multi_label
+  assert load_trained(str(bare), **how, multi_label=True).multi_label
+  out = tmp_path / 'several.npz'
+  words = [f'--network={SPEC}', f'--weights={bare}', f'--labels={labels}', '--multi-label']
+  assert convert.main([*words, f'--out={out}']) == 0
+  assert load_trained(str(out)).multi_label
+  with pytest.raises(ValueError, match=r'several\.npz says itself.*leave out --multi-label'):
+    load_trained(str(out), multi_label=True)
+
+
+def test_an_archive_keeps_what_a_network_computes_in(tmp_path):
+  model = mj.create('movinet', 2, spec=movinet.SMALL['base'], dtype='bfloat16')
+  variables = jax.jit(lambda: mj.init(model, jax.random.key(0), (1, 1, 32, 32, 3)))()
+  about = About(**describe_network(model), labels=('one', 'two'))
+  write_archive(tmp_path / 'half.npz', variables, about)
+  run = load_trained(str(tmp_path / 'half.npz'))
+  assert run.model == model
+  # What it sees is not said, so it is the native input.
+  assert (run.clip.frames, run.clip.size) == (model.spec.frames, model.spec.resolution)
+
+
+def test_a_training_begins_with_one_network(trained, tmp_path):
+  path, whole = tmp_path / 'own.json', tmp_path / 'whole.npz'
+  path.write_text(json.dumps({'members': [{'checkpoint': str(trained)}] * 2}))
+  model = load_trained(str(trained)).model
+  convert.main([f'--weights={path}', f'--out={whole}'])
+  with pytest.raises(ValueError, match=r'own\.json is JSON.*name the checkpoint of that member'):
+    load_initial(model, 0, str(path))
+  with pytest.raises(ValueError, match=r'whole\.npz holds an ensemble'):
+    load_initial(model, 0, str(whole))
+  other = mj.create('x3d', 2, spec=x3d.SMALL['base'])
+  convert.main([f'--weights={trained}', f'--out={tmp_path / "one.npz"}'])
+  with pytest.raises(ConversionError, match=r'one\.npz holds movinet.* trained is a x3d'):
+    load_initial(other, 0, str(tmp_path / 'one.npz'))
+
+
 def test_trained_networks_are_an_ensemble(trained, tmp_path):
   """Of a run and a file, whose paths begin where the ensemble's file lies."""
   convert.main([f'--weights={trained}', f'--out={tmp_path / "mine.npz"}'])
@@ -139,8 +228,9 @@ def test_trained_networks_are_an_ensemble(trained, tmp_path):
   assert (run.clip.frames, run.clip.size) == (2 * one.clip.frames, one.clip.size)
   assert list(run.members) == ['member0', 'member1']
   clip = jax.random.uniform(jax.random.key(0), (1, 8, 16, 16, 3))
-  logits, _ = run.model.apply(run.complete(), clip)
-  wanted = [one.model.apply(one.complete(), clip[:, offset::2])[0] for offset in (0, 1)]
+  logits, _ = jax.jit(run.model.apply)(run.complete(), clip)
+  apply = jax.jit(one.model.apply)  # both members are this network
+  wanted = [apply(one.complete(), clip[:, offset::2])[0] for offset in (0, 1)]
   np.testing.assert_allclose(logits, sum(wanted) / 2, atol=1e-5)
 
   # One file of it is the same network.
@@ -148,7 +238,8 @@ def test_trained_networks_are_an_ensemble(trained, tmp_path):
   whole = load_trained(str(tmp_path / 'whole.npz'))
   assert read_about(tmp_path / 'whole.npz').family == 'ensemble'
   assert (whole.clip, whole.labels) == (run.clip, run.labels)
-  np.testing.assert_array_equal(whole.model.apply(whole.variables, clip)[0], logits)
+  assert whole.model == run.model
+  jax.tree.map(np.testing.assert_array_equal, whole.variables, run.variables)
   assert [member.clip.frames for member in whole.members.values()] == [one.clip.frames] * 2
 
 
@@ -168,3 +259,28 @@ def test_members_that_do_not_fit_are_named(trained, tmp_path):
     load({'checkpiont': str(trained)})
   with pytest.raises(FileNotFoundError, match='nowhere'):
     load({'checkpoint': 'nowhere'})
+  with pytest.raises(ValueError, match=r'own\.json is an ensemble, and a member is a network'):
+    load({'checkpoint': 'own.json'})
+  with pytest.raises(ValueError, match=r'members.*one value or more'):
+    load()
+  with pytest.raises(FileNotFoundError, match='No checkpoint 999'):
+    load({'checkpoint': str(trained), 'which': 999})
+
+
+def test_a_members_options_are_those_of_the_command_line(bare, labels, tmp_path, monkeypatch):
+  """Names of networks and lists are names, and all else are paths from where the file lies."""
+  home = tmp_path / 'there'
+  home.mkdir()
+  for path in (SPEC, bare, labels):
+    (home / path.name).write_bytes(path.read_bytes())
+  part = {'checkpoint': bare.name, 'network': SPEC.name, 'labels': labels.name}
+  path = home / 'pair.json'
+  path.write_text(json.dumps({'members': [part, {**part, 'multi_label': False}]}))
+  assert load_trained(str(path)).labels == NAMES
+  other = {**part, 'labels': 'kinetics600'}
+  path.write_text(json.dumps({'members': [part, other]}))
+  with pytest.raises(ValueError, match='kinetics600 has 600 names'):
+    load_trained(str(path))
+  path.write_text(json.dumps({'members': [part, {**part, 'multi_label': True}]}))
+  with pytest.raises(ValueError, match=r'member1.*several labels a video and not one label'):
+    load_trained(str(path))

@@ -107,7 +107,7 @@ DEVICES = {
 NEED_NO_DEVICE = {'build-data', 'check-data', 'convert', 'cost', 'models', 'submit'}
 
 WRITERS = {
-  'bench': ('bench', 'tvn/m2', '--json={}/found.jsonl'),
+  'bench': ('bench', 'tvn/m2', '--out={}/found.jsonl'),
   'build-data': ('build-data', 'motion', '--out={}/new'),
   'check-data': ('check-data', '{videos}', '--split=val', '--manifest={}/check.csv'),
   'compare': ('compare', *COMPARE, '--workdir={}/run'),

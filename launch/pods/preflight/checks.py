@@ -6,7 +6,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -14,22 +14,31 @@ from launch.pods.preflight.capacity import find_largest
 from launch.pods.preflight.findings import Findings
 from launch.pods.preflight.machine import Machine
 from launch.pods.preflight.program import Compiled, Program, compile_step, make_program, time_step
-from launch.runs import search, sweep, training
+from launch.runs import ensemble, members, search, sweep, training
 from launch.runs.kinds import RUNS
 from launch.runs.ownership import check_owner
 from movinet_jax import data, schema
 from movinet_jax.data import pictures
+from movinet_jax.names import check_name
 
 _INPUT_SECS, _INPUT_CLIPS = 10, 8  # how long, and by how many, the input is timed
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-  """A command to check: its verb, whole config, and workdir ('' for none)."""
+  """A command to check.
+
+  Attributes:
+    verb: train, search or sweep.
+    config: all of it.
+    workdir: '' for none.
+    member: of an ensemble, the one to train, by name or number; '' for all.
+  """
 
   verb: str
   config: Mapping
   workdir: str
+  member: str = ''
 
 
 def check(
@@ -42,11 +51,16 @@ def check(
     compiles: programs to compile at most.
 
   Returns:
-    Facts for machines.
+    Facts for machines; of an ensemble, those of each member at 'members'.
   """
   findings.add('devices', machine.name)
   _check_workdir(command, findings)
   kind, config = RUNS[command.verb], command.config
+  try:
+    member = _find_member(command)
+  except ValueError as error:
+    findings.add('member', str(error), ok=False)
+    return {}
   cfg = schema.build(kind.Config, config, '')
   source = _open_source(kind, cfg, machine, findings)
   classes = len(source.labels) if source else classes or _count_classes(kind, cfg)
@@ -55,18 +69,50 @@ def check(
     kind, config = training, sweep.resolve(config, num_classes=classes).fit_largest()
     machine = dataclasses.replace(machine, devices=machine.devices[:1], hosts=1)
 
-  def make(config: Mapping) -> Program:
-    return make_program(kind.resolve(config, num_classes=classes, devices=machine.devices))
-
   try:
     if kind is search:
       _tell_steps(config, classes, machine, findings)
+    chosen = {'': config}
     if kind is training:
-      config = choose_member(config, classes, machine, findings)
-    whole = make(config)
+      here = source is not None and machine.here
+      chosen = choose_members(config, member, classes, machine, findings, data_here=here)
+    build = functools.partial(kind.resolve, num_classes=classes, devices=machine.devices)
+    programs = {name: make_program(build(one)) for name, one in chosen.items()}
   except ValueError as error:
     findings.add('config and batch', str(error), ok=False)
     return {}
+  found = {}
+  for name, whole in programs.items():
+    attempt = functools.partial(_attempt, kind, chosen[name], build)
+    part = findings.name_part(name) if name else findings
+    found[name] = _check_program(whole, source, attempt, machine, compiles, part)
+  return found.get('') or {'members': found}
+
+
+def _find_member(command: Command) -> str:
+  """The name of the member that a command trains; '' for all.
+
+  Raises:
+    ValueError: there is no such member.
+  """
+  if not command.member:
+    return ''
+  configs = training.list_configs(command.config)
+  if '' in configs:
+    raise ValueError(f'--member={command.member}, but the config has no members')
+  name = f'member{command.member.removeprefix("member")}'
+  check_name(name, configs, 'member of this ensemble')
+  return name
+
+
+def _attempt(kind: ModuleType, config: Mapping, build: Callable, clips: int) -> Compiled:
+  return compile_step(make_program(build(kind.resize(config, clips))))[0]
+
+
+def _check_program(
+  whole: Program, source, attempt: Callable, machine: Machine, compiles: int, findings
+) -> dict:
+  """Compiles a step and, on this machine, runs it; then tries larger batches and the input."""
   _tell_batch(whole, findings)
   first, executable = compile_step(whole)
   _tell_step(first, machine, findings)
@@ -78,10 +124,6 @@ def check(
     findings.add('a step', f'{secs:.3g} s, measured', step_secs=secs)
   del executable  # or it would take its memory while others are compiled
   _check_input(whole, source, machine, secs, findings)
-
-  def attempt(clips: int) -> Compiled:
-    return compile_step(make(kind.resize(config, clips)))[0]
-
   return _tell_largest(whole, first, attempt, machine, compiles, findings)
 
 
@@ -97,18 +139,71 @@ def _tell_steps(config: Mapping, classes: int, machine: Machine, findings: Findi
   findings.add('steps', said, ok=None if apart else True)
 
 
-def choose_member(config: Mapping, classes: int, machine: Machine, findings: Findings) -> Mapping:
-  """Builds all members of an ensemble: the config of the last, or of a network of its own."""
+def choose_members(
+  config: Mapping,
+  only: str,
+  classes: int,
+  machine: Machine,
+  findings: Findings,
+  *,
+  data_here: bool = False,
+) -> dict[str, Mapping]:
+  """Builds all members of an ensemble, and the ensemble, as `movinet train` does.
+
+  Args:
+    only: the name of the member that is trained; '' for all.
+    data_here: whether the data of the members can be opened, too.
+
+  Returns:
+    the configs whose steps differ, by member; of a network of its own, its config at ''.
+
+  Raises:
+    ValueError: a member does not fit, or they do not make an ensemble.
+  """
   configs = training.list_configs(config)
-  if len(configs) == 1:
-    return next(iter(configs.values()))
-  build = functools.partial(training.resolve, num_classes=classes, devices=machine.devices)
-  *others, last = built = {name: build(one) for name, one in configs.items()}
-  apart = [name for name in others if built[name].model != built[last].model]
-  said = f'{", ".join(built)}; compiled is {last}'
-  said += f', not {", ".join(apart)}, whose network is another' if apart else ', for all'
-  findings.add('members', said, ok=None if apart else True)
-  return configs[last]
+  if '' in configs:
+    return configs
+  if data_here:
+    ensemble.resolve(config)  # whose checks are all, but need the data
+  built = _build_members(config, configs, classes, machine)
+  groups: dict[tuple, list[str]] = {}
+  for name in [only] if only else built:
+    groups.setdefault(_find_step(built[name]), []).append(name)
+  compiled = ', '.join(_say_group(names) for names in groups.values())
+  said = f'compiled {"are" if len(groups) > 1 else "is"} {compiled}'
+  findings.add('members', f'{", ".join(built)}; {said}')
+  return {names[0]: configs[names[0]] for names in groups.values()}
+
+
+def _say_group(names: Sequence[str]) -> str:
+  first, *others = names
+  if not others:
+    return first
+  return f'{first} for {"both" if len(others) == 1 else f"all {len(names)}"}'
+
+
+def _build_members(
+  config: Mapping, configs: Mapping, classes: int, machine: Machine
+) -> dict[str, training.Training]:
+  """Builds members without their data, and checks what they see of the ensemble's video."""
+  parts, whole = members.list_members(config['members']), training.read(config).clip.eval
+  built = {}
+  for name, one in configs.items():
+    try:
+      built[name] = training.resolve(one, num_classes=classes, devices=machine.devices)
+    except ValueError as error:
+      raise ValueError(f'members.{name}: {error}') from error
+    members.check_rate(name, parts[name], built[name].config.clip.eval, whole)
+  clips = [one.config.clip.eval for one in built.values()]
+  members.make_model([one.model for one in built.values()], list(parts.values()), clips, whole)
+  return built
+
+
+def _find_step(one: training.Training) -> tuple:
+  """What a compiled step depends on; steps of which it is equal need the same memory and time."""
+  cfg = one.config
+  sections = repr((cfg.optimizer, cfg.loss, cfg.train, cfg.mesh))
+  return one.model, cfg.batch_size, cfg.clip.train.frames, cfg.clip.train.size, sections
 
 
 def _open_source(kind: ModuleType, cfg, machine, findings) -> data.Source | None:

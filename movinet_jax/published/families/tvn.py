@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from movinet_jax.published.rows import CHARADES, MOMENTS, Latency, Result
 
 _TVN_DIFFERS = 'the network of the published code has other multiply-adds than the paper prints'
-# Tables 1 to 4: milliseconds on CPU and GPU, GFLOPs, and accuracy or mAP on Moments in Time, MLB,
-# Charades and HMDB; M parameters of MoViNet's supplement, Table 7.
+# Tables 1 to 4: milliseconds on CPU and GPU, GFLOPs (of Tables 1 and 3), and accuracy or mAP on
+# Moments in Time, MLB, Charades and HMDB; M parameters of MoViNet's supplement, Table 7. How many
+# clips of a video are averaged is not known from any source at hand.
 _TVN = (
   ('1', 37, 10, 13.0, (23.1, 44.2, 32.2, 72.1), 11.1),
   ('2', 65, 13, 17.0, (24.2, 48.2, 32.5, 73.5), 110),
@@ -30,21 +31,26 @@ _TVN_SCALED = (
   ('1-2x-deep', {}, 181, 44, 23.7, 'Table 8'),
   ('1-4x-deep', {}, 270, 65, 23.9, 'Table 8'),
 )
+_PARAMS = 'MoViNet, supplement, Table 7'
 _TVN_CPU, _TVN_GPU = 'Intel Xeon, 2.9 GHz', 'NVIDIA V100'
 
 
 def _list_tvn() -> Iterator[Result]:
-  differs = {'differs': _TVN_DIFFERS}
+  every = {'differs': _TVN_DIFFERS, 'views': None}
   sets = ((MOMENTS, 'top1'), ('MLB', 'mean_ap'), (CHARADES, 'mean_ap'), ('HMDB', 'top1'))
   for table, (dataset, metric) in enumerate(sets, 1):
     for name, _, _, gmacs, accuracies, mparams in _TVN:
-      told = {metric: accuracies[table - 1], 'gmacs': gmacs, 'mparams': mparams} | differs
+      told = {metric: accuracies[table - 1]} | every
+      if table in (1, 3):
+        told['gmacs'] = gmacs
+      if table == 1:
+        told |= {'mparams': mparams, 'params_source': _PARAMS}
       yield Result(f'tvn/{name}', dataset, f'TVN, Table {table}', **told)
   for name, _, mparams, gmacs, top1 in _TVN_MOBILE:
-    told = {'top1': top1, 'gmacs': gmacs, 'mparams': mparams} | differs
+    told = {'top1': top1, 'gmacs': gmacs, 'mparams': mparams} | every
     yield Result(f'tvn/{name}', MOMENTS, 'TVN, Table 5', **told)
   for name, fields, _, _, top1, table in _TVN_SCALED:
-    told = {'top1': top1, 'fields': fields} | differs
+    told = {'top1': top1, 'fields': fields} | every
     yield Result(f'tvn/{name}', MOMENTS, f'TVN, {table}', **told)
 
 
