@@ -74,7 +74,7 @@ def check_writable(file: str | Path):
     FileNotFoundError: there is no such folder.
   """
   path = Path(file)
-  if not path.parent.is_dir():
+  if not path.parent.exists():
     raise FileNotFoundError(f'there is no folder {path.parent} to write {path.name} in: make it')
   if path.exists() and not path.is_file() and not path.is_dir():
     # To open a pipe waits for a reader, and it could not be replaced by a file that is whole.

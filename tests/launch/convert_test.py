@@ -89,3 +89,22 @@ def test_weights_of_another_network_are_refused(tmp_path):
   with pytest.raises(ConversionError, match='not in the file'):
     convert.main(options)
   assert not (tmp_path / 'x.npz').exists()
+
+
+@pytest.mark.parametrize('words', [[], ['--to=tensorflow']])
+def test_a_folder_that_is_not_there_is_named_before_the_work(words, tmp_path):
+  out = f'--out={tmp_path / "new" / "ckpt-1"}'
+  with pytest.raises(FileNotFoundError, match=r'there is no folder .*new'):
+    convert.main(['--weights=nowhere', out, *words])
+
+
+@pytest.mark.parametrize(
+  ('words', 'reason'),
+  [
+    (['movinet/a0', '--network=movinet/a1'], r'movinet/a0 and --network=movinet/a1 both'),
+    (['movinet/a0', '--which=best'], r'--which=best is for workdirs'),
+  ],
+)
+def test_what_would_do_nothing_is_refused(words, reason, tmp_path):
+  with pytest.raises(ValueError, match=reason):
+    convert.main([*words, '--weights=nowhere', f'--out={tmp_path / "a.npz"}'])

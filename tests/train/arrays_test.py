@@ -3,9 +3,10 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from movinet_jax.train.arrays import check_weights, from_tree, to_tree
+from movinet_jax.train.arrays import check_weights, from_tree, hash_arrays, to_tree
 
 
 @flax.struct.dataclass
@@ -44,3 +45,17 @@ def test_the_weights_of_the_network_pass():
 def test_weights_of_another_network_are_named(params, difference):
   with pytest.raises(ValueError, match=f'run/5 .*{difference}'):
     check_weights(WANTED, {'params': params}, 'run/5')
+
+
+def test_a_hash_tells_names_types_shapes_and_values():
+  tree = {'params': {'a': np.zeros(4, np.float32), 'b': np.ones(2)}}
+  changed = [
+    {'params': {'a': np.zeros(4, np.float32), 'c': np.ones(2)}},
+    {'params': {'a': np.zeros(4, np.int32), 'b': np.ones(2)}},
+    {'params': {'a': np.zeros((2, 2), np.float32), 'b': np.ones(2)}},
+    {'params': {'a': np.zeros(4, np.float32), 'b': np.array([1.0, 2.0])}},
+  ]
+  found = [hash_arrays(one) for one in (tree, *changed)]
+  assert len(set(found)) == len(found)
+  turned = {'params': dict(reversed(tree['params'].items()))}
+  assert hash_arrays(turned) == found[0]
