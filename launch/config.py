@@ -247,12 +247,11 @@ def _check_members(config: ml_collections.ConfigDict, keys: Sequence[str]):
   """
   members = config.get('members') or {}
   for key in keys:
-    own = {
-      name: value
-      for name, member in members.items()
-      if (value := _get(member.get('config') or {}, key)) is not None
-    }
-    if own and not key.startswith(('members.', 'clip.eval.')):
+    if key.startswith(('members.', 'clip.eval.')):
+      continue
+    found = {name: _find_value(member.get('config'), key) for name, member in members.items()}
+    own = {name: values[0] for name, values in found.items() if values}
+    if own:
       values = ', '.join(f'{value!r} of {name}' for name, value in own.items())
       raise ValueError(
         f'config.{key} does not reach members that have a value of their own ({values}): '
@@ -260,13 +259,13 @@ def _check_members(config: ml_collections.ConfigDict, keys: Sequence[str]):
       )
 
 
-def _get(section: Mapping, key: str):
-  """The value of a key with dots; None where there is none."""
+def _find_value(section, key: str) -> list:
+  """The value of a key with dots, which may be None; [] where there is no such key."""
   for name in key.split('.'):
     if not isinstance(section, Mapping | ml_collections.ConfigDict) or name not in section:
-      return None
+      return []
     section = section[name]
-  return section
+  return [section]
 
 
 def _set(section: ml_collections.ConfigDict, key: str, value):

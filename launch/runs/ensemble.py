@@ -17,7 +17,6 @@ from launch.runs.ownership import check_owner
 from launch.runs.trained import Trained, load_trained
 from launch.runs.training import FREE, Config, Training
 from movinet_jax import data
-from movinet_jax.names import check_name
 from movinet_jax.train.checkpoint import count_steps
 from movinet_jax.train.workdir import CHECKPOINTS, claim_together
 
@@ -36,8 +35,7 @@ def run(config: Mapping, folder: str, only: str = ''):
   check_owner(folder, 'train')
   built = resolve(config)
   if only:
-    only = f'member{only.removeprefix("member")}'
-    check_name(only, built, 'member of this ensemble')
+    only = members.find_member(only, built)
   config = training.name_classes(config, next(iter(built.values())).labels)
   claim_together(folder, complete_config(Config, config), _list_free(built))
   home = Path(folder)
@@ -108,21 +106,38 @@ def resolve(config: Mapping) -> dict[str, Training]:
   """Builds all members before the first begins: a mistake in the last shows now, not in days.
 
   Raises:
-    ValueError: a member does not fit; names it.
+    ValueError: a member does not fit; names it. Or they do not make an ensemble.
+  """
+  opened = {}
+
+  def make(one: Mapping) -> Training:
+    cfg = training.read(one)
+    splits = repr(cfg.data)  # members that see the same data open it once
+    if splits not in opened:
+      opened[splits] = training.open_sources(cfg.data)
+    return training.resolve(one, sources=opened[splits])
+
+  built = build(config, make)
+  _check_labels(built)
+  return built
+
+
+def build(config: Mapping, make: Callable[[Mapping], Training]) -> dict[str, Training]:
+  """Builds all members by name, and checks that they make an ensemble.
+
+  Args:
+    make: builds a member of its config.
+
+  Raises: as `resolve`.
   """
   parts, whole = members.list_members(config['members']), training.read(config).clip.eval
-  built, sources = {}, {}
+  built = {}
   for name, one in training.list_configs(config).items():
     try:
-      cfg = training.read(one)
-      splits = repr(cfg.data)  # members that see the same data open it once
-      if splits not in sources:
-        sources[splits] = training.open_sources(cfg.data)
-      built[name] = training.resolve(one, sources=sources[splits])
+      built[name] = make(one)
     except ValueError as error:
       raise ValueError(f'members.{name}: {error}') from error
-    members.check_rate(name, parts[name], cfg.clip.eval, whole)
-  _check_labels(built)
+    members.check_rate(name, parts[name], built[name].config.clip.eval, whole)
   clips = [one.config.clip.eval for one in built.values()]
   members.make_model([one.model for one in built.values()], list(parts.values()), clips, whole)
   return built

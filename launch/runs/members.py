@@ -13,11 +13,12 @@ The section `clip.eval` outside of the members is the video that the ensemble se
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from launch.config import merge_config
 from movinet_jax import data, models, schema
 from movinet_jax.models import ensemble
+from movinet_jax.names import check_name
 from movinet_jax.schema import Count, Natural
 
 _NAME = re.compile(r'member(0|[1-9]\d*)')
@@ -52,6 +53,17 @@ def list_members(section: Mapping | None) -> dict[str, Member]:
   if names != wanted:
     raise ValueError(f'members has {", ".join(names)}; wanted {", ".join(wanted)}')
   return {name: schema.build(Member, section[name], f'members.{name}') for name in names}
+
+
+def find_member(text: str, names: Collection[str]) -> str:
+  """The name of a member that is given by its name or number.
+
+  Raises:
+    ValueError: there is no such member.
+  """
+  name = f'member{text.removeprefix("member")}'
+  check_name(name, names, 'member of this ensemble')
+  return name
 
 
 def list_configs(config: Mapping) -> dict[str, dict]:

@@ -84,9 +84,9 @@ def read_network(text: str, num_classes: int | None = None, network: str = '', *
 def lacks_name(text: str) -> bool:
   """Whether it is a file of weights that does not say which network it holds."""
   path = find_local(text)
-  if text in models.variants() or not text or path.endswith('.json') or not os.path.lexists(path):
-    return os.path.exists(f'{path}.index')  # the prefix of a TensorFlow checkpoint
-  from launch.runs.trained import is_file
+  if text in models.variants() or path.endswith('.json'):
+    return False
+  from launch.runs.trained import is_file  # late, as below
   from movinet_jax import convert
 
   return is_file(path) and convert.read_about(path) is None

@@ -184,7 +184,7 @@ def is_file(path: str) -> bool:
   place = Path(path)
   if place.is_dir():
     return not (place / CONFIG).exists() and any(place.glob('*.index'))
-  return not place.is_dir() and convert.exists(path)
+  return convert.exists(path)
 
 
 def _is_ensemble(place: Path) -> bool:

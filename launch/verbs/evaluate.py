@@ -114,10 +114,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _check_options(parser: argparse.ArgumentParser, arguments):
   """Refuses options of other modes, which would do nothing."""
-  mode, defaults = arguments.mode, vars(make_arguments().parse_args(['--checkpoint=x']))
   for key, modes in _MODES.items():
     value = getattr(arguments, key)
-    if value != defaults[key] and mode not in modes:
+    if value != parser.get_default(key) and arguments.mode not in modes:
       value = value[0] if isinstance(value, list) else value
       flag = f'--{key.replace("_", "-")}' + ('' if value is True else f'={value}')
       parser.error(f'{flag} is for --mode={" or --mode=".join(modes)}')

@@ -824,13 +824,7 @@ def _make_small() -> dict[str, Spec]:
     'base': base,
     'sum-probabilities': dataclasses.replace(added, mean=0.45, deviation=0.225),
     'sparse': dataclasses.replace(base, dense=(), fusions=()),
-    'stream': dataclasses.replace(
-      base,
-      sparse=(sparse[0], sparse[3]),
-      dense=(dataclasses.replace(dense[1], stride=2), dataclasses.replace(dense[3], stride=1)),
-      fusions=('sample', 'conv'),
-      causal=True,
-    ),
+    'stream': dataclasses.replace(base, causal=True),
     'stream-sum': dataclasses.replace(short, ratio=3, deviation=4.0),
     'stream-sparse': dataclasses.replace(base, dense=(), fusions=(), causal=True),
   }

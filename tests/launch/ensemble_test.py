@@ -166,6 +166,10 @@ def test_an_ensemble_is_nothing_to_begin_with(pair):
     ),
     ({'members.member1.config.eval_batch_size': 0}, r'members\.member1: .*eval_batch_size'),
     ({'clip.train.stride': 3}, r'clip\.train\.stride does not reach.*2 of member0, 2 of member1'),
+    (
+      {'members.member1.config.train.freeze': None, 'train.freeze': 'backbone'},
+      r'train\.freeze does not reach.*None of member1',
+    ),
     ({'seed': 3}, r'seed does not reach.*--config\.members\.member0\.config\.seed'),
   ],
 )

@@ -267,7 +267,7 @@ def test_members_that_do_not_fit_are_named(trained, tmp_path):
     load({'checkpoint': str(trained), 'which': 999})
 
 
-def test_a_members_options_are_those_of_the_command_line(bare, labels, tmp_path, monkeypatch):
+def test_a_members_options_are_those_of_the_command_line(bare, labels, tmp_path):
   """Names of networks and lists are names, and all else are paths from where the file lies."""
   home = tmp_path / 'there'
   home.mkdir()

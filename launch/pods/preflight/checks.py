@@ -19,7 +19,6 @@ from launch.runs.kinds import RUNS
 from launch.runs.ownership import check_owner
 from movinet_jax import data, schema
 from movinet_jax.data import pictures
-from movinet_jax.names import check_name
 
 _INPUT_SECS, _INPUT_CLIPS = 10, 8  # how long, and by how many, the input is timed
 
@@ -100,9 +99,7 @@ def _find_member(command: Command) -> str:
   configs = training.list_configs(command.config)
   if '' in configs:
     raise ValueError(f'--member={command.member}, but the config has no members')
-  name = f'member{command.member.removeprefix("member")}'
-  check_name(name, configs, 'member of this ensemble')
-  return name
+  return members.find_member(command.member, configs)
 
 
 def _attempt(kind: ModuleType, config: Mapping, build: Callable, clips: int) -> Compiled:
@@ -164,8 +161,10 @@ def choose_members(
   if '' in configs:
     return configs
   if data_here:
-    ensemble.resolve(config)  # whose checks are all, but need the data
-  built = _build_members(config, configs, classes, machine)
+    built = ensemble.resolve(config)  # which has one check more, of the classes
+  else:
+    make = functools.partial(training.resolve, num_classes=classes, devices=machine.devices)
+    built = ensemble.build(config, make)
   groups: dict[tuple, list[str]] = {}
   for name in [only] if only else built:
     groups.setdefault(_find_step(built[name]), []).append(name)
@@ -180,23 +179,6 @@ def _say_group(names: Sequence[str]) -> str:
   if not others:
     return first
   return f'{first} for {"both" if len(others) == 1 else f"all {len(names)}"}'
-
-
-def _build_members(
-  config: Mapping, configs: Mapping, classes: int, machine: Machine
-) -> dict[str, training.Training]:
-  """Builds members without their data, and checks what they see of the ensemble's video."""
-  parts, whole = members.list_members(config['members']), training.read(config).clip.eval
-  built = {}
-  for name, one in configs.items():
-    try:
-      built[name] = training.resolve(one, num_classes=classes, devices=machine.devices)
-    except ValueError as error:
-      raise ValueError(f'members.{name}: {error}') from error
-    members.check_rate(name, parts[name], built[name].config.clip.eval, whole)
-  clips = [one.config.clip.eval for one in built.values()]
-  members.make_model([one.model for one in built.values()], list(parts.values()), clips, whole)
-  return built
 
 
 def _find_step(one: training.Training) -> tuple:
