@@ -69,8 +69,12 @@ OUTSIDE = {
 }
 # Who alone may import these, and whether only inside functions.
 RESERVED = {
-  'tensorflow': ('movinet_jax.convert', True),
-  'torch': ('movinet_jax.convert', True),
+  'tensorflow': (('movinet_jax.convert', 'movinet_jax.export'), True),
+  'torch': (('movinet_jax.convert',), True),
+  **dict.fromkeys(
+    ('onnx', 'onnxruntime', 'ai_edge_litert', 'ai_edge_quantizer', 'litert_converter'),
+    (('movinet_jax.export.formats',), True),
+  ),
 }
 FORBIDDEN = {'movinet_jax.data': {'jax', 'jaxlib', 'flax', 'optax', 'orbax'}}
 # A family made of other families.
@@ -157,9 +161,9 @@ def _check_inside(importer, imported, top, deferred):
 def _check_outside(importer, imported, top, deferred):
   if top in sys.stdlib_module_names:
     return None
-  room, late = RESERVED.get(top, ('', False))
-  if not is_in(importer, room):
-    return f'only {room} may'
+  rooms, late = RESERVED.get(top, (('',), False))
+  if not any(is_in(importer, room) for room in rooms):
+    return f'only {" and ".join(rooms)} may'
   if late and not deferred:
     return 'only inside a function'
   if (limited := find_room(importer, OUTSIDE)) and top not in OUTSIDE[limited]:
@@ -233,6 +237,10 @@ def test_the_walk_sees_the_source():
     ('movinet_jax/data/a.py', 'def f():\n  import tensorflow', 'only movinet_jax.con'),
     ('movinet_jax/convert/a.py', 'import tensorflow as tf', 'only inside a function'),
     ('movinet_jax/convert/a.py', 'from torch import nn', 'only inside a function'),
+    ('movinet_jax/export/a.py', 'import tensorflow', 'only inside a function'),
+    ('movinet_jax/export/a.py', 'def f():\n  import torch', 'only movinet_jax.con'),
+    ('movinet_jax/export/formats/a.py', 'import onnx', 'only inside a function'),
+    ('movinet_jax/export/a.py', 'def f():\n  import onnx', 'only movinet_jax.export.formats may'),
     ('movinet_jax/a.py', 'import nas', 'movinet_jax may'),
     ('movinet_jax/serve/a.py', 'import movinet_jax as mj', 'import the whole'),
     ('movinet_jax/a.py', 'from launch import main', 'movinet_jax may'),

@@ -85,6 +85,17 @@ class Trained:
     """The data that its training evaluated on; None if it named none."""
     return self.config.data.eval if self.config else None
 
+  @property
+  def about(self) -> convert.About:
+    """What files of these weights say of them."""
+    return convert.About(
+      **convert.describe_network(self.model),
+      name=self.name,
+      labels=self.labels,
+      preprocessing=dataclasses.asdict(self.clip),
+      multi_label=self.multi_label,
+    )
+
   def complete(self) -> Mapping:
     """The variables with the batch statistics that the training wants, recomputed if need be.
 

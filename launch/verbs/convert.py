@@ -22,7 +22,6 @@ writes a MoViNet as TensorFlow's Model Garden reads it, --to=pytorch an X3D as P
 """
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,14 +131,7 @@ def _read_own(arguments):
     labels=arguments.labels,
     multi_label=arguments.multi_label,
   )
-  about = About(
-    **convert.describe_network(trained.model),
-    name=trained.name,
-    labels=trained.labels,
-    preprocessing=dataclasses.asdict(trained.clip),
-    multi_label=trained.multi_label,
-  )
-  return trained.model, trained.complete(), about
+  return trained.model, trained.complete(), trained.about
 
 
 def describe(about: About) -> str:

@@ -44,6 +44,7 @@ def average_pool(x: jax.Array, window: tuple[int, int], stride: tuple[int, int])
   return total * (1 / count).astype(x.dtype)
 
 
+@functools.partial(jax.jit, static_argnames=('window', 'stride'))
 def max_pool(x: jax.Array, window: tuple[int, int], stride: tuple[int, int]) -> jax.Array:
   """Largest value of spatial windows, 'same' padding, which is never the largest.
 

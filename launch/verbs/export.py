@@ -1,0 +1,130 @@
+"""Write a trained network as files that run elsewhere, and prove them.
+
+  movinet export --checkpoint=runs/mine --to=tflite --out=mine
+  movinet export --checkpoint=runs/mine --to=tflite,onnx --weights=float16 --out=mine
+  movinet export --checkpoint=runs/mine --to=onnx,stablehlo --batch=any --out=mine
+  movinet export --checkpoint=ckpt-1 --network=movinet/a0-stream --to=onnx --out=a0
+
+A format is for
+
+  tflite      phones, small computers and browsers, by LiteRT
+  onnx        servers and desktops, by onnxruntime, OpenVINO or TensorRT; C#, Java, Rust
+  stablehlo   JAX elsewhere, on CPU, GPU or TPU, without this package
+  savedmodel  TensorFlow Serving
+
+The folder holds the files, labels.txt, and model.json, which says what goes in and comes out. A
+stream's file takes the next frames and its states. All states are zeros when a video begins, and
+after each call every output goes to the input of its name.
+
+Each file is run in its own runtime beside the network, with the states fed back. The table says
+how far they differ, and a file that differs by too much is not written.
+
+--weights=float16 halves a file and hardly changes its answers; int8 makes it a quarter, and
+int8-dynamic (TFLite) also faster on many phones. docs/export.md has sizes, times and accuracy.
+What you export runs with `movinet stream`, `evaluate` and `bench` by --model=mine/model.tflite.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from launch.arguments import add_trained, at_least_1, make_parser
+from launch.errors import ExitCode
+from launch.runs.trained import Trained, load_given
+from launch.tables import align
+from movinet_jax import export
+from movinet_jax.export import formats
+from movinet_jax.export.weights import KINDS
+from movinet_jax.names import check_name
+from movinet_jax.train import arrays
+
+
+def main(argv: Sequence[str]) -> int:
+  arguments = make_arguments().parse_args(argv)
+  jax.config.update('jax_platforms', 'cpu')  # a file is the same wherever it is written
+  out = Path(arguments.out)
+  check_formats(arguments.to, arguments.weights, arguments.batch)
+  if out.exists():
+    raise FileExistsError(f'--out={out} exists already: remove it, or choose another folder')
+  trained = load_given(arguments)
+  source = plan(trained, arguments.to, arguments.chunk, arguments.batch)
+  version = {'version': trained.version, 'sha256': arrays.hash_arrays(source.variables)}
+  manifest = export.write(
+    out, source, trained.about, version, arguments.to, arguments.weights, say=_tell
+  )
+  print_table(manifest, out)
+  return ExitCode.DONE
+
+
+def check_formats(names: Sequence[str], weights: str, batch: int | None):
+  """Refuses what a format cannot say, and what is not installed, before anything is loaded."""
+  for name in names:
+    form = formats.load(name)
+    if weights not in form.WEIGHTS:
+      raise ValueError(
+        f'--weights={weights} is not for {name}, which takes {", ".join(form.WEIGHTS)}'
+      )
+    if batch is None and not form.FREE:
+      raise ValueError(f'--batch=any is not for {name}, whose files take one number of videos')
+    export.check_installed((*form.NEEDS, *form.RUNS))
+
+
+def plan(trained: Trained, names: Sequence[str], chunk: int | None, batch: int | None):
+  """What a call sees: the next frames of a stream, or the clip of evaluations."""
+  causal = trained.model.spec.causal
+  if chunk and not causal:
+    raise ValueError(
+      f'--chunk={chunk} is for streams: {trained.name} sees whole clips of {trained.clip.frames} '
+      'frames'
+    )
+  size = (trained.clip.size, trained.clip.size)
+  frames = chunk if causal else trained.clip.frames
+  return export.plan(trained.model, trained.complete(), size, frames=frames, batch=batch)
+
+
+def print_table(manifest: export.Manifest, out: Path):
+  """Prints what was written and how far it is from the network."""
+  rows = [('file', 'MB', 'weights', 'logits', 'states', 'bound', 'measured in')]
+  for name, file in manifest.files.items():
+    found = file.parity
+    bound = f'{found.bound:.1e}' if found.bound else f'correlation {found.correlation:.4f}'
+    size, errors = f'{file.bytes / 1e6:.2f}', (f'{found.logits:.1e}', f'{found.states:.1e}')
+    rows.append((name, size, file.weights, *errors, bound, file.runtime))
+  print('\n'.join(align(rows, '<><>>><')))
+  calls = next(iter(manifest.files.values())).parity.calls
+  many = f'{calls} calls of {manifest.frames} frame{"s" * (manifest.frames > 1)}'
+  print(f'\nlogits, states: the largest difference from the network, relative, over {many}.')
+  print(f'wrote {out}')
+
+
+def _tell(line: str):
+  print(line, file=sys.stderr, flush=True)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+  names = tuple(dict.fromkeys(text.split(',')))
+  for name in names:
+    try:
+      check_name(name, formats.list_formats(), 'format')
+    except ValueError as error:  # whose message argparse would not show
+      raise argparse.ArgumentTypeError(str(error)) from error
+  return names
+
+
+def _batch(text: str) -> int | None:
+  return None if text == 'any' else at_least_1(text)
+
+
+def make_arguments() -> argparse.ArgumentParser:
+  parser = make_parser('export', __doc__)
+  add = parser.add_argument
+  add_trained(parser)
+  add('--to', type=_formats, required=True, metavar='FORMAT,…', help='formats, as above')
+  add('--out', type='path', required=True, help='folder to write')
+  add('--weights', choices=KINDS, default='float32', help='how they are stored')
+  add('--batch', type=_batch, default=1, help='videos a call, or any')
+  add('--chunk', type=at_least_1, help='frames a call of a stream; default: 1, or a turn')
+  return parser

@@ -1,0 +1,144 @@
+"""How far a written file is from the network that it was made of."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from movinet_jax.export import as_jax
+from movinet_jax.export.program import CALLS, ExportError
+from movinet_jax.export.session import Session
+from movinet_jax.export.source import Source
+
+CALLS_COMPARED = 8
+# What a file may differ by, for each kind of weights: the largest difference of logits, relative
+# to the largest logit. Of 8 bits, accuracy on videos tells more than any bound.
+BOUNDS = {'float32': 1e-5, 'float16': 2e-2}
+LEAST_CORRELATION = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+  """What a file differs by, over several calls with the states fed back.
+
+  Attributes:
+    calls: that were compared.
+    logits: the largest difference of the logits of any call, relative to the largest logit.
+    states: of the states after the last call the largest difference, each relative to its largest
+      value.
+    correlation: of the logits.
+    bound: what `logits` may be; None for weights of 8 bits, of which the correlation decides.
+  """
+
+  calls: int
+  logits: float
+  states: float
+  correlation: float
+  bound: float | None
+
+  @property
+  def holds(self) -> bool:
+    if self.bound is None:
+      return self.correlation >= LEAST_CORRELATION
+    return self.logits <= self.bound
+
+
+class Reference:
+  """What the network itself answers to a few calls of seeded noise."""
+
+  def __init__(self, source: Source):
+    self.source = source
+    self.batch = source.batch or 2  # any number of videos is tried with two
+    stream = bool(source.begin())
+    self._calls = CALLS_COMPARED if stream else 1
+    step, state = jax.jit(source.make_step()), source.begin_videos(self.batch)
+    self.logits = []
+    for video in self.list_videos():
+      logits, state = step(video, state)
+      self.logits.append(np.asarray(logits))
+    self.states = {name: np.asarray(leaf) for name, leaf in source.pack_state(state).items()}
+
+  def list_videos(self) -> list[np.ndarray]:
+    """The frames of each call, [B, T, H, W, 3] float32."""
+    rng = np.random.default_rng(0)
+    shape = (self.batch, *self.source.shape[1:])
+    return [rng.uniform(size=shape).astype(np.float32) for _ in range(self._calls)]
+
+  def compare(self, session: Session, weights: str) -> Parity:
+    """Runs a file on the same frames, and compares all that comes out."""
+    videos = session.batch
+    found = [session(video[:videos]) for video in self.list_videos()]
+    wanted = np.stack(self.logits)[:, :videos]
+    found, states = np.stack(found), session.read_states()
+    error = _find_error(found, wanted)
+    bound = BOUNDS.get(weights)
+    if weights == 'float32' and error > bound:
+      bound = max(bound, 10 * self._measure_rounding())
+    return Parity(
+      calls=self._calls,
+      logits=error,
+      states=max((self._compare_state(name, one) for name, one in states.items()), default=0.0),
+      correlation=float(np.corrcoef(found.ravel(), wanted.ravel())[0, 1]),
+      bound=bound,
+    )
+
+  def _compare_state(self, name: str, found: np.ndarray) -> float:
+    if name == CALLS:
+      return float(np.abs(found - self._calls).max())
+    wanted = self.states[name]
+    if wanted.ndim:
+      wanted = wanted[: len(wanted) * found.size // wanted.size]
+    return _find_error(found.ravel(), wanted.ravel())
+
+  def _measure_rounding(self) -> float:
+    """What the network's graph in float32 differs by from the same in float64."""
+    program = self.source.program
+    images = [video[: program.batch].reshape(-1, *video.shape[2:]) for video in self.list_videos()]
+    with jax.enable_x64(True):
+      narrow, wide = (run_graph(program, images, dtype) for dtype in (np.float32, np.float64))
+    return _find_error(narrow, wide)
+
+
+def run_graph(program, images, dtype) -> np.ndarray:
+  """The logits [calls, B, N] of a graph that computes in another precision.
+
+  Args:
+    images: of each call, [N, H, W, 3].
+  """
+  graph = program.graph
+  step = jax.jit(as_jax.emit(graph, dtype))
+  states = {name: np.zeros(graph.inputs[name].shape, dtype) for name in program.states}
+  found = []
+  for image in images:
+    given = [image.astype(dtype) if name not in states else states[name] for name in graph.inputs]
+    outputs = dict(zip(graph.outputs, step(*given), strict=True))
+    states = {name: outputs[after] for name, after in program.states.items()}
+    found.append(np.asarray(outputs['logits']))
+  return np.stack(found)
+
+
+def _find_error(found: np.ndarray, wanted: np.ndarray) -> float:
+  """The largest difference relative to the largest value; NaN counts as infinite."""
+  scale = np.abs(wanted).max(initial=0) or 1.0
+  error = np.abs(np.asarray(found, np.float64) - wanted).max(initial=0) / scale
+  return float(error) if np.isfinite(error) else float('inf')
+
+
+def check(parity: Parity, name: str, weights: str):
+  """Raises ExportError for a file that differs more than it may."""
+  if parity.holds:
+    return
+  if parity.bound is None:
+    raise ExportError(
+      f'{name} with --weights={weights}: its logits correlate {parity.correlation:.3f} with those '
+      f'of the network, and less than {LEAST_CORRELATION:g} is refused: take float16'
+    )
+  raise ExportError(
+    f'{name} differs from the network: logits by {parity.logits:.1e} of the largest one after '
+    f'{parity.calls} calls (bound {parity.bound:.1e}), states by {parity.states:.1e}'
+  )
+
+
+def to_json(parity: Parity) -> Mapping:
+  return dataclasses.asdict(parity)

@@ -1,0 +1,143 @@
+"""A network's step as a graph: what comes in, what goes out, and what is remembered between."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from movinet_jax.export import states, views
+from movinet_jax.export.graph import IMAGE, LOGITS, Graph, Tensor, add_node
+from movinet_jax.export.rules import RULES
+from movinet_jax.export.simplify import simplify
+from movinet_jax.export.walk import Counter, ExportError, Value, Walk
+
+CALLS = 'calls'  # how many there were since the video began
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A graph that sees the next frames of videos, or clips.
+
+  Attributes:
+    graph: its inputs are `image` and the states, its outputs `logits` and the states' next values.
+    frames: that one call sees.
+    batch: videos that it sees at once.
+    free: whether it sees any other number of them just as well.
+    states: for each state that comes in, the output that is the next call's. All begin with zeros.
+    turn: after how many frames the network does the same again. The graph is right if `frames` is
+      a multiple.
+  """
+
+  graph: Graph
+  frames: int
+  batch: int
+  free: bool
+  states: Mapping[str, str]
+  turn: int
+
+
+def build(model, variables, size, *, frames: int = 1, batch: int = 1) -> Program:
+  """The graph of a network's next frames, or of a clip.
+
+  Args:
+    model: any network of the package.
+    variables: its weights.
+    size: (H, W) of a frame.
+    frames: that one call sees.
+    batch: videos that it sees at once.
+
+  Raises:
+    ExportError: the network has something that no graph can say.
+  """
+  closed, leaves = _trace(model, variables, size, frames, batch)
+  return _build(closed, leaves, model.num_classes, (batch, frames, *size))
+
+
+def _trace(model, variables, size, frames, batch):
+  """The program of a call, and the shapes of the state's leaves by name; {} for a clip."""
+  x = jax.ShapeDtypeStruct((batch, frames, *size, 3), jnp.float32)
+  model = model.clone(form='native')  # else all forms are traced
+  if not model.spec.causal:
+    return jax.make_jaxpr(lambda x: model.apply(variables, x)[:1])(x), {}
+  state = jax.eval_shape(lambda: model.init_state(batch, size))
+  leaves, tree = states.list_leaves(state), jax.tree.structure(state)
+
+  def step(x, *leaves):
+    logits, after = model.apply(variables, x, jax.tree.unflatten(tree, leaves))
+    return logits, *jax.tree.leaves(after)
+
+  return jax.make_jaxpr(step)(x, *leaves.values()), leaves
+
+
+def _build(closed, leaves, num_classes, video) -> Program:
+  batch, frames, h, w = video
+  counts = {name: Tensor((batch, 1, 1, 1)) for name in leaves if states.is_count(leaves[name])}
+  walk = Walk(RULES, counts, apart=frames == 1)
+  inputs = {IMAGE: Tensor((batch * frames, h, w, 3))}
+  arguments = [Value(inputs[IMAGE], (*video, 3))]
+  for name, leaf in leaves.items():
+    if name in counts:
+      arguments.append(Counter(name, np.zeros(leaf.shape, np.int64)))
+      continue
+    own, count = states.name_leaf(name, leaves)
+    inputs[own] = tensor = Tensor(views.view(leaf.shape, walk.list_parts(leaf.shape)[0]))
+    tensor = add_node('mul', tensor, counts[count]) if count else tensor
+    arguments.append(Value(tensor, leaf.shape))
+  logits, *after = walk.run_closed(closed, arguments)
+  after = dict(zip(leaves, after, strict=True))
+  outputs = {LOGITS: walk.see(walk.fill(logits), (batch, 1, 1, num_classes))}
+  for name, value in after.items():
+    if name in counts:
+      continue
+    own, count = states.name_leaf(name, leaves)
+    tensor = walk.see(walk.fill(value), inputs[own].shape)
+    if count:
+      tensor = add_node('div', tensor, walk.read_count(after[count]).tensor)
+    outputs[own + states.NEXT] = tensor
+  graph = Graph(inputs, outputs)
+  more = {name: _read_growth(name, after[name]) for name in counts}
+  if counts:
+    _count_calls(graph, counts, more, batch)
+  spans = [(frames * divisor, more[name]) for name, divisor in walk.divisors.items()]
+  turn = math.lcm(*(span // math.gcd(span, grown) for span, grown in spans))
+  graph = _drop_unread(simplify(graph))
+  free = frames == 1 and batch == 1 and all(one.shape[0] == 1 for _, one in graph.list_nodes())
+  following = {name: name + states.NEXT for name in graph.inputs if name != IMAGE}
+  return Program(graph, frames, batch, free, following, turn)
+
+
+def _drop_unread(graph: Graph) -> Graph:
+  """The graph without states that no later call reads."""
+  while True:
+    read = {tensor for node, _ in graph.list_nodes() for tensor in node.tensors}
+    read |= set(graph.outputs.values())
+    unread = [name for name, tensor in graph.inputs.items() if tensor not in read]
+    if not unread:
+      return graph
+    gone = {*unread, *(name + states.NEXT for name in unread)}
+    graph = Graph(
+      {name: tensor for name, tensor in graph.inputs.items() if name not in gone},
+      {name: tensor for name, tensor in graph.outputs.items() if name not in gone},
+    )
+
+
+def _read_growth(name: str, after) -> int:
+  """By how much a count grows in a call."""
+  if not isinstance(after, Counter) or after.leaf != name or len(set(after.plus.ravel())) != 1:
+    raise ExportError(f'{name} of the state is an integer, and no count that grows evenly')
+  return int(after.plus.ravel()[0])
+
+
+def _count_calls(graph: Graph, counts, more, batch: int):
+  """Puts one number in place of all counts: of the calls so far."""
+  calls = graph.inputs[CALLS] = Tensor((batch, 1, 1, 1))
+  graph.outputs[CALLS + states.NEXT] = add_node('add', calls, np.float32(1))
+  graph.substitute(
+    {
+      tensor: calls if more[name] == 1 else add_node('mul', calls, np.float32(more[name]))
+      for name, tensor in counts.items()
+    }
+  )

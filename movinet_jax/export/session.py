@@ -1,0 +1,62 @@
+"""A stream through a file: what its runtime holds between calls."""
+
+import abc
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+
+from movinet_jax.export.graph import IMAGE, LOGITS
+from movinet_jax.export.interface import Interface, find_batch, fit_image
+
+
+class Session(abc.ABC):
+  """Runs a file call after call; the states go from each call to the next.
+
+  session = formats.load('onnx').make_session(path, interface)
+  for frames in video:
+    logits = session(frames)
+  """
+
+  def __init__(self, interface: Interface, batch: int = 1):
+    """Begins a video.
+
+    Args:
+      batch: videos at a time, where the file takes any number.
+    """
+    self.interface, self.batch = interface, find_batch(interface) or batch
+    self.reset()
+
+  def reset(self):
+    """Begins a new video: all states are zeros."""
+    self._states = {
+      name: self.interface.inputs[name].make_zeros(self.batch) for name in self.interface.states
+    }
+
+  def fork(self) -> 'Session':
+    """Another stream through the same file, at the beginning of a video."""
+    other = copy.copy(self)
+    other.reset()
+    return other
+
+  def __call__(self, video: np.ndarray) -> np.ndarray:
+    """Takes the next frames, or a clip.
+
+    Args:
+      video: [B, T, H, W, 3] float32 in [0, 1].
+
+    Returns:
+      logits [B, N].
+    """
+    image = fit_image(self.interface, np.asarray(video, np.float32))
+    found = self._run({IMAGE: image, **self._states})
+    self._states = {name: found[after] for name, after in self.interface.states.items()}
+    return np.asarray(found[LOGITS])
+
+  def read_states(self) -> dict[str, np.ndarray]:
+    """The states now, by name; their values are in the order of the network's."""
+    return {name: np.asarray(value) for name, value in self._states.items()}
+
+  @abc.abstractmethod
+  def _run(self, inputs: Mapping) -> Mapping:
+    """One call: named arrays in, named arrays out."""

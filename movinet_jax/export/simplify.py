@@ -1,0 +1,212 @@
+"""Fewer operations that say the same: what runtimes have kernels for is said by one node.
+
+Norms go into the weights of the convolution before them, activations get their names, and sums
+that are divided by their count are means.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from movinet_jax.export.graph import Graph, Node, Tensor, add_node
+
+
+def simplify(graph: Graph) -> Graph:
+  """The graph with fewer nodes; the names of what comes in and goes out stay."""
+  before, after = math.inf, len(graph.list_nodes())
+  while after < before:  # what one turn makes, the next may simplify
+    graph = _simplify_once(graph)
+    before, after = after, len(graph.list_nodes())
+  return graph
+
+
+def _simplify_once(graph: Graph) -> Graph:
+  uses = graph.count_uses()
+  new = {tensor: tensor for tensor in graph.inputs.values()}
+  alone = {}  # of a new tensor, whether one node alone reads it
+  known = {}  # nodes that say the same are one
+  for node, tensor in graph.list_nodes():
+    inputs = [new[one] if isinstance(one, Tensor) else one for one in node.inputs]
+    made = Node(node.op, inputs, node.params, node.where)
+    found = _rewrite(made, tensor, alone)
+    found = known.setdefault(_describe(found), found)
+    new[tensor] = found
+    alone[found] = uses[tensor] == 1 and found not in alone
+  return Graph(graph.inputs, {name: new[tensor] for name, tensor in graph.outputs.items()})
+
+
+def _describe(tensor: Tensor):
+  """What two tensors have alike that are the same."""
+  node = tensor.node
+  if node is None:
+    return id(tensor)
+  inputs = tuple(
+    id(one) if isinstance(one, Tensor) else (np.shape(one), np.asarray(one).tobytes())
+    for one in node.inputs
+  )
+  return node.op, inputs, tuple(sorted(node.params.items()))
+
+
+def _rewrite(node: Node, tensor: Tensor, alone) -> Tensor:
+  for rule in _RULES.get(node.op, ()):
+    if (found := rule(node, alone)) is not None:
+      return found
+  return Tensor(tensor.shape, node, tensor.dtype)
+
+
+def _split(node: Node) -> tuple[Tensor | None, np.ndarray | None]:
+  """A tensor and a constant of a node of two inputs; None where it has not one of each."""
+  tensors, constants = node.tensors, [one for one in node.inputs if not isinstance(one, Tensor)]
+  if len(tensors) != 1 or len(constants) != 1:
+    return None, None
+  return tensors[0], np.asarray(constants[0])
+
+
+def _is(tensor, op: str) -> bool:
+  return isinstance(tensor, Tensor) and tensor.node is not None and tensor.node.op == op
+
+
+def _per_channel(constant: np.ndarray, channels: int) -> np.ndarray | None:
+  """A constant as a number for each channel; None where it is anything else."""
+  if constant.size == 1:
+    return np.full(channels, constant.reshape(()), np.float32)
+  if constant.ndim == 4 and constant.shape == (1, 1, 1, channels):
+    return constant.reshape(channels).astype(np.float32)
+  return None
+
+
+def _scale_weights(node: Node, alone) -> Tensor | None:
+  """Products of a convolution with constants go into its weights, sums into its bias."""
+  x, constant = _split(node)
+  if not _is(x, 'conv') or not alone[x]:
+    return None
+  values = _per_channel(constant, x.shape[3])
+  if values is None:
+    return None
+  images, kernel, *bias = x.node.inputs
+  if node.op == 'mul':
+    kernel, bias = kernel * values, [one * values for one in bias]
+  else:
+    bias = [bias[0] + values if bias else values]
+  return add_node('conv', images, kernel, *bias, where=x.node.where, **x.node.params)
+
+
+def _divide(node: Node, alone) -> Tensor | None:
+  """Sums divided by their count are means; other constants are multiplied by."""
+  x, divisor = node.inputs
+  if isinstance(divisor, Tensor) or not isinstance(x, Tensor):
+    return None
+  if _is_count(x, divisor) and alone[x]:
+    return add_node('mean', *x.node.inputs, where=node.where, **x.node.params)
+  inverse = (np.float32(1) / divisor).astype(np.float32)
+  made = Node('mul', [x, inverse], {}, node.where)
+  return _rewrite(made, Tensor(x.shape), alone)
+
+
+def _is_count(x: Tensor, divisor) -> bool:
+  if not _is(x, 'sum') or np.size(divisor) != 1:
+    return False
+  (source,), axes = x.node.inputs, x.node.params['axes']
+  return math.prod(source.shape[axis] for axis in axes) == float(np.ravel(divisor)[0])
+
+
+def _name_hard_swish(node: Node, alone) -> Tensor | None:
+  """x * relu6(x + 3) / 6."""
+  product, sixth = _split(node)
+  if not _is(product, 'mul') or not np.isclose(sixth, 1 / 6).all() or sixth.size != 1:
+    return None
+  for x, gate in (product.node.inputs, product.node.inputs[::-1]):
+    if _is(gate, 'relu6') and _is(shifted := gate.node.inputs[0], 'add'):
+      source, three = _split(shifted.node)
+      if source is x and three.size == 1 and float(three.reshape(())) == 3:
+        return add_node('hard_swish', x, where=node.where)
+  return None
+
+
+def _pad_inside(node: Node, alone) -> Tensor | None:
+  """Zeros around images are those of the convolution."""
+  x = node.inputs[0]
+  if not _is(x, 'pad') or x.node.params['value'] != 0:
+    return None
+  before, rows, columns, behind = x.node.params['pads']
+  if any(before) or any(behind):
+    return None
+  pads = tuple(
+    (a + c, b + d) for (a, b), (c, d) in zip((rows, columns), node.params['pads'], strict=True)
+  )
+  params = {**node.params, 'pads': pads}
+  return add_node('conv', x.node.inputs[0], *node.inputs[1:], where=node.where, **params)
+
+
+def _step_inside(node: Node, alone) -> Tensor | None:
+  """A kernel of one place on every second place is a convolution with a stride."""
+  x, kernel, *bias = node.inputs
+  places = node.params['stride'], node.params['pads']
+  if not _is(x, 'slice') or kernel.shape[:2] != (1, 1) or places != ((1, 1), ((0, 0), (0, 0))):
+    return None
+  images, params = x.node.inputs[0], x.node.params
+  whole = params['start'] == (0, 0, 0, 0) and params['limit'] == images.shape
+  before, *stride, behind = params['stride']
+  if not whole or (before, behind) != (1, 1):
+    return None
+  params = {**node.params, 'stride': tuple(stride)}
+  return add_node('conv', images, kernel, *bias, where=node.where, **params)
+
+
+def _continue_mean(node: Node, alone) -> Tensor | None:
+  """(s + m c) / (c + n), a mean m of c values and the sum of n more, as m + (s - n m) / (c + n).
+
+  A number of 16 bits cannot count beyond 2048. The former would grow without end there, and the
+  latter is a moving mean.
+  """
+  total, count = node.inputs
+  if not _is(count, 'add') or not isinstance(total, Tensor):
+    return None
+  before, more = _split(count.node)
+  if before is None or not _is(total := _push_slice(total), 'add'):
+    return None
+  for values, product in (total.node.inputs, total.node.inputs[::-1]):
+    mean = _take_factor(product, before)
+    if mean is not None:
+      share = add_node('div', np.float32(1), count, where=node.where)
+      own = mean if more.size == 1 and more.reshape(()) == 1 else _add('mul', mean, more, node)
+      difference = _add('mul', _add('sub', values, own, node), share, node)
+      return _add('add', mean, difference, node)
+  return None
+
+
+def _add(op, a, b, node) -> Tensor:
+  return add_node(op, a, b, where=node.where)
+
+
+def _push_slice(tensor: Tensor) -> Tensor:
+  """The sum of slices, of a slice of a sum."""
+  if not _is(tensor, 'slice') or not _is(tensor.node.inputs[0], 'add'):
+    return tensor
+  whole, params = tensor.node.inputs[0], tensor.node.params
+  parts = [
+    add_node('slice', one, where=tensor.node.where, **params) if one.shape == whole.shape else one
+    for one in whole.node.inputs
+  ]
+  return add_node('add', *parts, where=tensor.node.where)
+
+
+def _take_factor(product, factor: Tensor) -> Tensor | None:
+  """What is multiplied by a tensor; None where nothing is."""
+  if not _is(product, 'mul'):
+    return None
+  for one, other in (product.node.inputs, product.node.inputs[::-1]):
+    if other is factor:
+      return one
+    if (rest := _take_factor(other, factor)) is not None:
+      return add_node('mul', one, rest, where=product.node.where)
+  return None
+
+
+_RULES: dict[str, tuple[Callable, ...]] = {
+  'mul': (_name_hard_swish, _scale_weights),
+  'add': (_scale_weights,),
+  'div': (_divide, _continue_mean),
+  'conv': (_pad_inside, _step_inside),
+}

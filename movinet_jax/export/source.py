@@ -1,0 +1,100 @@
+"""What is exported: a network with its weights, and what one call of it sees."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from movinet_jax.export import program, states
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A network's call.
+
+  Attributes:
+    model: any network of the package, computing in float32.
+    variables: its weights.
+    size: (H, W) of a frame.
+    frames: that one call sees.
+    batch: videos that it sees at once; None for any number, where a format can say that.
+  """
+
+  model: nn.Module
+  variables: Mapping
+  size: tuple[int, int]
+  frames: int
+  batch: int | None = 1
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of a call's video, [B, T, H, W, 3], with 1 for any number of videos."""
+    return self.batch or 1, self.frames, *self.size, 3
+
+  @functools.cached_property
+  def program(self) -> program.Program:
+    """The call as a graph.
+
+    Raises:
+      ExportError: no graph can say it; names the module and the primitive.
+    """
+    how = {'frames': self.frames, 'batch': self.batch or 1}
+    return program.build(self.model, self.variables, self.size, **how)
+
+  def begin(self) -> dict:
+    """The state at the beginning of a video; {} of a network that sees clips."""
+    return self.begin_videos(self.batch or 1)
+
+  def begin_videos(self, batch: int) -> dict:
+    """The same of another number of videos."""
+    return self.model.init_state(batch, self.size)
+
+  def make_step(self) -> Callable:
+    """The network itself: (video, state) -> (logits, state)."""
+    if not self.model.spec.causal:
+      return lambda video, state: (self.model.apply(self.variables, video)[0], {})
+    return functools.partial(self.model.apply, self.variables)
+
+  def pack_state(self, state: Mapping) -> dict[str, jax.Array]:
+    """A state as artifacts name it; see `states`."""
+    return states.pack(state)
+
+
+def plan(
+  model: nn.Module,
+  variables: Mapping,
+  size: tuple[int, int],
+  *,
+  frames: int | None = None,
+  batch: int | None = 1,
+) -> Source:
+  """What a call of a network sees.
+
+  A network that does not do the same with every frame, such as an ensemble whose members take
+  turns, sees as many frames in a call as a turn of it has.
+
+  Args:
+    model: any network of the package.
+    variables: its weights.
+    size: (H, W) of a frame.
+    frames: that one call sees; by default 1 of a stream, or a turn, and the native clip.
+    batch: videos at once; None for any number.
+
+  Raises:
+    ExportError: no graph can say it, or another number of frames makes a turn.
+  """
+  model = model.clone(dtype=jnp.float32)
+  first = frames or (1 if model.spec.causal else model.spec.frames)
+  source = Source(model, variables, size, first, batch)
+  turn = source.program.turn
+  if source.frames % turn == 0:
+    return source
+  if frames:
+    raise program.ExportError(
+      f'the network does the same every {turn} frames, and {frames} in a call are not a whole '
+      f'number of those: say --chunk={turn}, or a multiple'
+    )
+  return dataclasses.replace(source, frames=turn)
