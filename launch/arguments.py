@@ -24,13 +24,21 @@ def make_parser(verb: str, doc: str) -> argparse.ArgumentParser:
   )
 
 
-def add_trained(parser: argparse.ArgumentParser):
-  """Adds what names a trained network: the arguments of `launch.runs.trained.load_trained`."""
-  add = parser.add_argument
-  add(
+def add_trained(parser: argparse.ArgumentParser, *, exported: bool = False):
+  """Adds what names a trained network: the arguments of `launch.runs.trained.load_given`.
+
+  Args:
+    exported: whether a file of `movinet export` serves as well.
+  """
+  place, add = parser.add_mutually_exclusive_group(required=True), parser.add_argument
+  if exported:
+    place.add_argument(
+      '--model', type='path', metavar='FILE', help='file of `movinet export`: mine/model.tflite'
+    )
+    add('--threads', type=at_least_1, help='of the runtime of --model; default: its own choice')
+  place.add_argument(
     '--checkpoint',
     type='path',
-    required=True,
     help='workdir of a training or of an ensemble, .npz of `movinet convert`, JSON file of an '
     'ensemble, or published checkpoint: TensorFlow prefix, PyTorch state dict',
   )

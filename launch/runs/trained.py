@@ -20,7 +20,7 @@ import jax
 from launch.runs import members, training, weights
 from launch.runs.evaluation import PreciseNorm, make_recompute
 from launch.runs.ownership import check_owner
-from movinet_jax import convert, data, models, schema
+from movinet_jax import convert, data, export, models, schema
 from movinet_jax.data import labels as lists
 from movinet_jax.models import ensemble
 from movinet_jax.schema import Count, LocalPath, Natural
@@ -48,6 +48,7 @@ class Trained:
     config: of the training; of an ensemble that of its workdir, or its members' if they were
       evaluated on the same data. None without one.
     members: of an ensemble, by name.
+    file: of an exported network, which holds its weights.
   """
 
   place: str
@@ -60,14 +61,17 @@ class Trained:
   step: int | None = None
   config: training.Config | None = None
   members: Mapping[str, 'Trained'] = dataclasses.field(default_factory=dict)
+  file: export.Artifact | None = None
 
   @property
   def version(self) -> int | str | dict:
     """What tells these weights from others in the same place.
 
-    The step of a checkpoint, SHA-256 of the weights of a file, and of an ensemble those of its
-    members by name.
+    The step of a checkpoint, SHA-256 of the weights of a file or of an exported file, and of an
+    ensemble those of its members by name.
     """
+    if self.file:
+      return self.file.file.sha256
     if self.members and self.step is None:
       return {name: member.version for name, member in self.members.items()}
     return arrays.hash_arrays(self.variables) if self.step is None else self.step
@@ -179,15 +183,43 @@ def load_trained(
   return _load_run(path, which, config)
 
 
+def load_exported(path: str, threads: int | None = None) -> Trained:
+  """A file of `movinet export`, in its own runtime.
+
+  Args:
+    threads: of the runtime; by default its own choice.
+
+  Raises:
+    FileNotFoundError, ValueError: as `export.read`.
+    ModuleNotFoundError: its runtime is not installed; says how to.
+  """
+  found = export.read(path)
+  manifest = found.manifest
+  return Trained(
+    place=str(found.path),
+    name=found.name,
+    model=export.Network(found, threads),
+    variables={},
+    labels=found.labels,
+    clip=schema.call(data.EvalClip, manifest.preprocessing, 'preprocessing'),
+    multi_label=manifest.probabilities == 'sigmoid',
+    file=found,
+  )
+
+
 def load_given(arguments) -> Trained:
   """The network that a command line names by `launch.arguments.add_trained`."""
-  return load_trained(
-    arguments.checkpoint,
-    arguments.which,
-    network=arguments.network,
-    labels=arguments.labels,
-    multi_label=arguments.multi_label,
-  )
+  given = {'network': arguments.network, 'labels': arguments.labels}
+  given['multi_label'] = arguments.multi_label
+  exported = getattr(arguments, 'model', None)
+  if exported and arguments.which != 'latest':
+    raise ValueError(f'--which={arguments.which} is for workdirs, and --model={exported} is a file')
+  if exported:
+    _refuse(exported, 'model.json beside it says that', **given)
+    return load_exported(exported, arguments.threads)
+  if getattr(arguments, 'threads', None):
+    raise ValueError(f'--threads={arguments.threads} is for --model: say --model=FILE')
+  return load_trained(arguments.checkpoint, arguments.which, **given)
 
 
 def is_file(path: str) -> bool:

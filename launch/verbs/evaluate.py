@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
   devices.check_platform()
   trained = load_given(arguments)
   if arguments.skip_members and not trained.members:
-    parser.error(f'--skip-members is for ensembles, and {arguments.checkpoint} is one network')
+    parser.error(f'--skip-members is for ensembles, and {trained.place} is one network')
   clip = _choose_views(trained.clip, arguments)
   if arguments.frames:
     clip = dataclasses.replace(clip, frames=arguments.frames)
@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
   warn_of_data({'eval': source}, {})
   out = arguments.out or name_files(trained, arguments.mode)
   subject = {
-    'checkpoint': str(arguments.checkpoint),
+    'checkpoint': trained.place,
     'step': trained.version,
     'data': section,
     'clip': dataclasses.asdict(clip),
@@ -181,7 +181,7 @@ def _choose_data(trained: Trained, arguments) -> dict:
   """Arguments of the evaluation split, changed by --set."""
   if trained.eval_section is None and not arguments.set:
     raise ValueError(
-      f'{arguments.checkpoint} names no videos to evaluate on: say which, as --set name=folder '
+      f'{trained.place} names no videos to evaluate on: say which, as --set name=folder '
       '--set root=VIDEOS --set split=val'
     )
   section, changes = dict(trained.eval_section or {}), dict(arguments.set)
@@ -376,7 +376,7 @@ def _class_rows(result, labels):
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('evaluate', __doc__)
   add = parser.add_argument
-  add_trained(parser)
+  add_trained(parser, exported=True)
   add('--mode', default='clip', choices=(*evaluation.MODES, 'frames'))
   add('--chunk', type=at_least_1, default=1, help='frames per call in mode stream')
   add('--clips', type=at_least_1, default=10, help='clips per video in mode multiclip')

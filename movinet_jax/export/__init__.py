@@ -12,6 +12,7 @@ written twice, and no file can drift from the model.
 
 from movinet_jax.export.artifact import Artifact, Manifest, check_installed, read, write
 from movinet_jax.export.formats import list_formats
+from movinet_jax.export.network import Network
 from movinet_jax.export.program import ExportError
 from movinet_jax.export.session import Session
 from movinet_jax.export.source import Source, plan
@@ -20,6 +21,7 @@ __all__ = [
   'Artifact',
   'ExportError',
   'Manifest',
+  'Network',
   'Session',
   'Source',
   'check_installed',

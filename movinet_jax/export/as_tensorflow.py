@@ -114,10 +114,9 @@ class _Writer:
     return self.tf.broadcast_to(x, shape)
 
   def write_slice(self, tensor, x, *, start, limit, stride):
-    cuts = [
-      slice(a, b, s) if (a, b, s) != (0, size, 1) else slice(None)
-      for a, b, s, size in zip(start, limit, stride, x.shape, strict=True)
-    ]
+    cuts = list(map(slice, start, limit, stride))
+    if self.free:
+      cuts[0] = slice(None)  # whose limit is not known
     return x[tuple(cuts)]
 
 

@@ -13,10 +13,17 @@ from movinet_jax.export.interface import Interface, find_batch, fit_image
 class Session(abc.ABC):
   """Runs a file call after call; the states go from each call to the next.
 
-  session = formats.load('onnx').make_session(path, interface)
-  for frames in video:
-    logits = session(frames)
+      session = export.read('mine/model.onnx').make_session()
+      for frames in video:
+        logits = session(frames)
+
+  Attributes:
+    interface: what goes in and comes out.
+    batch: videos at a time.
+    traces: whether `step` may be part of a program that JAX traces.
   """
+
+  traces = False
 
   def __init__(self, interface: Interface, batch: int = 1):
     """Begins a video.
@@ -48,10 +55,14 @@ class Session(abc.ABC):
     Returns:
       logits [B, N].
     """
-    image = fit_image(self.interface, np.asarray(video, np.float32))
-    found = self._run({IMAGE: image, **self._states})
-    self._states = {name: found[after] for name, after in self.interface.states.items()}
-    return np.asarray(found[LOGITS])
+    logits, self._states = self.step(np.asarray(video, np.float32), self._states)
+    return np.asarray(logits)
+
+  def step(self, video: np.ndarray, states: Mapping) -> tuple[np.ndarray, dict]:
+    """One call without memory: the states come in and go out, as the file has them."""
+    image = fit_image(self.interface, video)
+    found = self._run({IMAGE: image, **states})
+    return found[LOGITS], {name: found[after] for name, after in self.interface.states.items()}
 
   def read_states(self) -> dict[str, np.ndarray]:
     """The states now, by name; their values are in the order of the network's."""

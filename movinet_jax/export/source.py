@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from movinet_jax.export import program, states
+from movinet_jax.export import states
+from movinet_jax.export.program import ExportError, Program, build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +36,28 @@ class Source:
     return self.batch or 1, self.frames, *self.size, 3
 
   @functools.cached_property
-  def program(self) -> program.Program:
+  def program(self) -> Program:
     """The call as a graph.
 
     Raises:
       ExportError: no graph can say it; names the module and the primitive.
     """
     how = {'frames': self.frames, 'batch': self.batch or 1}
-    return program.build(self.model, self.variables, self.size, **how)
+    return build(self.model, self.variables, self.size, **how)
+
+  @property
+  def free_program(self) -> Program:
+    """The same, for a format that can say any number of videos.
+
+    Raises:
+      ExportError: any number is asked for, and the graph is of this one.
+    """
+    if self.batch is None and not self.program.free:
+      raise ExportError(
+        f'{self.frames} frames a call of any number of videos are more than four axes can say: '
+        'say how many with --batch, or take stablehlo'
+      )
+    return self.program
 
   def begin(self) -> dict:
     """The state at the beginning of a video; {} of a network that sees clips."""
@@ -93,7 +108,7 @@ def plan(
   if source.frames % turn == 0:
     return source
   if frames:
-    raise program.ExportError(
+    raise ExportError(
       f'the network does the same every {turn} frames, and {frames} in a call are not a whole '
       f'number of those: say --chunk={turn}, or a multiple'
     )

@@ -8,6 +8,7 @@ import numpy as np
 KINDS = ('float32', 'float16', 'int8', 'int8-dynamic')
 Kind = Literal[KINDS]
 _LARGEST = 127
+_LEAST_VALUES = 1024  # a smaller kernel is stored as it is, for little would be gained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Stored:
 def store(kernel: np.ndarray, kind: Kind) -> Stored:
   """A kernel [.., F] with fewer bits: int8 with a scale for each feature."""
   kernel = np.asarray(kernel, np.float32)
-  if kind == 'float32':
+  if kind == 'float32' or kernel.size < _LEAST_VALUES:
     return Stored(kernel)
   if kind == 'float16':
     return Stored(kernel.astype(np.float16))

@@ -128,7 +128,7 @@ def running_means(frames: jax.Array, state) -> tuple[jax.Array, dict[str, jax.Ar
 
   `state` holds the running sums of the frames before, None or {} where there were none.
   """
-  start = {'total': jnp.zeros_like(frames[:, :1]), 'count': jnp.zeros(len(frames), jnp.int32)}
+  start = {'total': jnp.zeros_like(frames[:, :1]), 'count': jnp.zeros(frames.shape[0], jnp.int32)}
   state = state or start
   means, total, _ = cumulative_mean(frames, state['total'], _weigh(state))
   return means, _count_on({**state, 'total': total}, frames.shape[1])

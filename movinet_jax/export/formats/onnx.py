@@ -29,7 +29,7 @@ _BACK = (0, 2, 3, 1)
 def write(source: Source, path: Path, weights: str = 'float32') -> Interface:
   import onnx
 
-  program = source.program
+  program = source.free_program
   interface = _describe(program.graph, program.states, program.free)
   onnx.save_model(emit(program.graph, interface, weights), str(path))
   return interface
@@ -149,7 +149,7 @@ class _Writer:
     """The name of a kernel [KH, KW, C, F] as ONNX has it, [F, C, KH, KW]."""
     stored = store(kernel, self.weights)
     name = self.constant(stored.values.transpose(3, 2, 0, 1))
-    if self.weights == 'float16':
+    if stored.values.dtype == np.float16:
       return self.add('Cast', [name], to=1)  # TensorProto.FLOAT
     if stored.scale is None:
       return name

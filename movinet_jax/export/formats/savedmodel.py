@@ -18,7 +18,7 @@ SIGNATURE = 'serving_default'
 def write(source: Source, path: Path, weights: str = 'float32') -> Interface:
   import tensorflow as tf
 
-  program = source.program
+  program = source.free_program
   step = as_tensorflow.emit(program.graph, free=program.free, weights=weights)
   module = tf.Module()
   module.step = step

@@ -16,6 +16,7 @@ from jax import export
 from movinet_jax.export import states
 from movinet_jax.export.graph import IMAGE, LOGITS
 from movinet_jax.export.interface import Array, Interface
+from movinet_jax.export.program import ExportError
 from movinet_jax.export.session import Session
 from movinet_jax.export.source import Source
 from movinet_jax.export.weights import Stored, store
@@ -41,11 +42,23 @@ def write(source: Source, path: Path, weights: str = 'float32') -> Interface:
     return {LOGITS: logits, **{name + states.NEXT: value for name, value in packed.items()}}
 
   shapes = _list_shapes(source, like)
-  exported = export.export(jax.jit(step), platforms=PLATFORMS)(shapes)
+  exported = _export(step, shapes)
   path.write_bytes(exported.serialize())
   outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
   names = {name: name + states.NEXT for name in shapes if name != IMAGE}
   return Interface(_describe(shapes), _describe(outputs), names)
+
+
+def _export(step, shapes):
+  try:
+    return export.export(jax.jit(step), platforms=PLATFORMS)(shapes)
+  except (jax.errors.InconclusiveDimensionOperation, TypeError) as error:
+    if all(isinstance(size, int) for size in shapes[IMAGE].shape):
+      raise
+    said = str(error).splitlines()[0]
+    raise ExportError(
+      f'the network computes with the number of videos: say how many with --batch ({said})'
+    ) from error
 
 
 def _store(variables, weights: str):
@@ -96,6 +109,8 @@ def make_session(
 
 
 class _Session(Session):
+  traces = True
+
   def __init__(self, path, interface, batch):
     self._step = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
     super().__init__(interface, batch)

@@ -78,6 +78,7 @@ def _quantize(content: bytes, weights: str) -> bytes:
   from ai_edge_quantizer import algorithm_manager, qtyping, quantizer
 
   operations = qtyping.TFLOperationName
+  silent = {'enable_progress_bar': False, 'enable_progress_report': False}
   made = quantizer.Quantizer(bytearray(content))
   if weights == 'float16':
     cast = algorithm_manager.AlgorithmName.FLOAT_CASTING
@@ -87,7 +88,7 @@ def _quantize(content: bytes, weights: str) -> bytes:
   else:
     # Other operations of 8 bits have no kernels in XNNPACK, and are slower than float32.
     made.add_dynamic_config('.*', operations.CONV_2D, num_bits=8)
-  return bytes(made.quantize(enable_progress_report=False).quantized_model)
+  return bytes(made.quantize(**silent).quantized_model)
 
 
 def make_session(
@@ -136,9 +137,8 @@ class _Session(Session):
   def __call__(self, video: np.ndarray) -> np.ndarray:
     image = fit_image(self.interface, np.asarray(video, np.float32))
     self._inputs[IMAGE].write(np.ascontiguousarray(image))
-    names, after = self._names
+    self._invoke()
     inputs, outputs = self._inputs, self._outputs
-    self._model.run_by_index(0, [inputs[one] for one in names], [outputs[one] for one in after])
     for name, following in self.interface.states.items():
       inputs[name], outputs[following] = outputs[following], inputs[name]
     return _read(outputs[LOGITS], self.interface.outputs[LOGITS].shape)
@@ -150,7 +150,18 @@ class _Session(Session):
     }
 
   def _run(self, inputs: Mapping) -> Mapping:
-    raise NotImplementedError('buffers are swapped instead')
+    for name, value in inputs.items():
+      self._inputs[name].write(np.ascontiguousarray(value))
+    self._invoke()
+    return {
+      name: _read(self._outputs[name], one.shape) for name, one in self.interface.outputs.items()
+    }
+
+  def _invoke(self):
+    inputs, outputs = self._names
+    self._model.run_by_index(
+      0, [self._inputs[name] for name in inputs], [self._outputs[name] for name in outputs]
+    )
 
 
 @contextlib.contextmanager
