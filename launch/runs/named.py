@@ -35,6 +35,17 @@ class Named:
   def has_stream(self) -> bool:
     return bool(self.model.spec.causal)
 
+  @property
+  def chunk(self) -> int:
+    """Frames of a call of its stream, unless others are asked for: 1, or an exported file's."""
+    return getattr(self.model, 'frames', 1)
+
+  def with_threads(self, threads: int) -> 'Named':
+    """The same; an exported file runs with so many threads."""
+    if not hasattr(self.model, 'threads'):
+      return self
+    return dataclasses.replace(self, model=dataclasses.replace(self.model, threads=threads))
+
   def find_weights(self) -> Mapping:
     """Its own variables, or some to time it with."""
     return timing.draw_weights(self.model) if self.variables is None else self.variables
@@ -45,7 +56,8 @@ def read_network(text: str, num_classes: int | None = None, network: str = '', *
 
   Args:
     text: a name ('movinet/a0-stream'), an architecture file (found.json), or a trained network:
-      a workdir, an archive (`.npz`), an ensemble's file, or a published checkpoint.
+      a workdir, an archive (`.npz`), an ensemble's file, a published checkpoint, or a file of
+      `movinet export`.
     num_classes: N; by default those of the family's data set. A trained network has its own.
     network: of a published checkpoint, which does not say it itself: its name.
     **options: fields of its architecture or of its module to change, as models.create takes them.
@@ -63,14 +75,15 @@ def read_network(text: str, num_classes: int | None = None, network: str = '', *
   if _is_spec(path):
     family, spec = models.read_spec(path)
     return _describe(text, models.create(family, num_classes, spec=spec, **options))
-  from movinet_jax import convert  # late, as below
+  from movinet_jax import convert, export  # late, as below
 
-  if not convert.exists(path):
+  exported = export.is_artifact(path)
+  if not exported and not convert.exists(path):
     near, *_ = suggest(text, models.variants()).split(' (choices: ')  # which are too many
     raise ValueError(
       f'{text!r} names no network and no file or folder: wanted a name (`movinet models` '
-      'lists all), an architecture file (found.json), or a trained network (a workdir, or an .npz '
-      f'of `movinet convert`){near}'
+      'lists all), an architecture file (found.json), or a trained network (a workdir, an .npz '
+      f'of `movinet convert`, or a file of `movinet export`){near}'
     )
   if num_classes is not None or options:
     given = ', '.join(['--num-classes'] * (num_classes is not None) + list(options))
@@ -78,6 +91,8 @@ def read_network(text: str, num_classes: int | None = None, network: str = '', *
       f'{text} is a trained network, whose classes and architecture are what they are: leave out '
       f'{given}, or give the name of its network instead'
     )
+  if exported:
+    return _read_exported(text, path, network)
   return _read_trained(text, path, network)
 
 
@@ -87,9 +102,9 @@ def lacks_name(text: str) -> bool:
   if text in models.variants() or path.endswith('.json'):
     return False
   from launch.runs.trained import is_file  # late, as below
-  from movinet_jax import convert
+  from movinet_jax import convert, export
 
-  return is_file(path) and convert.read_about(path) is None
+  return is_file(path) and not export.is_artifact(path) and convert.read_about(path) is None
 
 
 def _describe(text: str, model) -> Named:
@@ -121,3 +136,13 @@ def _read_trained(text: str, path: str, network: str) -> Named:
   clip = found.clip
   size = clip.frames, clip.size, clip.size
   return Named(text, models.find_name(found.model), found.model, size, found.variables)
+
+
+def _read_exported(text: str, path: str, network: str) -> Named:
+  from launch.runs.trained import load_exported
+
+  if network:
+    raise ValueError(f'{text} says itself which network it is: leave out --network={network}')
+  found = load_exported(path)
+  size = found.clip.frames, found.clip.size, found.clip.size
+  return Named(text, found.name, found.model, size, found.variables)

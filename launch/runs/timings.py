@@ -7,6 +7,7 @@ The weights are constants of the program, and a stream's state is carried from c
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -14,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.errors import JaxRuntimeError
+from scipy import special
 
 from launch.runs.named import Named
-from movinet_jax import cost, published, timing
+from movinet_jax import cost, export, published, timing
 from movinet_jax.train import losses, optimizers, state, steps
 
 Kind = Literal['stream', 'clip', 'train']
@@ -61,15 +63,15 @@ class Timing:
   Attributes:
     times: of one call.
     compile_secs: of XLA, not from a cache.
-    peak_bytes: the most memory in use.
+    peak_bytes: the most memory in use; None where nobody says it, as of an exported file.
     peak_from: who says so: 'device', or 'program' for what the compiler counts: arguments,
       weights, results and temporaries.
   """
 
   times: timing.Times
   compile_secs: float
-  peak_bytes: int
-  peak_from: Literal['device', 'program']
+  peak_bytes: int | None = None
+  peak_from: Literal['device', 'program'] | None = None
 
 
 def measure(case: Case, weights: Mapping, secs: float = 3.0) -> Timing:
@@ -83,6 +85,8 @@ def measure(case: Case, weights: Mapping, secs: float = 3.0) -> Timing:
     ValueError: the network cannot do this; says why.
     JaxRuntimeError: the device has too little memory, or its compiler fails.
   """
+  if isinstance(case.network.model, export.Network):
+    return _measure_file(case, secs)
   model = case.network.model.clone(dtype=jnp.dtype(case.dtype))
   call, program, compile_secs, held_bytes = _MAKERS[case.kind](case, model, weights)
   found = cost.count_memory(program)
@@ -92,6 +96,31 @@ def measure(case: Case, weights: Mapping, secs: float = 3.0) -> Timing:
   # The device remembers its highest peak only: a lower one leaves no trace there.
   known = after is not None and after > before
   return Timing(times, compile_secs, after if known else peak, 'device' if known else 'program')
+
+
+def _measure_file(case: Case, secs: float) -> Timing:
+  """Loads an exported file into its runtime, and times it there."""
+  network = case.network.model
+  manifest = network.artifact.manifest
+  if case.kind == 'train':
+    raise ValueError('it is an exported file, which cannot be trained')
+  if case.kind == 'clip' and network.spec.causal:
+    raise ValueError('it is a stream, and no clip: time the network that it was exported from')
+  if case.dtype != 'float32':
+    raise ValueError(f'it computes in float32, and not in {case.dtype}')
+  if case.frames != manifest.frames:
+    raise ValueError(f'a call of it sees {manifest.frames} frames, and not {case.frames}')
+  began = time.perf_counter()
+  session = network.artifact.make_session(case.batch, network.threads)
+  load_secs = time.perf_counter() - began
+  if session.batch != case.batch:
+    raise ValueError(f'a call of it sees {session.batch} videos, and not {case.batch}')
+  video = _draw_video(case)
+
+  def call():
+    return special.softmax(session(video.astype(np.float32) / 255), axis=-1)
+
+  return Timing(timing.measure_call(call, secs, 1), load_secs)
 
 
 def _make_stream(case: Case, model, weights: Mapping):

@@ -191,7 +191,7 @@ def load_exported(path: str, threads: int | None = None) -> Trained:
 
   Raises:
     FileNotFoundError, ValueError: as `export.read`.
-    ModuleNotFoundError: its runtime is not installed; says how to.
+    ExportError: its runtime is not installed; says how to.
   """
   found = export.read(path)
   manifest = found.manifest

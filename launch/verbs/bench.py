@@ -5,11 +5,13 @@
   movinet bench movinet/a0-stream --clip=50x172 --train    also whole clips, and a training step
   movinet bench movinet/a0 movinet/a1 --picture=a.png      accuracy against time and multiply-adds
   movinet bench runs/search/found.json runs/mine           an architecture, a trained network
+  movinet bench mine/model.tflite mine/model.onnx          exported files, in their runtimes
   movinet bench movinet/a0-stream --json                   lines of JSON in place of the table
   movinet bench movinet/a0-stream --out=times.jsonl        a table, and its rows in a file
 
 A NETWORK is a name (`movinet models` lists all), an architecture file, or a trained network: a
-workdir, an .npz of `movinet convert`, or the JSON file of an ensemble. Streams are timed frame by
+workdir, an .npz of `movinet convert`, the JSON file of an ensemble, or a file of `movinet export`,
+whose runtime gets as many threads as there are cores (--cores). Streams are timed frame by
 frame and, with --clip, as clips; other networks as clips. Clips are the network's native ones
 unless --clip says otherwise; the frames of a stream are as large as those of its clip.
 
@@ -20,6 +22,7 @@ network. docs/bench.md says how, and what is not measured.
 import argparse
 import contextlib
 import json
+import math
 import os
 import sys
 import time
@@ -75,10 +78,11 @@ def _read_networks(arguments) -> list[Named]:
     raise ValueError(
       f'--network={name} names one published checkpoint, and there are {len(unnamed)} here'
     )
-  return [
+  found = [
     read_network(text, arguments.num_classes, name if text in unnamed else '')
     for text in arguments.networks
   ]
+  return [network.with_threads(math.ceil(machine.count_cores())) for network in found]
 
 
 def _check_files(arguments: argparse.Namespace):
@@ -118,7 +122,7 @@ def list_cases(network: Named, arguments: argparse.Namespace) -> list[Case]:
   if arguments.clip:
     frames, height, width = arguments.clip
   types = arguments.dtype or (jnp.dtype(network.model.dtype).name,)
-  inputs = [('stream', chunk) for chunk in arguments.chunk or (1,) if network.has_stream]
+  inputs = [('stream', n) for n in arguments.chunk or (network.chunk,) if network.has_stream]
   if arguments.clip is not None or not network.has_stream:
     inputs.append(('clip', frames))
   if arguments.train:
@@ -198,7 +202,9 @@ class Table:
       self._sources[printed.latency.source] = printed.latency.differs
     self._devices[found.peak_from] = None
     spread = f'{_round(times.p10_ms)}–{_round(times.p90_ms)}'
-    memory = f'{found.peak_bytes / 2**20:,.0f} MiB' + '*' * (found.peak_from == 'device')
+    memory = '–'
+    if found.peak_bytes is not None:
+      memory = f'{found.peak_bytes / 2**20:,.0f} MiB' + '*' * (found.peak_from == 'device')
     rate = f'{_round(row.per_sec)} {"frames" if case.kind == "stream" else "clips"}'
     published = ', '.join(f'{one.ms:g} {one.latency.device}' for one in row.printed)
     return (
@@ -209,7 +215,7 @@ class Table:
   def close(self):
     print(
       '\nms a call: median, 10th and 90th percentile, after a warm-up. ms a frame: of one frame of '
-      'one stream or clip.\ncompile: by XLA, not from the cache.'
+      'one stream or clip.\ncompile: by XLA, not from the cache; of an exported file, loading it.'
     )
     if 'device' in self._devices:
       print('memory*: the most in use on the device so far.')

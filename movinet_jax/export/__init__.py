@@ -10,7 +10,14 @@ written twice, and no file can drift from the model.
     logits = session(frames)
 """
 
-from movinet_jax.export.artifact import Artifact, Manifest, check_installed, read, write
+from movinet_jax.export.artifact import (
+  Artifact,
+  Manifest,
+  check_installed,
+  is_artifact,
+  read,
+  write,
+)
 from movinet_jax.export.formats import list_formats
 from movinet_jax.export.network import Network
 from movinet_jax.export.program import ExportError
@@ -25,6 +32,7 @@ __all__ = [
   'Session',
   'Source',
   'check_installed',
+  'is_artifact',
   'list_formats',
   'plan',
   'read',

@@ -23,6 +23,7 @@ from movinet_jax import schema
 from movinet_jax.convert import About
 from movinet_jax.export import formats, parity
 from movinet_jax.export.interface import Interface
+from movinet_jax.export.program import ExportError
 from movinet_jax.export.session import Session
 from movinet_jax.export.source import Source
 from movinet_jax.schema import Count
@@ -140,7 +141,7 @@ class Artifact:
       threads: of the runtime; by default its own choice.
 
     Raises:
-      ModuleNotFoundError: the runtime is not installed; says how to.
+      ExportError: the runtime is not installed; says how to.
     """
     form = formats.load(self.file.format)
     check_installed(form.RUNS)
@@ -148,9 +149,9 @@ class Artifact:
 
 
 def check_installed(modules: Sequence[str]):
-  """Raises ModuleNotFoundError for what is missing, with the line that installs it."""
+  """Raises ExportError for what is missing, with the line that installs it."""
   if missing := formats.find_missing(modules):
-    raise ModuleNotFoundError(formats.explain_missing(missing))
+    raise ExportError(f"{', '.join(missing)} not installed: pip install 'movinet-jax[export]'")
 
 
 def write(
@@ -272,6 +273,12 @@ def read(path: str | Path) -> Artifact:
       f'{path.parent / LABELS} has {len(labels)} lines, and the network {manifest.classes} classes'
     )
   return Artifact(path, manifest, tuple(labels))
+
+
+def is_artifact(path: str | Path) -> bool:
+  """Whether a path is that of an exported file, or of a folder of those."""
+  path = Path(path)
+  return (path / MANIFEST).exists() or (path.exists() and (path.parent / MANIFEST).exists())
 
 
 def _choose_file(folder: Path, manifest: Manifest) -> str:

@@ -47,6 +47,11 @@ class Network:
     return self.artifact.manifest.classes
 
   @property
+  def frames(self) -> int:
+    """Of a call."""
+    return self.artifact.manifest.frames
+
+  @property
   def spec(self) -> Seen:
     manifest = self.artifact.manifest
     return Seen(
@@ -85,7 +90,7 @@ class Network:
     del variables
     if train:
       raise ValueError(f'{self.artifact.path} is an exported network, which cannot be trained')
-    frames, (batch, total) = self.artifact.manifest.frames, video.shape[:2]
+    frames, (batch, total) = self.frames, video.shape[:2]
     if total % frames or (total != frames and not self.spec.causal):
       raise ValueError(
         f'{self.artifact.path} sees {frames} frames a call: {total} are no whole number of calls'

@@ -31,8 +31,3 @@ def load(name: str) -> ModuleType:
 def find_missing(modules) -> list[str]:
   """Those of some modules that are not installed."""
   return [name for name in modules if importlib.util.find_spec(name) is None]
-
-
-def explain_missing(modules) -> str:
-  """How to install what is missing."""
-  return f"{', '.join(modules)} not installed: pip install 'movinet-jax[export]'"
