@@ -3,6 +3,7 @@
   movinet export --checkpoint=runs/mine --to=tflite --out=mine
   movinet export --checkpoint=runs/mine --to=tflite,onnx --weights=float16 --out=mine
   movinet export --checkpoint=runs/mine --to=onnx,stablehlo --batch=any --out=mine
+  movinet export --checkpoint=runs/mine --to=web --out=page
   movinet export --checkpoint=ckpt-1 --network=movinet/a0-stream --to=onnx --out=a0
 
 A format is for
@@ -11,6 +12,7 @@ A format is for
   onnx        servers and desktops, by onnxruntime, OpenVINO or TensorRT; C#, Java, Rust
   stablehlo   JAX elsewhere, on CPU, GPU or TPU, without this package
   savedmodel  TensorFlow Serving
+  web         a page that runs the network in the browser, on its camera or a video file
 
 The folder holds the files, labels.txt, and model.json, which says what goes in and comes out. A
 stream's file takes the next frames and its states. All states are zeros when a video begins, and
@@ -26,7 +28,7 @@ What you export runs with `movinet stream`, `evaluate` and `bench` by --model=mi
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -36,27 +38,51 @@ from launch.errors import ExitCode
 from launch.runs.trained import Trained, load_given
 from launch.tables import align
 from movinet_jax import export
-from movinet_jax.export import formats
+from movinet_jax.export import formats, web
 from movinet_jax.export.weights import KINDS
 from movinet_jax.names import check_name
 from movinet_jax.train import arrays
+
+WEB, PAGE = 'web', 'tflite'  # a page, and the format that it runs
 
 
 def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv)
   jax.config.update('jax_platforms', 'cpu')  # a file is the same wherever it is written
   out = Path(arguments.out)
-  check_formats(arguments.to, arguments.weights, arguments.batch)
+  names, page = choose_formats(arguments.to, arguments.litertjs)
+  check_formats(names, arguments.weights, arguments.batch)
   if out.exists():
     raise FileExistsError(f'--out={out} exists already: remove it, or choose another folder')
   trained = load_given(arguments)
-  source = plan(trained, arguments.to, arguments.chunk, arguments.batch)
+  source = plan(trained, arguments.chunk, arguments.batch)
   version = {'version': trained.version, 'sha256': arrays.hash_arrays(source.variables)}
-  manifest = export.write(
-    out, source, trained.about, version, arguments.to, arguments.weights, say=_tell
-  )
+  how = {'weights': arguments.weights, 'complete': page, 'say': _tell}
+  manifest = export.write(out, source, trained.about, version, names, **how)
   print_table(manifest, out)
+  if WEB in arguments.to:
+    print(f'look at it: cd {out} && python3 -m http.server, then open http://localhost:8000')
   return ExitCode.DONE
+
+
+def choose_formats(
+  names: Sequence[str], litertjs: str | None
+) -> tuple[list[str], Callable[[Path], None]]:
+  """The formats to write, and what adds a page to their folder where one is asked for.
+
+  Raises:
+    ValueError: the page's runtime cannot be had; or it is given, and no page is asked for.
+  """
+  if WEB not in names:
+    if litertjs:
+      raise ValueError(f'--litertjs={litertjs} is for --to={WEB}')
+    return list(names), lambda folder: None
+  given = Path(litertjs) if litertjs else None
+  web.find_packages(given)  # now, not after all else
+  plain = [name for name in names if name != WEB]
+  if PAGE not in plain:
+    plain.insert(0, PAGE)
+  return plain, lambda folder: web.write_web(folder, folder, given)
 
 
 def check_formats(names: Sequence[str], weights: str, batch: int | None):
@@ -72,7 +98,7 @@ def check_formats(names: Sequence[str], weights: str, batch: int | None):
     export.check_installed((*form.NEEDS, *form.RUNS))
 
 
-def plan(trained: Trained, names: Sequence[str], chunk: int | None, batch: int | None):
+def plan(trained: Trained, chunk: int | None, batch: int | None) -> export.Source:
   """What a call sees: the next frames of a stream, or the clip of evaluations."""
   causal = trained.model.spec.causal
   if chunk and not causal:
@@ -108,7 +134,7 @@ def _formats(text: str) -> tuple[str, ...]:
   names = tuple(dict.fromkeys(text.split(',')))
   for name in names:
     try:
-      check_name(name, formats.list_formats(), 'format')
+      check_name(name, [*formats.list_formats(), WEB], 'format')
     except ValueError as error:  # whose message argparse would not show
       raise argparse.ArgumentTypeError(str(error)) from error
   return names
@@ -124,6 +150,7 @@ def make_arguments() -> argparse.ArgumentParser:
   add_trained(parser)
   add('--to', type=_formats, required=True, metavar='FORMAT,…', help='formats, as above')
   add('--out', type='path', required=True, help='folder to write')
+  add('--litertjs', type='path', help='of --to=web: folder with the tarballs of LiteRT.js')
   add('--weights', choices=KINDS, default='float32', help='how they are stored')
   add('--batch', type=_batch, default=1, help='videos a call, or any')
   add('--chunk', type=at_least_1, help='frames a call of a stream; default: 1, or a turn')

@@ -162,6 +162,7 @@ def write(
   names: Sequence[str],
   weights: str = 'float32',
   *,
+  complete: Callable[[Path], None] = lambda folder: None,
   say: Callable[[str], None] = lambda line: None,
 ) -> Manifest:
   """Writes a folder, and proves each file in its runtime; the folder is there whole or not at all.
@@ -172,6 +173,7 @@ def write(
     checkpoint: which weights.
     names: of formats.
     weights: how they are stored.
+    complete: adds to the folder what else belongs there, before anybody sees it.
     say: is told what takes long.
 
   Raises:
@@ -193,6 +195,7 @@ def write(
     manifest = _describe(source, about, checkpoint, files)
     write_json(home / MANIFEST, manifest)
     (home / LABELS).write_text(''.join(f'{label}\n' for label in about.labels), encoding='utf-8')
+    complete(home)
     os.replace(home, out)
   return manifest
 
