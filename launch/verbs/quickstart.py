@@ -25,7 +25,6 @@ from launch.runs.outcome import FOUND, REPORT
 from launch.runs.ownership import check_owner
 from launch.runs.trained import load_trained
 from launch.verbs.search import print_found
-from launch.verbs.stream import find_fps, predict
 from movinet_jax import serve
 from movinet_jax.data import motion
 from movinet_jax.data.address import parse_source
@@ -101,7 +100,8 @@ def _stream(trained, path):
   size = (trained.clip.size, trained.clip.size)
   live = serve.Live(trained.model, trained.variables, size)
   with open_feed(parse_source(path)) as feed:
-    for step in predict(live, feed, trained.clip, find_fps(trained.clip, feed)):
+    fps = serve.find_fps(trained.clip, feed)
+    for step in serve.predict(live, feed.frames(), trained.clip, fps):
       (label, probability), *_ = step.prediction.top(1, trained.labels)
       print(f'{step.times_secs[-1]:6.2f} s   {label:6} {probability:6.1%}')
   return live

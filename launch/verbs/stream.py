@@ -3,10 +3,13 @@
   movinet stream --checkpoint=runs/mine --source=clip.mp4
   movinet stream --checkpoint=ckpt-1 --network=movinet/a0-stream --source=clip.mp4
   movinet stream --checkpoint=runs/mine --source=0 --top=5          (camera 0)
+  movinet stream --model=mine/model.tflite --source=0               (a file of movinet export)
   movinet stream --checkpoint=runs/mine --source=rtsp://user:password@camera/live
   ffmpeg … -f matroska - | movinet stream --checkpoint=runs/mine --source=-
   movinet stream --checkpoint=runs/mine --source=clip.mp4 --json    (a line a call)
   movinet stream --checkpoint=runs/mine --source=clip.mp4 --save=out.mp4
+  movinet stream --checkpoint=runs/mine --source=clip.mp4 --serve   (a page on 127.0.0.1)
+  movinet stream --checkpoint=runs/mine --source=browser --serve    (the browser's camera)
 
 Frames are taken at the rate that the network was trained at (--fps to change it), the same ones
 that an evaluation takes. The state is carried from frame to frame: memory does not depend on how
@@ -17,84 +20,118 @@ long the source is.
 `forget:HALF_LIFE`, less and less. --reset-on-cut forgets at each cut of a film, and SIGUSR1 at any
 time. docs/streaming.md compares them.
 
+--serve shows the picture and the answers on a page that this machine alone can open. A file is
+played at its own speed, and the page stays until Ctrl-C.
+
 Ctrl-C ends a stream as its last frame does: what --save has written is kept.
 """
 
 import argparse
 import contextlib
-import dataclasses
+import functools
 import json
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
-
 from launch import devices
 from launch.arguments import add_trained, at_least_1, make_parser, positive
 from launch.errors import ExitCode
+from launch.runs.streams import AnySource, Stream, choose_memory, open_source, tell
 from launch.runs.trained import load_given
-from movinet_jax import data, serve, signals
-from movinet_jax.data.address import File, Folder, LiveSource, parse_source
-from movinet_jax.data.live import RECONNECT_SECS, Feed, Painting, open_feed
-from movinet_jax.data.ticks import hold_frames
+from movinet_jax import data, export, serve, signals
+from movinet_jax.data.address import File, Folder, parse_source
+from movinet_jax.data.live import RECONNECT_SECS, Feed
 from movinet_jax.paths import find_local
 
 
 def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv)
   devices.check_platform()
-  source, chunk = _find_pictures(arguments.source, arguments.source_fps), arguments.chunk
+  source = _find_pictures(arguments.source, arguments.source_fps)
+  _check_browser(arguments)
   with contextlib.ExitStack() as stack:
-    asked = stack.enter_context(_listening_for_resets())
-    # Before the network is loaded: a place that cannot be written to, or a source that is not
-    # there, fails at once.
+    resets = stack.enter_context(_listening_for_resets())
+    # Before the network is loaded: a place that cannot be written to, a port that is taken, or a
+    # source that is not there, fails at once.
     recorder = stack.enter_context(_open_recorder(arguments.save))
-    feed = open_feed(source, reconnect_secs=arguments.reconnect_secs, say=_tell)
-    feed = stack.enter_context(feed)
-    trained = load_given(arguments)
-    fps = arguments.fps or find_fps(trained.clip, feed)
-    live = serve.Live(
-      trained.model,
-      trained.complete(),
-      (trained.clip.size, trained.clip.size),
-      chunk,
-      multi_label=trained.multi_label,
-      memory=choose_memory(arguments.memory, source, trained.clip, fps),
-    )
-    show = _print_json if arguments.json else _print_line
+    page = None if arguments.serve is None else stack.enter_context(serve.Page(arguments.serve))
+    broadcast = serve.Broadcast(resets.ask)
+    reopen = functools.partial(open_source, source, arguments.reconnect_secs, broadcast.hear)
+    feed = stack.enter_context(reopen())
+    stream = _make_stream(arguments, source, reopen, feed, resets)
     stack.callback(_tell_damage, feed)
-    steps = predict(
-      live,
-      feed,
-      trained.clip,
-      fps,
-      chunk,
-      pictures=recorder is not None,
-      cuts=arguments.reset_on_cut,
-      asked=asked,
-    )
-    began = time.perf_counter()
-    for step in until_stopped(steps, feed.stop):
-      top = step.prediction.top(arguments.top, trained.labels)
-      show(step, top)
+    steps, stop = stream.play(feed, page, broadcast)
+    if page:
+      tell(f'the stream is shown at {page.address} until Ctrl-C')
+    frames, secs, began = 0, 0.0, time.perf_counter()
+    for step in until_stopped(steps, stop):
+      frames += len(step.times_secs)
+      top = stream.find_top(step)
+      (_print_json if arguments.json else _print_line)(step, top)
       for seconds, picture in zip(step.times_secs, step.pictures, strict=False):
         recorder.write(picture, [f'{label}  {p:.0%}' for label, p in top], seconds)
-    secs = time.perf_counter() - began
-    if not live.frames and feed.stopped:
+      secs = time.perf_counter() - began
+    if not frames and feed.stopped:
       return ExitCode.INTERRUPTED
-  if not live.frames:
-    raise ValueError(f'{source.name} is shorter than one chunk of frames')
-  _print_summary(live, feed, secs, arguments.json)
+    if not frames:
+      raise ValueError(f'{source.name} is shorter than one chunk of frames')
+  _print_summary(frames, stream.live.latency, feed.damaged, secs, arguments.json)
   return ExitCode.DONE
 
 
-def _tell(line: str):
-  print(line, file=sys.stderr, flush=True)
+def _make_stream(arguments, source: AnySource, reopen, feed: Feed, resets: serve.Resets) -> Stream:
+  trained = load_given(arguments)
+  fps = arguments.fps or serve.find_fps(trained.clip, feed)
+  chunk, memory = arguments.chunk or 1, choose_memory(arguments.memory, source, trained.clip, fps)
+  if trained.file:
+    chunk = _find_chunk(arguments.chunk, trained.file)
+    live = serve.LiveFile(trained.file, threads=arguments.threads, memory=memory)
+  else:
+    size, multi_label = (trained.clip.size, trained.clip.size), trained.multi_label
+    how = {'multi_label': multi_label, 'memory': memory}
+    live = serve.Live(trained.model, trained.complete(), size, chunk, **how)
+  return Stream(
+    source,
+    reopen,
+    trained,
+    live,
+    fps,
+    chunk,
+    arguments.top,
+    resets,
+    cuts=arguments.reset_on_cut,
+    pictures=bool(arguments.save),
+  )
+
+
+def _find_chunk(asked: int | None, file: export.Artifact) -> int:
+  """Frames of a call of an exported file, which has its own."""
+  if asked not in (None, file.manifest.frames):
+    raise ValueError(
+      f'--chunk={asked} does not fit {file.path}, which sees {file.manifest.frames} a call: leave '
+      f'it out, or export the network with --chunk={asked}'
+    )
+  return file.manifest.frames
+
+
+def _check_browser(arguments):
+  """Refuses what the camera of a browser cannot do."""
+  if not isinstance(arguments.source, serve.BrowserCamera):
+    return
+  if arguments.serve is None:
+    raise ValueError(
+      '--source=browser is the camera of whoever looks at the page of --serve: give --serve, too'
+    )
+  for flag, is_given in (('save', arguments.save), ('reset-on-cut', arguments.reset_on_cut)):
+    if is_given:
+      raise ValueError(
+        f'--{flag} is for a source that this command reads: with --source=browser, browsers send '
+        'what the network sees of their cameras'
+      )
 
 
 @contextlib.contextmanager
@@ -109,7 +146,7 @@ def _open_recorder(path: str | None):
       yield recorder
   finally:
     if os.path.exists(path):
-      _tell(f'saved {path}')
+      tell(f'saved {path}')
 
 
 def until_stopped(items: Iterable, stop: Callable[[], None] = lambda: None) -> Iterator:
@@ -134,120 +171,21 @@ def until_stopped(items: Iterable, stop: Callable[[], None] = lambda: None) -> I
 
 
 @contextlib.contextmanager
-def _listening_for_resets() -> Iterator[Callable[[], bool]]:
-  """Within, SIGUSR1 asks for a reset; yields what says once whether somebody did."""
-  asked = []
-
-  def take() -> bool:
-    was_asked = bool(asked)
-    asked.clear()
-    return was_asked
-
-  number = getattr(signal, 'SIGUSR1', None)
+def _listening_for_resets() -> Iterator[serve.Resets]:
+  """Within, SIGUSR1 asks for a reset."""
+  resets, number = serve.Resets(), getattr(signal, 'SIGUSR1', None)
   if number is None or threading.current_thread() is not threading.main_thread():
-    yield take
+    yield resets
     return
-  before = signal.signal(number, lambda *_: asked.append(True))
+  before = signal.signal(number, resets.ask)
   try:
-    yield take
+    yield resets
   finally:
     signal.signal(number, before)
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
-  """One call of a stream.
-
-  Attributes:
-    prediction: after it.
-    times_secs: of its frames, since the first one of the source.
-    pictures: the frames as they came, [H, W, 3]; () unless they were asked for.
-    reset: why the stream forgot what was before these frames; '' if it did not.
-  """
-
-  prediction: serve.Prediction
-  times_secs: tuple[float, ...]
-  pictures: tuple[np.ndarray, ...] = ()
-  reset: str = ''
-
-
-def predict(
-  live: serve.Live,
-  feed: Feed,
-  clip: data.EvalClip,
-  fps: float,
-  chunk: int = 1,
-  *,
-  pictures: bool = False,
-  cuts: bool = False,
-  asked: Callable[[], bool] = lambda: False,
-) -> Iterator[Step]:
-  """Streams a source, a step for each chunk of frames.
-
-  The network sees the frames and the crop of an evaluation. Frames that do not fill a last chunk
-  are left out. A reset takes effect at the first frame of a chunk.
-
-  Args:
-    pictures: whether steps hold the source's whole pictures.
-    cuts: whether to forget at cuts.
-    asked: says whether somebody asks to forget.
-  """
-  frames = serve.mark_scenes(feed.frames()) if cuts else feed.frames()
-  crop, whole = Painting(clip.frame), Painting()
-  last, taken, reset = None, [], ''
-  for shown in hold_frames(frames, fps):
-    if last is not None:
-      reset = _find_reset(last, shown) or ('asked' if asked() else reset)
-    last = shown
-    taken.append((shown.secs, crop.paint(shown), whole.paint(shown) if pictures else None))
-    if len(taken) == chunk:
-      times_secs, crops, wholes = zip(*taken, strict=True)
-      if reset:
-        live.forget()
-      yield Step(live(np.stack(crops)), times_secs, wholes if pictures else (), reset)
-      taken, reset = [], ''
-
-
-def _find_reset(before, shown) -> str:
-  """Why what was before this frame is over; '' if it is not."""
-  if shown.part != before.part:
-    return 'lost'
-  return 'cut' if shown.scene != before.scene else ''
-
-
-def find_fps(clip: data.EvalClip, feed: Feed) -> float:
-  """Frames per second that a clip of this source has."""
-  return clip.fps or feed.find_mean_fps() / clip.stride
-
-
-def choose_memory(
-  wanted: tuple[str, float | None] | None, source: LiveSource, clip: data.EvalClip, fps: float
-) -> serve.Memory:
-  """The memory that a command line names.
-
-  Args:
-    wanted: its kind and its seconds; None for the kind that suits the source, or the seconds that
-      suit the network: a window of two clips, in which the older state has seen one at least, or a
-      half-life of one clip.
-  """
-  kind, secs = wanted or ('window' if source.live else 'exact', None)
-  if secs is None:
-    secs = clip.frames / fps * (2 if kind == 'window' else 1)
-  if kind == 'window':
-    _tell(f'answers are of the last {secs / 2:.3g} to {secs:.3g} s (--memory=window:{secs:.3g})')
-  elif kind == 'forget':
-    _tell(f'a frame weighs half after {secs:.3g} s (--memory=forget:{secs:.3g})')
-  return serve.make_memory(kind, secs, fps)
-
-
 def _print_json(step, top):
-  line = {
-    'frame': step.prediction.frame,
-    'secs': round(step.times_secs[-1], 3),
-    'latency_ms': round(step.prediction.latency_ms, 3),
-    'top': [{'label': label, 'probability': round(p, 5)} for label, p in top],
-  }
-  print(json.dumps({**line, 'reset': step.reset} if step.reset else line), flush=True)
+  print(json.dumps(step.describe(top)), flush=True)
 
 
 _RESETS = {
@@ -259,39 +197,36 @@ _RESETS = {
 
 def _print_line(step, top):
   seconds, prediction = step.times_secs[-1], step.prediction
+  begin = '' if step.viewer is None else f'viewer {step.viewer}  '
   if step.reset:
-    print(f'{step.times_secs[0]:8.2f} s  {_RESETS[step.reset]}')
+    print(f'{begin}{step.times_secs[0]:8.2f} s  {_RESETS[step.reset]}')
   classes = '   '.join(f'{label} {p:6.1%}' for label, p in top)
-  print(
-    f'{seconds:8.2f} s  frame {prediction.frame:5d}  {prediction.latency_ms:6.1f} ms   {classes}',
-    flush=True,
-  )
+  begin += f'{seconds:8.2f} s  frame {prediction.frame:5d}  {prediction.latency_ms:6.1f} ms'
+  print(f'{begin}   {classes}', flush=True)
 
 
 def _tell_damage(feed: Feed):
   if feed.damaged:
-    _tell(f'{feed.damaged} frames of the source were damaged')
+    tell(f'{feed.damaged} frames of the source were damaged')
 
 
-def _print_summary(live, feed, secs, as_json):
-  summary = {
-    'frames': live.frames,
-    'frames_per_sec': live.frames / secs,
-    **live.latency.percentiles(),
-  }
+def _print_summary(frames: int, latency: serve.Latency, damaged: int, secs: float, as_json: bool):
+  summary = {'frames': frames, 'frames_per_sec': frames / secs, **latency.percentiles()}
   if as_json:
     numbers = {key: round(value, 3) for key, value in summary.items()}
-    text = json.dumps({**numbers, 'damaged': feed.damaged})
+    text = json.dumps({**numbers, 'damaged': damaged})
   else:
     text = (
       '{frames} frames, {frames_per_sec:.1f} a second with decoding; a call took '
       '{p50_ms:.2f} ms (median), {p90_ms:.2f} (90 %), {p99_ms:.2f} (99 %)'
     ).format(**summary)
-  _tell(text)
+  tell(text)
 
 
-def _source(text: str) -> LiveSource:
-  """The type of --source: what `parse_source` knows, and paths as everywhere."""
+def _source(text: str) -> AnySource:
+  """The type of --source: what `parse_source` knows, paths as everywhere, and `browser`."""
+  if text == 'browser':
+    return serve.BrowserCamera()
   try:
     is_path = text != '-' and '://' not in text
     return parse_source(find_local(text) if is_path else text)
@@ -299,7 +234,7 @@ def _source(text: str) -> LiveSource:
     raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _find_pictures(source: LiveSource, fps: float | None) -> LiveSource:
+def _find_pictures(source, fps: float | None) -> AnySource:
   """The source itself, or the pictures in the folder that it names, which have no rate."""
   if isinstance(source, File) and os.path.isdir(source.path):
     if fps is None:
@@ -333,6 +268,12 @@ def _memory(text: str) -> tuple[str, float | None]:
   return kind, value
 
 
+def _port(text: str) -> int:
+  if not text.isdecimal() or int(text) > 65_535:
+    raise argparse.ArgumentTypeError(f'{text!r} is not the number of a port, 0 to 65535')
+  return int(text)
+
+
 def _at_least_0(text: str) -> float:
   return 0.0 if text == '0' else positive(text)
 
@@ -340,18 +281,19 @@ def _at_least_0(text: str) -> float:
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('stream', __doc__)
   add = parser.add_argument
-  add_trained(parser)
+  add_trained(parser, exported=True)
   add(
     '--source',
     type=_source,
     required=True,
     help='video file, folder of pictures, named pipe, - for standard input, camera number or '
-    'device, or address: rtsp://, rtsps://, rtmp://, rtmps://, http://, https://, srt://, udp://',
+    'device, address (rtsp://, rtsps://, rtmp://, rtmps://, http://, https://, srt://, udp://), '
+    'or browser: the camera of whoever looks at the page of --serve',
   )
   add('--source-fps', type=positive, help='pictures a second of a folder of pictures')
   add('--top', type=at_least_1, default=3, help='classes to show')
   add('--fps', type=positive, help='frames to take per second of video')
-  add('--chunk', type=at_least_1, default=1, help='frames per call')
+  add('--chunk', type=at_least_1, help="frames per call; default: 1, or an exported file's")
   add(
     '--memory',
     type=_memory,
@@ -366,5 +308,13 @@ def make_arguments() -> argparse.ArgumentParser:
     help='how long a camera or an address may be lost; default: %(default)g',
   )
   add('--save', type='path', help='MP4 file to write, predictions in the picture')
+  add(
+    '--serve',
+    type=_port,
+    nargs='?',
+    const=0,
+    metavar='PORT',
+    help='show the stream on a page of this machine; default: at any free port',
+  )
   add('--json', action='store_true', help='one JSON line per call')
   return parser

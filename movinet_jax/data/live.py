@@ -37,7 +37,7 @@ _UNTIMED = {'mpjpeg'}
 # Their size in bytes is not that of the video.
 _PLAYLISTS = {'hls', 'applehttp', 'dash', 'sdp'}
 # No camera has a rate such as 90000, which is a unit of time.
-_MOST_FPS, _USUAL_FPS = 240.0, 25.0
+_MOST_FPS, USUAL_FPS = 240.0, 25.0
 # Packets in a row that cannot be decoded, after which a source counts as lost.
 _MOST_DAMAGED = 100
 # Headers round the length of a video, and may leave out the last frames of another stream.
@@ -108,11 +108,14 @@ class Feed:
   Attributes:
     fps: the rate that the source states; 25 where it states none.
     damaged: how many frames so far were damaged or could not be decoded.
+    is_finite: whether it is a file, whose frames come as fast as they are read.
+    is_lost: whether it was lost and is not back yet.
   """
 
   def __init__(self, fps: float):
     self.fps = fps
     self.damaged = 0
+    self.is_finite = self.is_lost = False
     self._stopped = threading.Event()
 
   def find_mean_fps(self) -> float:
@@ -176,7 +179,7 @@ def open_feed(
 
 def find_rate(track: Track) -> float:
   """Frames a second that a source states, or the usual rate of cameras."""
-  return track.fps if 0 < track.fps <= _MOST_FPS else _USUAL_FPS
+  return track.fps if 0 < track.fps <= _MOST_FPS else USUAL_FPS
 
 
 class _Direct(Feed):
@@ -185,6 +188,7 @@ class _Direct(Feed):
   def __init__(self, track: Track | Frames, source: File | Folder):
     super().__init__(find_rate(track))
     self._track, self._source = track, source
+    self.is_finite = True
 
   def find_mean_fps(self):
     if isinstance(self._source, Folder):
@@ -206,7 +210,7 @@ class _Threaded(Feed):
   """
 
   def __init__(self, source: LiveSource, reconnect_secs: float, say):
-    super().__init__(_USUAL_FPS)
+    super().__init__(USUAL_FPS)
     self._source, self._reconnect_secs, self._say = source, reconnect_secs, say
     self._queue = queue.Queue(_WAITING)
     self._wanted = threading.Event()
@@ -277,6 +281,7 @@ class _Threaded(Feed):
     track.check_pixels(MAX_PIXELS)
     line.connect(track)
     if not line.count:
+      self.is_finite = line.finite
       self._put(find_rate(track))
       self._await(self._wanted)
     # The last frame of a file whose connection is lost may be half there. It comes again.
@@ -293,6 +298,7 @@ class _Threaded(Feed):
     if shown is None:
       return
     if line.tries:
+      self.is_lost = False
       self._say(f'{self._source.name}: is back after {line.lost_secs:.1f} s')
     self._put(shown)
     line.pass_by(shown)  # now, because the time that a slow network takes is no pause
@@ -337,6 +343,7 @@ class _Threaded(Feed):
       )
     first, most = _RETRY_SECS
     wait = min(first * 2**line.tries, most, left)
+    self.is_lost = True
     self._say(f'{self._source.name}: {reason}; opens it again in {wait:.1f} s')
     line.tries += 1
     if self._stopped.wait(wait):

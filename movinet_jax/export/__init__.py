@@ -19,22 +19,27 @@ from movinet_jax.export.artifact import (
   write,
 )
 from movinet_jax.export.formats import list_formats
+from movinet_jax.export.graph import IMAGE, LOGITS
 from movinet_jax.export.network import Network
 from movinet_jax.export.program import ExportError
 from movinet_jax.export.session import Session
-from movinet_jax.export.source import Source, plan
+from movinet_jax.export.source import Part, Source, plan, plan_part
 
 __all__ = [
+  'IMAGE',
+  'LOGITS',
   'Artifact',
   'ExportError',
   'Manifest',
   'Network',
+  'Part',
   'Session',
   'Source',
   'check_installed',
   'is_artifact',
   'list_formats',
   'plan',
+  'plan_part',
   'read',
   'write',
 ]

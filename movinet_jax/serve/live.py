@@ -1,6 +1,7 @@
 """One network on one live stream: a frame in, the classes of what was seen so far out."""
 
 import collections
+import copy
 import dataclasses
 import time
 from collections.abc import Mapping
@@ -91,6 +92,15 @@ class Live:
     self.latency = Latency()
     self.reset()
 
+  def fork(self) -> 'Live':
+    """Another stream of the same network, at its beginning.
+
+    It shares the compiled program and `latency`, and has a state of its own.
+    """
+    other = copy.copy(self)
+    other.reset()
+    return other
+
   def reset(self):
     """Begins a new video."""
     self._frame = -1
@@ -108,12 +118,16 @@ class Live:
   def __call__(self, frames: np.ndarray) -> Prediction:
     """Takes the next frames, uint8 [T, H, W, 3]."""
     began = time.perf_counter()
-    probabilities, self._state = self._step(frames[None], self._state)
-    probabilities = np.asarray(probabilities)
+    probabilities = self._answer(frames)
     latency_ms = 1e3 * (time.perf_counter() - began)
     self.latency.add(latency_ms)
     self._frame += frames.shape[0]
     return Prediction(self._frame, probabilities, latency_ms)
+
+  def _answer(self, frames: np.ndarray) -> np.ndarray:
+    """The probabilities after the next frames."""
+    probabilities, self._state = self._step(frames[None], self._state)
+    return np.asarray(probabilities)
 
 
 class Latency:

@@ -76,6 +76,9 @@ def test_states_can_be_swapped_for_what_follows_them(family, kind):
   assert not inputs & set(outputs)  # none is passed straight through
   for name, after in states.items():
     assert graph.inputs[name].shape == graph.outputs[after].shape
+  # Clients without names may go by the order: output i goes to input i.
+  assert list(states) == list(graph.inputs)[1:]
+  assert list(states.values()) == list(graph.outputs)[1:]
   assert bool(states) == source_is_stream(family, kind)
 
 

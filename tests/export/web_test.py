@@ -23,7 +23,7 @@ from movinet_jax.data.filters import Painter
 from movinet_jax.data.video import VideoInfo
 from movinet_jax.export import parity, web
 from movinet_jax.export.web import packages
-from tests.export.devtools import CAMERA, browse
+from tests.devtools import CAMERA, browse
 
 SIZE, FPS, WINDOW = 32, 10.0, 2
 NAMES = ('<b>bold</b>', '<img src=x onerror="document.title=1">', 'a & b', "it's", 'été')

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -69,6 +70,29 @@ def test_an_exported_file_is_evaluated_as_its_checkpoint(
       out = tmp_path / f'{name}-{mode}'
       found = evaluate(place, motion_videos, out, f'--mode={mode}', '--threads=1')
       assert found == pytest.approx(wanted, rel=1e-4), (name, mode)
+
+
+def stream(place, video, capsys, *words):
+  assert main.main(['stream', place, f'--source={video}', '--json', *words]) == 0
+  return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_an_exported_file_streams_as_its_checkpoint(archive, exported, motion_videos, capsys):
+  video = next(pathlib.Path(motion_videos).rglob('*.mp4'))
+  for words in ([], ['--memory=window:0.4']):
+    wanted = stream(f'--checkpoint={archive}', video, capsys, *words)
+    for name in ('model.onnx', 'model.tflite'):
+      found = stream(f'--model={exported / name}', video, capsys, *words)
+      assert len(found) == len(wanted) == 8
+      for one, own in zip(found, wanted, strict=True):
+        assert (one['frame'], one['secs']) == (own['frame'], own['secs'])
+        for a, b in zip(one['top'], own['top'], strict=True):
+          assert a['label'] == b['label']
+          assert a['probability'] == pytest.approx(b['probability'], abs=2e-5)
+  place = f'--model={exported / "model.onnx"}'
+  for words, said in ((['--memory=forget'], 'exact or window'), (['--chunk=2'], '--chunk=2')):
+    assert main.main(['stream', place, f'--source={video}', *words]) != 0
+    assert said in capsys.readouterr().err
 
 
 def test_bench_times_it(exported, tmp_path):
