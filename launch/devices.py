@@ -130,17 +130,20 @@ def keep_to_cores():
     os.sched_setaffinity(0, [int(core) for core in cores.split(',')])
 
 
-def limit_cores(count: int):
+def limit_cores(count: int, option: str = '--cores'):
   """Keeps this process to so many of the cores that it may use; before JAX starts, as above.
+
+  Args:
+    option: the one that says how many, for the message of an error.
 
   Raises:
     ValueError: it may not use as many, or this system cannot limit them.
   """
   if not hasattr(os, 'sched_setaffinity'):
-    raise ValueError('this system cannot keep a process to some of its cores: leave out --cores')
+    raise ValueError(f'this system cannot keep a process to some of its cores: leave out {option}')
   cores = sorted(os.sched_getaffinity(0))
   if count > len(cores):
-    raise ValueError(f'--cores={count}: this process may use {len(cores)}')
+    raise ValueError(f'{option}={count}: this process may use {len(cores)}')
   os.sched_setaffinity(0, cores[:count])
 
 

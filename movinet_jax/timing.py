@@ -122,8 +122,13 @@ def draw_weights(model: nn.Module, seed: int = 0) -> Mapping:
   Nothing is compiled, which initialising a network does for every shape. Values are such that
   activations are neither zeros nor too small or too large for a float.
   """
-  rng = np.random.default_rng(seed)
   shapes = jax.eval_shape(lambda: models.init(model, jax.random.key(0), (1, 1, 32, 32, 3)))
+  return draw_like(shapes, seed)
+
+
+def draw_like(shapes: Mapping, seed: int = 0) -> Mapping:
+  """Draws the same for any module, of which these are the shapes of its weights."""
+  rng = np.random.default_rng(seed)
 
   def draw(leaf) -> np.ndarray:
     if leaf.ndim < 2:  # scales, offsets and statistics

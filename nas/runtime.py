@@ -19,6 +19,20 @@ from nas import machine
 VERSION = 2
 
 
+class Work(NamedTuple):
+  """What is timed: one call of a network or of a part of one.
+
+  Attributes:
+    module: called with x, and with a stream's state if it has one.
+    shape: of x, [B, T, H, W, C].
+    dtype: of x.
+  """
+
+  module: nn.Module
+  shape: tuple[int, ...]
+  dtype: jnp.dtype = jnp.float32
+
+
 class Latency(NamedTuple):
   """How long a network takes.
 
@@ -114,6 +128,22 @@ def measure_ns(step: Callable, carry, *, rounds: int = 5, round_secs: float = 0.
   count = int(min(max(1e9 * round_secs / once, 2), 10_000))
   few, many = zip(*((time_ns(1), time_ns(1 + count)) for _ in range(rounds)), strict=True)
   return max(1, round((min(many) - min(few)) / count))
+
+
+class Runtime:
+  """Times what JAX compiles, on its first device.
+
+  Attributes:
+    about: what times depend on beside the machine: nothing that `machine.describe` does not say.
+  """
+
+  about: Mapping = {}
+
+  def measure_part_ns(self, work: Work) -> int:
+    """Nanoseconds of a part of a network, without what it costs to start a program."""
+    return measure_ns(*make_step(*work))
+
+  measure_network_ns = measure_part_ns
 
 
 class TimesFile:

@@ -213,11 +213,11 @@ def _write_file(home: Path, name: str, source: Source, weights: str, reference) 
     sha256=hash_file(path),
     **dataclasses.asdict(interface),
     parity=found,
-    runtime=_name_runtime(form.RUNS),
+    runtime=name_runtime(form.RUNS),
   )
 
 
-def _name_runtime(modules: Sequence[str]) -> str:
+def name_runtime(modules: Sequence[str]) -> str:
   """The package that a file was run with, and its version."""
   (module,) = modules or ('jax',)
   (package, *_) = importlib.metadata.packages_distributions()[module]

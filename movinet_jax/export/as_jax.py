@@ -1,4 +1,4 @@
-"""A graph as a function of JAX."""
+"""Writes a graph as a JAX function."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,10 +11,10 @@ from movinet_jax.export.graph import LOGITS, Graph, Tensor
 
 
 def emit(graph: Graph, dtype=np.float32) -> Callable[..., tuple[jax.Array, ...]]:
-  """The graph as a function of its inputs, in their order, to its outputs, in theirs.
+  """Returns a function from the graph's inputs to its outputs, both in order.
 
   Args:
-    dtype: of all numbers. float16 shows what runtimes do that compute in it.
+    dtype: of all numbers; float16 shows what happens in runtimes that compute in it.
   """
   nodes = graph.list_nodes()
 
@@ -34,7 +34,7 @@ def emit(graph: Graph, dtype=np.float32) -> Callable[..., tuple[jax.Array, ...]]
 
 
 def list_shapes(graph: Graph, dtype=np.float32) -> list[jax.ShapeDtypeStruct]:
-  """What the function of a graph takes."""
+  """Lists the shapes that the function of a graph takes."""
   return [jax.ShapeDtypeStruct(tensor.shape, dtype) for tensor in graph.inputs.values()]
 
 

@@ -1,4 +1,4 @@
-"""A graph as a function of TensorFlow, of operations that its converters know."""
+"""Writes a graph as a TensorFlow function of plain operations."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from movinet_jax.export.weights import store
 
 
 def emit(graph: Graph, *, free: bool = False, weights: str = 'float32') -> Callable:
-  """The graph as a `tf.function` of named tensors to a dict of named tensors.
+  """Returns a concrete `tf.function` from named tensors to a dict of named tensors.
 
   Args:
     free: whether it takes any number of videos.
@@ -40,14 +40,14 @@ def emit(graph: Graph, *, free: bool = False, weights: str = 'float32') -> Calla
 
 
 class _Writer:
-  """Operations of TensorFlow."""
+  """Writes operations with TensorFlow."""
 
   def __init__(self, tf, free: bool, weights: str):
     self.tf, self.free, self.weights = tf, free, weights
     self._ops = _list_ops(tf)
 
   def write(self, node, tensor: Tensor, operands):
-    """The output of a node.
+    """Writes a node; returns its output.
 
     Args:
       operands: tensors of TensorFlow, and constants.
@@ -57,7 +57,7 @@ class _Writer:
     return self._ops[node.op](*map(self._read, operands), **node.params)
 
   def _read(self, one):
-    """A tensor; of a constant, which is of numbers or of truths."""
+    """Returns a tensor; converts constants."""
     if self.tf.is_tensor(one):
       return one
     one = np.asarray(one)
@@ -82,7 +82,7 @@ class _Writer:
     return values if stored.scale is None else values * self.tf.constant(stored.scale)
 
   def _pad(self, x, tensor, window, stride, pads, value=0.0):
-    """What 'SAME' and 'VALID' do not say is padded beforehand."""
+    """Chooses 'SAME' or 'VALID'; pads beforehand where neither fits."""
     if not any(map(any, pads)):
       return x, 'VALID'
     same = []
@@ -121,7 +121,7 @@ class _Writer:
 
 
 def _list_ops(tf):
-  """Operations that are one of TensorFlow's of the same inputs."""
+  """Maps the operations that TensorFlow has with the same inputs."""
 
   def reduce(function):
     return lambda x, *, axes: function(x, axes, keepdims=True)

@@ -1,7 +1,7 @@
-"""Equations of constants, computed when a network is exported.
+"""Computes equations whose operands are all constants, at export.
 
-With NumPy where it has the same operation: JAX compiles every new shape, which took most of the
-time of an export.
+NumPy does it where it has the same operation. JAX would compile a program for every new shape,
+which once took most of an export's time.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def fold(equation, operands: Sequence) -> list[np.ndarray]:
-  """The results of an equation of constants."""
+  """Returns the results of an equation of constants."""
   name, params = equation.primitive.name, equation.params
   if name in _NUMPY:
     dtype = equation.outvars[0].aval.dtype

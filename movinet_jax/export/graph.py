@@ -14,6 +14,7 @@ import numpy as np
 
 Shape = tuple[int, int, int, int]
 IMAGE, LOGITS = 'image', 'logits'  # what a network sees, and its answer
+COPY = '__'  # between a name and the number of a copy, see `copies`
 
 
 @dataclasses.dataclass(eq=False)
@@ -93,6 +94,11 @@ class Graph:
     for node, _ in self.list_nodes():
       node.inputs = [new.get(one, one) if isinstance(one, Tensor) else one for one in node.inputs]
     self.outputs = {name: new.get(tensor, tensor) for name, tensor in self.outputs.items()}
+
+
+def is_image(name: str) -> bool:
+  """Whether an input is pixels, which all formats take as [N, H, W, C]."""
+  return name.partition(COPY)[0] == IMAGE
 
 
 def add_node(op: str, *inputs, where: str = '', **params) -> Tensor:

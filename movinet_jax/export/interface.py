@@ -60,7 +60,9 @@ def describe(graph: Graph, states: Mapping[str, str], *, free: bool = False) -> 
 
 def find_batch(interface: Interface) -> int | None:
   """How many videos a call sees; None for any number."""
-  return interface.outputs[LOGITS].shape[0]
+  outputs = interface.outputs
+  answer = LOGITS if LOGITS in outputs else next(iter(outputs))  # of a part of a network
+  return outputs[answer].shape[0]
 
 
 def fit_image(interface: Interface, video: np.ndarray) -> np.ndarray:

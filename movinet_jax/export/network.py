@@ -1,4 +1,4 @@
-"""An exported file in the place of a network: what evaluates one evaluates the other."""
+"""Lets an exported file stand in for a network, so that the same code evaluates both."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ from movinet_jax.export.session import Session
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-  """What there is to know of the architecture in a file.
+  """The part of an architecture that a file still tells.
 
   Attributes:
     causal: whether it is a stream.
@@ -27,10 +27,10 @@ class Seen:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
-  """A file with the interface of a model: (variables, video, state) -> (logits, state).
+  """An exported file with the interface of a model: (variables, video, state) -> (logits, state).
 
-  It runs inside of compiled programs, where each call waits for the file's runtime. `Session` is
-  faster for a single stream.
+  It works inside compiled programs, which call the file's runtime and wait. For a single stream,
+  `Session` is faster.
 
   Attributes:
     artifact: the file.
@@ -48,7 +48,7 @@ class Network:
 
   @property
   def frames(self) -> int:
-    """Of a call."""
+    """Frames that one call sees."""
     return self.artifact.manifest.frames
 
   @property
@@ -65,7 +65,7 @@ class Network:
     return self.artifact.make_session(threads=self.threads)
 
   def init_state(self, batch: int, size=None, dtype=None) -> dict[str, jax.Array]:
-    """Zeros for each state, by groups of as many videos as the file takes."""
+    """Makes zeros for each state, [groups, ...]; a group has as many videos as the file takes."""
     del size, dtype
     session, groups, found = self._session, -(-batch // self._session.batch), {}
     for name in session.interface.states:
@@ -102,14 +102,14 @@ class Network:
     return logits.reshape(-1, self.num_classes)[:batch], state
 
   def _group(self, video):
-    """Videos [B, ..] as groups [R, b, ..] of as many as the file takes, the last filled up."""
+    """Groups videos [B, ..] as [R, b, ..], as many as the file takes; pads the last group."""
     size = self._session.batch
     missing = -video.shape[0] % size
     filled = jnp.pad(video, ((0, missing), *((0, 0),) * 4))
     return filled.reshape(-1, size, *video.shape[1:])
 
   def _call(self, groups, state):
-    """One call for each group of videos."""
+    """Calls the file once for each group of videos."""
     if self._session.traces:
       return jax.lax.map(lambda given: self._session.step(*given), (groups, state))
     shape = (*groups.shape[:2], self.num_classes)
@@ -127,5 +127,5 @@ class Network:
 
 
 def _read(value) -> np.ndarray:
-  """A state of any runtime as an array."""
+  """Converts a state of any runtime to NumPy."""
   return value.numpy() if hasattr(value, 'numpy') else np.asarray(value)

@@ -1,4 +1,4 @@
-"""How far a written file is from the network that it was made of."""
+"""Measures how far a written file is from its network."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from movinet_jax.export.session import Session
 from movinet_jax.export.source import Source
 
 CALLS_COMPARED = 8
-# What a file may differ by, for each kind of weights: the largest difference of logits, relative
-# to the largest logit. Of 8 bits, accuracy on videos tells more than any bound.
+# How much a file may differ for each kind of weights: the largest difference of logits, relative to
+# the largest logit. Files of 8 bits have no bound: accuracy on videos says more about them.
 BOUNDS = {'float32': 1e-5, 'float16': 2e-2}
 LEAST_CORRELATION = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-  """What a file differs by, over several calls with the states fed back.
+  """How much a file differs over several calls with the states fed back.
 
   Attributes:
-    calls: that were compared.
+    calls: how many were compared.
     logits: the largest difference of the logits of any call, relative to the largest logit.
     states: of the states after the last call the largest difference, each relative to its largest
       value.
@@ -45,11 +45,11 @@ class Parity:
 
 
 class Reference:
-  """What the network itself answers to a few calls of seeded noise."""
+  """Answers of the network itself to a few calls of seeded noise."""
 
   def __init__(self, source: Source):
     self.source = source
-    self.batch = source.batch or 2  # any number of videos is tried with two
+    self.batch = source.batch or 2  # two stand for any number
     stream = bool(source.begin())
     self._calls = CALLS_COMPARED if stream else 1
     step, state = jax.jit(source.make_step()), source.begin_videos(self.batch)
@@ -66,7 +66,7 @@ class Reference:
     return [rng.uniform(size=shape).astype(np.float32) for _ in range(self._calls)]
 
   def compare(self, session: Session, weights: str) -> Parity:
-    """Runs a file on the same frames, and compares all that comes out."""
+    """Runs a file on the same frames, and compares logits and final states."""
     videos = session.batch
     found = [session(video[:videos]) for video in self.list_videos()]
     wanted = np.stack(self.logits)[:, :videos]
@@ -92,7 +92,7 @@ class Reference:
     return _find_error(found.ravel(), wanted.ravel())
 
   def _measure_rounding(self) -> float:
-    """What the network's graph in float32 differs by from the same in float64."""
+    """Measures how much the graph in float32 differs from the graph in float64."""
     program = self.source.program
     images = [video[: program.batch].reshape(-1, *video.shape[2:]) for video in self.list_videos()]
     with jax.enable_x64(True):
@@ -101,7 +101,7 @@ class Reference:
 
 
 def run_graph(program, images, dtype) -> np.ndarray:
-  """The logits [calls, B, N] of a graph that computes in another precision.
+  """Runs a graph in another precision; returns the logits of each call, [calls, B, N].
 
   Args:
     images: of each call, [N, H, W, 3].
@@ -119,14 +119,14 @@ def run_graph(program, images, dtype) -> np.ndarray:
 
 
 def _find_error(found: np.ndarray, wanted: np.ndarray) -> float:
-  """The largest difference relative to the largest value; NaN counts as infinite."""
+  """Returns the largest difference relative to the largest value; NaN counts as infinite."""
   scale = np.abs(wanted).max(initial=0) or 1.0
   error = np.abs(np.asarray(found, np.float64) - wanted).max(initial=0) / scale
   return float(error) if np.isfinite(error) else float('inf')
 
 
 def check(parity: Parity, name: str, weights: str):
-  """Raises ExportError for a file that differs more than it may."""
+  """Raises ExportError if a file differs by more than its bound."""
   if parity.holds:
     return
   if parity.bound is None:

@@ -1,8 +1,8 @@
-"""A network's step as a graph: what comes in, what goes out, and what is remembered between."""
+"""A call as a graph, of a network or a part: what comes in, goes out, and is remembered between."""
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from movinet_jax.export.rules import RULES
 from movinet_jax.export.simplify import simplify
 from movinet_jax.export.walk import Counter, ExportError, Value, Walk
 
+BEFORE, AFTER = 'before', 'after'  # the features that a part of a network reads and makes
 CALLS = 'calls'  # how many there were since the video began
 
 
@@ -22,7 +23,8 @@ class Program:
   """A graph that sees the next frames of videos, or clips.
 
   Attributes:
-    graph: its inputs are `image` and the states, its outputs `logits` and the states' next values.
+    graph: its inputs are `image` and the states, its outputs `logits` and the states' next values;
+      of a part of a network `before` and `after`, features [B * T, H, W, C].
     frames: that one call sees.
     batch: videos that it sees at once.
     free: whether it sees any other number of them just as well.
@@ -52,32 +54,50 @@ def build(model, variables, size, *, frames: int = 1, batch: int = 1) -> Program
   Raises:
     ExportError: the network has something that no graph can say.
   """
-  closed, leaves = _trace(model, variables, size, frames, batch)
-  return _build(closed, leaves, model.num_classes, (batch, frames, *size))
+  return build_part(model, variables, (batch, frames, *size, 3), reads=IMAGE, gives=LOGITS)
 
 
-def _trace(model, variables, size, frames, batch):
-  """The program of a call, and the shapes of the state's leaves by name; {} for a clip."""
-  x = jax.ShapeDtypeStruct((batch, frames, *size, 3), jnp.float32)
-  model = model.clone(form='native')  # else all forms are traced
-  if not model.spec.causal:
-    return jax.make_jaxpr(lambda x: model.apply(variables, x)[:1])(x), {}
-  state = jax.eval_shape(lambda: model.init_state(batch, size))
+def build_part(
+  module, variables, shape: Sequence[int], *, reads: str = BEFORE, gives: str = AFTER
+) -> Program:
+  """The graph of a call of any module of the package, such as one layer of a network.
+
+  Args:
+    module: called with x, and with a stream's state if it has one.
+    variables: its weights.
+    shape: of x, [B, T, H, W, C].
+    reads, gives: what the graph calls x and the module's answer.
+
+  Raises:
+    ExportError: the module has something that no graph can say.
+  """
+  if hasattr(module, 'form'):
+    module = module.clone(form='native')  # else all forms are traced
+  closed, leaves = _trace(module, variables, shape)
+  return _build(closed, leaves, shape, reads, gives)
+
+
+def _trace(module, variables, shape):
+  """The program of a call, and the shapes of the state's leaves by name; {} where it has none."""
+  x = jax.ShapeDtypeStruct(shape, jnp.float32)
+  _, state = jax.eval_shape(module.apply, variables, x)  # which has the shapes of that before
   leaves, tree = states.list_leaves(state), jax.tree.structure(state)
+  if not leaves:
+    return jax.make_jaxpr(lambda x: module.apply(variables, x)[:1])(x), {}
 
   def step(x, *leaves):
-    logits, after = model.apply(variables, x, jax.tree.unflatten(tree, leaves))
-    return logits, *jax.tree.leaves(after)
+    y, after = module.apply(variables, x, jax.tree.unflatten(tree, leaves))
+    return y, *jax.tree.leaves(after)
 
   return jax.make_jaxpr(step)(x, *leaves.values()), leaves
 
 
-def _build(closed, leaves, num_classes, video) -> Program:
-  batch, frames, h, w = video
+def _build(closed, leaves, shape, reads: str, gives: str) -> Program:
+  batch, frames, *frame = shape
   counts = {name: Tensor((batch, 1, 1, 1)) for name in leaves if states.is_count(leaves[name])}
   walk = Walk(RULES, counts, apart=frames == 1)
-  inputs = {IMAGE: Tensor((batch * frames, h, w, 3))}
-  arguments = [Value(inputs[IMAGE], (*video, 3))]
+  inputs = {reads: Tensor((batch * frames, *frame))}
+  arguments = [Value(inputs[reads], shape)]
   for name, leaf in leaves.items():
     if name in counts:
       arguments.append(Counter(name, np.zeros(leaf.shape, np.int64)))
@@ -86,9 +106,9 @@ def _build(closed, leaves, num_classes, video) -> Program:
     inputs[own] = tensor = Tensor(views.view(leaf.shape, walk.list_parts(leaf.shape)[0]))
     tensor = add_node('mul', tensor, counts[count]) if count else tensor
     arguments.append(Value(tensor, leaf.shape))
-  logits, *after = walk.run_closed(closed, arguments)
+  answer, *after = walk.run_closed(closed, arguments)
   after = dict(zip(leaves, after, strict=True))
-  outputs = {LOGITS: walk.see(walk.fill(logits), (batch, 1, 1, num_classes))}
+  outputs = {gives: walk.see(walk.fill(answer), _view(answer.shape))}
   for name, value in after.items():
     if name in counts:
       continue
@@ -105,8 +125,14 @@ def _build(closed, leaves, num_classes, video) -> Program:
   turn = math.lcm(*(span // math.gcd(span, grown) for span, grown in spans))
   graph = _drop_unread(simplify(graph))
   free = frames == 1 and batch == 1 and all(one.shape[0] == 1 for _, one in graph.list_nodes())
-  following = {name: name + states.NEXT for name in graph.inputs if name != IMAGE}
+  following = {name: name + states.NEXT for name in graph.inputs if name != reads}
   return Program(graph, frames, batch, free, following, turn)
+
+
+def _view(shape) -> tuple[int, int, int, int]:
+  """Features [B, T, H, W, C] as images, or logits [B, N]."""
+  first, *rest = (math.prod(shape[:2]), *shape[2:]) if len(shape) == 5 else shape
+  return first, *(1,) * (3 - len(rest)), *rest
 
 
 def _drop_unread(graph: Graph) -> Graph:

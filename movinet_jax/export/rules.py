@@ -1,4 +1,4 @@
-"""What each primitive of a traced network is in four dimensions.
+"""Rules that write each primitive of a traced network as four-dimensional operations.
 
 A rule takes the walk, the equation and its operands: values, and constants as NumPy arrays.
 """
@@ -13,10 +13,10 @@ from movinet_jax.export.fold import fold
 from movinet_jax.export.graph import Shape, Tensor
 from movinet_jax.export.walk import Counter, Platform, Rules, Value, Walk
 
-MOST_TURNS = 256  # of a loop, all of which are written out
+MOST_TURNS = 256  # of a loop, since all of them are unrolled
 
 
-# Calls and branches: the rest of the program, or one of several.
+# Calls, branches and loops.
 
 
 def _call(walk: Walk, equation, operands):
@@ -30,9 +30,10 @@ _BODIES = ('jaxpr', 'call_jaxpr', 'fun_jaxpr')
 
 
 def _branch(walk: Walk, equation, operands):
-  """Follows the branch that is known to run.
+  """Follows the branch that will run.
 
-  Of branches for platforms it is that of a plain convolution, for which all runtimes have kernels.
+  Of branches for platforms it takes the one with a plain convolution: every runtime has a kernel
+  for that.
   """
   index, *rest = operands
   branches = equation.params['branches']
@@ -45,7 +46,7 @@ def _branch(walk: Walk, equation, operands):
 
 
 def _loop(walk: Walk, equation, operands):
-  """Writes out a loop of known length."""
+  """Unrolls a loop of known length."""
   params = equation.params
   turns, held = params['length'], params['num_carry']
   if turns > MOST_TURNS:
@@ -96,7 +97,7 @@ _CONTROL = {
 
 
 def find(program, name: str) -> Iterator:
-  """Equations of a primitive, in a program and all that it calls."""
+  """Finds the equations of a primitive in a program and in all that it calls."""
   for equation in program.eqns:
     if equation.primitive.name == name:
       yield equation
@@ -107,7 +108,7 @@ def find(program, name: str) -> Iterator:
           yield from find(inner, name)
 
 
-# Counts: whole numbers of which the constant part decides what runs.
+# Counts: whole numbers whose constant part decides what runs.
 
 
 def _shift(sign):
@@ -130,7 +131,7 @@ def _convert(equation, a):
 
 
 def _decide(smaller: bool | None, equal: bool | None, larger: bool):
-  """A comparison of a count with a constant, where what the count is at least decides."""
+  """Compares a count with a constant, where the least value of the count decides."""
 
   def rule(equation, a, b):
     if not isinstance(a, Counter) or isinstance(b, Value | Counter) or a.sign < 0:
@@ -168,7 +169,7 @@ _COUNTING = {
 
 
 def _remainder(walk: Walk, equation, a, b):
-  """What is left of a count: it is taken to be a multiple, which the walk's end proves."""
+  """Takes the remainder of a count as if the count were a multiple; `program` proves that it is."""
   if not isinstance(a, Counter) or isinstance(b, Value | Counter):
     walk.refuse('takes the remainder of what it sees, which a graph cannot say')
   (divisor,) = set(np.ravel(b).tolist())
@@ -176,7 +177,7 @@ def _remainder(walk: Walk, equation, a, b):
   return np.mod(a.plus, b)
 
 
-# Operations on single values.
+# Elementwise operations.
 
 
 def _pointwise(op: str):
@@ -187,7 +188,7 @@ def _pointwise(op: str):
 
 
 def combine(walk: Walk, op: str, operands: Sequence, shape: Sequence[int]) -> Value:
-  """An operation on the values at each place of arrays, some of them broadcast to `shape`."""
+  """Adds an elementwise operation on arrays that are broadcast to `shape`."""
   shape = tuple(shape)
   operands = [_widen(one, len(shape)) for one in operands]
   held = tuple(np.broadcast_shapes(*(_find_held(one) for one in operands)))
@@ -209,7 +210,7 @@ def _find_held(one):
 
 
 def _widen(one, rank):
-  """With axes of size 1 in front: scalars lack them."""
+  """Adds axes of size 1 in front, which scalars lack."""
   more = (1,) * (rank - (len(one.shape) if isinstance(one, Value) else np.ndim(one)))
   if isinstance(one, Value):
     return Value(one.tensor, (*more, *one.shape), (*more, *one.held))
@@ -217,14 +218,14 @@ def _widen(one, rank):
 
 
 def _list_ways(walk, operands, held) -> list[Shape]:
-  """Ways to see the result: as an operand is seen now, or as any four axes."""
+  """Lists views of the result: those that operands have already, then all others."""
   whole = [one for one in operands if isinstance(one, Value) and one.held == held]
   now = [one.tensor.shape for one in whole]
   return [*now, *(views.view(held, parts) for parts in walk.list_parts(held))]
 
 
 def _align(operands, held, seen) -> list[Shape] | None:
-  """How each operand is seen where the result is seen as `seen`; None if one cannot be."""
+  """Views each operand so that it fits the result's view `seen`; None if one cannot be."""
   found = []
   for one in operands:
     narrow = views.broadcast_view(_find_held(one), held, seen)
@@ -235,7 +236,7 @@ def _align(operands, held, seen) -> list[Shape] | None:
 
 
 def _choose(walk, operands, ways):
-  """The way in which the fewest values are seen anew; None if there is no way."""
+  """Chooses the way that needs the fewest new reshapes; None if there is none."""
   moving = [(n, walk.find_views(one)) for n, one in enumerate(operands) if isinstance(one, Value)]
   return min(ways, key=lambda way: sum(way[n] not in now for n, now in moving), default=None)
 
@@ -249,7 +250,7 @@ def _reshape_constant(constant, held, seen):
 
 
 def _combine_truths(op: str, decisive: bool):
-  """Of two truths one that is known may decide, or leave it to the other."""
+  """Folds a logical operation where one operand is constant."""
 
   def rule(walk: Walk, equation, a, b):
     for one, other in ((a, b), (b, a)):
@@ -295,7 +296,7 @@ def _assume_finite(walk: Walk, equation, a):
   return np.ones(a.shape, bool)
 
 
-# Views, and what moves values to other places.
+# Views, and operations that move values.
 
 
 def _view(walk: Walk, equation, a, *_):
@@ -315,7 +316,7 @@ def _transpose(walk: Walk, equation, a):
 
 
 def permute(walk: Walk, a: Value, order: Sequence[int]) -> Value:
-  """An array with its axes in another order."""
+  """Reorders the axes of an array."""
   shape = tuple(a.shape[axis] for axis in order)
   moved = [axis for axis in order if a.shape[axis] > 1]
   runs = []  # axes that stay beside each other are one
@@ -347,7 +348,7 @@ def _slice(walk: Walk, equation, a):
 
 
 def _cut(walk: Walk, a: Value, start, limit, strides) -> Value:
-  """Slices; each axis that is cut is an axis of the four, or the outer part of one."""
+  """Slices an array; each axis that is cut must be the outer part of one of the four."""
   shape = tuple(-(-(b - x) // s) for x, b, s in zip(start, limit, strides, strict=True))
   cut = {axis: strides[axis] > 1 for axis, size in enumerate(a.shape) if shape[axis] != size}
   if not cut:
@@ -366,10 +367,10 @@ def _cut(walk: Walk, a: Value, start, limit, strides) -> Value:
 
 
 def _find_parts(walk: Walk, arrays: Sequence, axes: dict[int, bool]) -> views.Parts:
-  """How to see arrays of one rank so that these axes are outer ones, with fewest reshapes.
+  """Finds the view of arrays of one rank in which these axes can be sliced, with fewest reshapes.
 
   Args:
-    axes: by their number, whether each must be alone.
+    axes: for each axis, whether no other may be merged with it.
   """
   (shape, *_) = (one.shape for one in arrays)
 
@@ -436,7 +437,7 @@ def _pad(walk: Walk, equation, a, value):
 
 
 def pad(walk: Walk, a: Value, pads: Sequence[tuple[int, int]], value: float = 0.0) -> Value:
-  """Puts a value before and behind the axes of an array."""
+  """Pads the axes of an array with a value."""
   axes = {axis: False for axis, pair in enumerate(pads) if any(pair)}
   if not axes:
     return a
@@ -451,7 +452,7 @@ def pad(walk: Walk, a: Value, pads: Sequence[tuple[int, int]], value: float = 0.
 
 
 def _gather(walk: Walk, equation, a, indices):
-  """Frames by numbers that are known: slices beside each other."""
+  """Gathers by constant indices: slices that are concatenated."""
   if isinstance(indices, Value | Counter):
     walk.refuse('chooses by what it sees which values it reads, which a graph cannot say')
   sizes, shape = equation.params['slice_sizes'], equation.outvars[0].aval.shape
@@ -477,7 +478,7 @@ def _bound(shape, axis, number):
   return start, limit
 
 
-# Sums over axes.
+# Reductions.
 
 
 def _reduce(op: str):
@@ -488,7 +489,7 @@ def _reduce(op: str):
 
 
 def reduce(walk: Walk, op: str, a: Value, axes: Sequence[int]) -> Value:
-  """Brings all values along some axes together, which are gone then."""
+  """Reduces some axes of an array and drops them."""
   shape = tuple(n for axis, n in enumerate(a.shape) if axis not in axes)
   if all(a.shape[axis] == 1 for axis in axes):
     return Value(a.tensor, shape)
@@ -519,7 +520,7 @@ def _cumulate(walk: Walk, equation, a):
 
 
 def _multiply(walk: Walk, equation, a, b):
-  """Products of matrices; of values and weights, a convolution with a kernel of one place."""
+  """Multiplies matrices; with constant weights it is a 1 x 1 convolution."""
   ((left, right), (left_batch, right_batch)) = equation.params['dimension_numbers']
   shape = equation.outvars[0].aval.shape
   if isinstance(b, Value) and isinstance(a, Value):
@@ -535,7 +536,7 @@ def _multiply(walk: Walk, equation, a, b):
 
 
 def _project(walk: Walk, x: Value, axes, weights, contracted) -> Value:
-  """x with its last axis, or what is contracted of it, times a matrix."""
+  """Multiplies the contracted axes of x by a matrix."""
   rest = [axis for axis in range(len(x.shape)) if axis not in axes]
   x = permute(walk, x, (*rest, *axes))
   weights = np.moveaxis(np.asarray(weights, np.float32), contracted, range(len(contracted)))
@@ -561,7 +562,7 @@ def _multiply_values(walk: Walk, one, other, shape) -> Value:
 
 
 def _make_matrices(walk: Walk, a: Value, batch, contracted, *, last: bool):
-  """Puts axes in the order batch, rows, columns, and sees them as [N, 1, rows, columns]."""
+  """Reorders axes to batch, rows, columns, and views them as [N, 1, rows, columns]."""
   free = [n for n in range(len(a.shape)) if n not in (*batch, *contracted)]
   inner = (*free, *contracted) if last else (*contracted, *free)
   a = permute(walk, a, (*batch, *inner))
@@ -588,7 +589,7 @@ def _convolve_images(walk, images: Tensor, kernel, stride, pads, groups) -> Tens
 
 
 def _convolve_video(walk: Walk, x: Value, kernel, stride, pads, groups, shape) -> Value:
-  """Convolves frames, or each pixel along time, or both: the sum over frames of a kernel."""
+  """Convolves frames, or pixels along time, or both as a sum over the kernel's frames."""
   b, t, h, w, c = x.shape
   kt, kh, kw = kernel.shape[:3]
   if kt == 1:
@@ -608,7 +609,7 @@ def _convolve_video(walk: Walk, x: Value, kernel, stride, pads, groups, shape) -
   return total
 
 
-# Functions that a program calls by name, of which formats have kernels.
+# Named functions of the package for which runtimes have kernels.
 
 
 def _call_unary(op: str):
@@ -619,7 +620,7 @@ def _call_unary(op: str):
 
 
 def _average(walk: Walk, equation, x):
-  """ops.average_pool, whose padding is no value."""
+  """Writes ops.average_pool, which does not count its padding."""
   convolution = next(find(equation.params['jaxpr'].jaxpr, 'conv_general_dilated'))
   window = convolution.invars[1].aval.shape[1:3]
   params = convolution.params
@@ -629,7 +630,7 @@ def _average(walk: Walk, equation, x):
 
 
 def _largest(walk: Walk, equation, x):
-  """ops.max_pool: along rows, then columns, the largest of as many slices as a window is long."""
+  """Writes ops.max_pool, which takes the largest of a window's slices along rows, then columns."""
   window, stride, pads = [1, 1], [1, 1], [(0, 0), (0, 0)]
   for one in find(equation.params['jaxpr'].jaxpr, 'slice'):
     shape, params = one.invars[0].aval.shape, one.params
@@ -657,7 +658,7 @@ def _pool(walk: Walk, op: str, equation, x, window, stride, pads) -> Value:
 
 
 def _slide(walk: Walk, equation, x):
-  """ops.sliding_mean: over windows in space, then in time."""
+  """Writes ops.sliding_mean: windows in space, then in time."""
   b, t, h, w, c = x.shape
   _, after, rows, columns, _ = shape = equation.outvars[0].aval.shape
   place = {'stride': (1, 1), 'pads': ((0, 0), (0, 0))}
@@ -714,6 +715,6 @@ _PLAIN_RULES = {
   'dot_general': _multiply,
   'conv_general_dilated': _convolve,
 }
-# Those that take a value as it is held, before it is broadcast.
+# These take values that are still to be broadcast.
 _SPREADING = {*_UNARY, *_BINARY, 'select_n', 'convert_element_type', 'broadcast_in_dim', 'square'}
 RULES = Rules(_CONTROL, _NAMED, _COUNTING, _PLAIN_RULES, _SPREADING)

@@ -1,7 +1,7 @@
-"""Fewer operations that say the same: what runtimes have kernels for is said by one node.
+"""Rewrites a graph with fewer operations, each of which runtimes have a kernel for.
 
-Norms go into the weights of the convolution before them, activations get their names, and sums
-that are divided by their count are means.
+Norms are folded into the convolution before them, activations get their names, and a sum that is
+divided by its count becomes a mean.
 """
 
 import math
@@ -13,9 +13,9 @@ from movinet_jax.export.graph import Graph, Node, Tensor, add_node
 
 
 def simplify(graph: Graph) -> Graph:
-  """The graph with fewer nodes; the names of what comes in and goes out stay."""
+  """Simplifies a graph until no rule applies. Inputs and outputs keep their names."""
   before, after = math.inf, len(graph.list_nodes())
-  while after < before:  # what one turn makes, the next may simplify
+  while after < before:  # the result of one rule may match another
     graph = _simplify_once(graph)
     before, after = after, len(graph.list_nodes())
   return graph
@@ -25,7 +25,7 @@ def _simplify_once(graph: Graph) -> Graph:
   uses = graph.count_uses()
   new = {tensor: tensor for tensor in graph.inputs.values()}
   alone = {}  # of a new tensor, whether one node alone reads it
-  known = {}  # nodes that say the same are one
+  known = {}  # equal nodes are merged
   for node, tensor in graph.list_nodes():
     inputs = [new[one] if isinstance(one, Tensor) else one for one in node.inputs]
     made = Node(node.op, inputs, node.params, node.where)
@@ -37,7 +37,7 @@ def _simplify_once(graph: Graph) -> Graph:
 
 
 def _describe(tensor: Tensor):
-  """What two tensors have alike that are the same."""
+  """Returns a key that equal nodes share."""
   node = tensor.node
   if node is None:
     return id(tensor)
@@ -56,7 +56,7 @@ def _rewrite(node: Node, tensor: Tensor, alone) -> Tensor:
 
 
 def _split(node: Node) -> tuple[Tensor | None, np.ndarray | None]:
-  """A tensor and a constant of a node of two inputs; None where it has not one of each."""
+  """Splits the inputs of a node into a tensor and a constant; None if it has not one of each."""
   tensors, constants = node.tensors, [one for one in node.inputs if not isinstance(one, Tensor)]
   if len(tensors) != 1 or len(constants) != 1:
     return None, None
@@ -68,7 +68,7 @@ def _is(tensor, op: str) -> bool:
 
 
 def _per_channel(constant: np.ndarray, channels: int) -> np.ndarray | None:
-  """A constant as a number for each channel; None where it is anything else."""
+  """Returns a constant as one number for each channel; None if it is anything else."""
   if constant.size == 1:
     return np.full(channels, constant.reshape(()), np.float32)
   if constant.ndim == 4 and constant.shape == (1, 1, 1, channels):
@@ -77,7 +77,7 @@ def _per_channel(constant: np.ndarray, channels: int) -> np.ndarray | None:
 
 
 def _scale_weights(node: Node, alone) -> Tensor | None:
-  """Products of a convolution with constants go into its weights, sums into its bias."""
+  """Folds a constant factor into a convolution's weights, and a constant term into its bias."""
   x, constant = _split(node)
   if not _is(x, 'conv') or not alone[x]:
     return None
@@ -93,7 +93,7 @@ def _scale_weights(node: Node, alone) -> Tensor | None:
 
 
 def _divide(node: Node, alone) -> Tensor | None:
-  """Sums divided by their count are means; other constants are multiplied by."""
+  """Turns a sum divided by its count into a mean, another division into a product."""
   x, divisor = node.inputs
   if isinstance(divisor, Tensor) or not isinstance(x, Tensor):
     return None
@@ -112,7 +112,7 @@ def _is_count(x: Tensor, divisor) -> bool:
 
 
 def _name_hard_swish(node: Node, alone) -> Tensor | None:
-  """x * relu6(x + 3) / 6."""
+  """Recognizes x * relu6(x + 3) / 6."""
   product, sixth = _split(node)
   if not _is(product, 'mul') or not np.isclose(sixth, 1 / 6).all() or sixth.size != 1:
     return None
@@ -125,7 +125,7 @@ def _name_hard_swish(node: Node, alone) -> Tensor | None:
 
 
 def _pad_inside(node: Node, alone) -> Tensor | None:
-  """Zeros around images are those of the convolution."""
+  """Folds zero padding into the convolution that follows."""
   x = node.inputs[0]
   if not _is(x, 'pad') or x.node.params['value'] != 0:
     return None
@@ -140,7 +140,7 @@ def _pad_inside(node: Node, alone) -> Tensor | None:
 
 
 def _step_inside(node: Node, alone) -> Tensor | None:
-  """A kernel of one place on every second place is a convolution with a stride."""
+  """Folds a strided slice into the 1 x 1 convolution that follows, as its stride."""
   x, kernel, *bias = node.inputs
   places = node.params['stride'], node.params['pads']
   if not _is(x, 'slice') or kernel.shape[:2] != (1, 1) or places != ((1, 1), ((0, 0), (0, 0))):
@@ -155,10 +155,10 @@ def _step_inside(node: Node, alone) -> Tensor | None:
 
 
 def _continue_mean(node: Node, alone) -> Tensor | None:
-  """(s + m c) / (c + n), a mean m of c values and the sum of n more, as m + (s - n m) / (c + n).
+  """Rewrites (s + m c) / (c + n) as m + (s - n m) / (c + n).
 
-  A number of 16 bits cannot count beyond 2048. The former would grow without end there, and the
-  latter is a moving mean.
+  m is the mean of c values, and s the sum of n more. Float16 cannot count beyond 2048: there the
+  first form grows without end, and the second becomes a moving mean.
   """
   total, count = node.inputs
   if not _is(count, 'add') or not isinstance(total, Tensor):
@@ -181,7 +181,7 @@ def _add(op, a, b, node) -> Tensor:
 
 
 def _push_slice(tensor: Tensor) -> Tensor:
-  """The sum of slices, of a slice of a sum."""
+  """Rewrites a slice of a sum as a sum of slices."""
   if not _is(tensor, 'slice') or not _is(tensor.node.inputs[0], 'add'):
     return tensor
   whole, params = tensor.node.inputs[0], tensor.node.params
@@ -193,7 +193,7 @@ def _push_slice(tensor: Tensor) -> Tensor:
 
 
 def _take_factor(product, factor: Tensor) -> Tensor | None:
-  """What is multiplied by a tensor; None where nothing is."""
+  """Returns the cofactor of a tensor in a product; None if it is no factor."""
   if not _is(product, 'mul'):
     return None
   for one, other in (product.node.inputs, product.node.inputs[::-1]):

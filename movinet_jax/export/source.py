@@ -1,15 +1,16 @@
-"""What is exported: a network with its weights, and what one call of it sees."""
+"""What is exported: a network with its weights, or a part of one, and what one call of it sees."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from movinet_jax.export import states
-from movinet_jax.export.program import ExportError, Program, build
+from movinet_jax.export import copies, states
+from movinet_jax.export.graph import IMAGE
+from movinet_jax.export.program import BEFORE, ExportError, Program, build, build_part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,40 @@ class Source:
   def pack_state(self, state: Mapping) -> dict[str, jax.Array]:
     """A state as artifacts name it; see `states`."""
     return states.pack(state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """A call of a part of a network, for formats that write its graph: to time it.
+
+  Attributes:
+    program: the call as a graph, which reads `before`, or `image`, and makes `after`.
+  """
+
+  program: Program
+
+  @property
+  def free_program(self) -> Program:
+    return self.program
+
+  def repeat(self, count: int) -> 'Part':
+    """As many copies of it side by side in one call, see `copies`."""
+    return Part(copies.repeat(self.program, count))
+
+
+def plan_part(module: nn.Module, variables: Mapping, shape: Sequence[int]) -> Part:
+  """What a call of a part of a network sees.
+
+  Args:
+    module: any module of the package, computing in float32.
+    variables: its weights.
+    shape: of what it reads, [B, T, H, W, C]; three channels are pixels.
+
+  Raises:
+    ExportError: no graph can say it; names the module and the primitive.
+  """
+  reads = IMAGE if shape[-1] == 3 else BEFORE
+  return Part(build_part(module, variables, tuple(shape), reads=reads))
 
 
 def plan(

@@ -1,7 +1,7 @@
-"""A stream's state as arrays with names: what an artifact takes, and returns for the next call.
+"""Names a stream's state for files: the arrays that a call takes and returns.
 
-Zeros are the beginning of a video. Running sums become running means, for numbers of 16 bits have
-a largest whole number that they can count to, beyond which a sum stands still.
+Zeros begin a video. Running sums become running means, because a sum in float16 stops growing at
+2048.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _MEANS = {'total': 'mean', 'mass': 'mean_mass'}
 
 
 def list_leaves(state: Mapping) -> dict[str, jax.Array]:
-  """The arrays of a state by path, such as 'block0_layer1.se.count', in the order of a pytree."""
+  """Lists the arrays of a state by path, such as 'block0_layer1.se.count', in pytree order."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(state)
   return {'.'.join(str(key.key) for key in path): leaf for path, leaf in leaves}
 
@@ -24,14 +24,14 @@ def is_count(leaf) -> bool:
 
 
 def name_leaf(path: str, leaves: Mapping) -> tuple[str, str]:
-  """What a leaf is called in an artifact, and the path of the count that its mean is of.
+  """Names a leaf, and finds the count of its mean.
 
   Args:
-    path: of the leaf.
-    leaves: of the whole state.
+    path: path of the leaf.
+    leaves: the whole state.
 
   Returns:
-    the name, without dots, and '' for what is no sum.
+    Its name in files, without dots; and the path of the count that a sum is divided by, or ''.
   """
   home, _, key = path.rpartition('.')
   count = f'{home}.count'
@@ -45,7 +45,7 @@ def _name(path: str) -> str:
 
 
 def pack(state: Mapping) -> dict[str, jax.Array]:
-  """The arrays that an artifact has in the place of a state."""
+  """Turns a state into the named arrays of a file."""
   leaves, found = list_leaves(state), {}
   for path, leaf in leaves.items():
     name, count = name_leaf(path, leaves)
@@ -54,7 +54,7 @@ def pack(state: Mapping) -> dict[str, jax.Array]:
 
 
 def unpack(named: Mapping[str, jax.Array], like: Mapping) -> dict:
-  """The state of such arrays.
+  """Turns named arrays of a file back into a state.
 
   Args:
     like: a state of the same network, of which only the paths matter.
@@ -68,6 +68,6 @@ def unpack(named: Mapping[str, jax.Array], like: Mapping) -> dict:
 
 
 def _spread(count, leaf):
-  """A count of each video beside a sum of each; 1 before the first, whose sum is 0."""
+  """Shapes the counts [B] to divide sums [B, ...]; 0 becomes 1, because those sums are 0."""
   sizes = (*count.shape, *(1,) * (leaf.ndim - count.ndim))
   return jnp.maximum(count, 1).reshape(sizes).astype(leaf.dtype)

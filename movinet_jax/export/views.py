@@ -1,6 +1,6 @@
-"""Arrays of any rank seen as [N, H, W, C], which moves nothing.
+"""Views of arrays of any rank as [N, H, W, C].
 
-A view of an array has its values in the same order. Neighboring axes become one.
+A view keeps all values in their order, so it costs nothing: it only merges neighboring axes.
 """
 
 import itertools
@@ -15,9 +15,9 @@ Parts = tuple[
 
 
 def list_parts(shape: Sequence[int]) -> list[Parts]:
-  """Ways to see an array as four axes, the most usual first.
+  """Lists the views of an array as four axes, the most natural first.
 
-  Frames of one video, or of one moment, are images; those of several are rows beside each other.
+  Frames of one video, or of one moment, become images. Frames of several become rows.
   """
   rank = len(shape)
   if rank <= 4:
@@ -28,7 +28,7 @@ def list_parts(shape: Sequence[int]) -> list[Parts]:
 
 
 def _spread(rank: int) -> Parts:
-  """Few axes: the first stays first, the last ones last."""
+  """Views an array of up to four axes: the first stays first, the last ones stay last."""
   if not rank:
     return ((0, 0),) * 4
   head, missing = ((0, 1),), 4 - rank
@@ -36,13 +36,13 @@ def _spread(rank: int) -> Parts:
 
 
 def _rank(shape, parts):
-  """Lower is more usual: few axes of many values merged, the last of them none."""
+  """Ranks a view: lower means that fewer axes are merged, and the last one is not."""
   merged = [sum(shape[axis] > 1 for axis in range(*part)) > 1 for part in parts]
   return merged[3], sum(merged), merged[2], merged[1], merged[0]
 
 
 def view(shape: Sequence[int], parts: Parts) -> Shape:
-  """The four sizes that an array has when it is seen so."""
+  """Returns the four sizes of an array in a view."""
   return tuple(math.prod(shape[slice(*part)]) for part in parts)
 
 
@@ -50,7 +50,7 @@ def is_whole(shape: Sequence[int], part: tuple[int, int], chosen) -> bool | None
   """Whether all axes of a part that hold more than one value are chosen.
 
   Returns:
-    False if none is, None if it is some of them only.
+    False if none is chosen, None if only some of them are.
   """
   picked = {axis in chosen for axis in range(*part) if shape[axis] > 1}
   if len(picked) == 2:
@@ -59,10 +59,10 @@ def is_whole(shape: Sequence[int], part: tuple[int, int], chosen) -> bool | None
 
 
 def find_part(shape: Sequence[int], parts: Parts, axis: int, *, alone: bool = False) -> int | None:
-  """Which of the four axes an axis is the outer one of: its slices are slices there.
+  """Finds the view's axis in which an axis is outermost, so that it can be sliced there.
 
   Args:
-    alone: whether it must be all of it.
+    alone: whether no other axis may be merged with it.
   """
   for number, (start, stop) in enumerate(parts):
     if start <= axis < stop:
@@ -73,13 +73,13 @@ def find_part(shape: Sequence[int], parts: Parts, axis: int, *, alone: bool = Fa
 
 
 def broadcast_view(shape: Sequence[int], whole: Sequence[int], seen: Shape) -> Shape | None:
-  """How to see an array that is broadcast to `whole`, which itself is seen as `seen`.
+  """Views an array that is broadcast to `whole`, where `whole` is viewed as `seen`.
 
   Args:
     shape: of the same rank as `whole`; axes that are broadcast have size 1.
 
   Returns:
-    Sizes of which each is that of `seen` or 1; None if there are none.
+    Four sizes, each that of `seen` or 1; None if no such view exists.
   """
   factors = refine(whole, seen)
   if factors is None:
@@ -94,9 +94,10 @@ def broadcast_view(shape: Sequence[int], whole: Sequence[int], seen: Shape) -> S
 
 
 def refine(whole: Sequence[int], seen: Sequence[int]) -> list[list[tuple[int, int]]] | None:
-  """Of each axis of `seen`, which axes of `whole` it holds a factor of, and which factor.
+  """Factors each axis of `seen` into axes of `whole`: pairs of an axis and a factor of its size.
 
-  None if the two cut the same values in ways that have no common refinement.
+  Returns:
+    None if the two shapes have no common refinement.
   """
   found, axis, left = [], 0, whole[0] if whole else 1
   for size in seen:

@@ -1,8 +1,8 @@
-"""From a traced network to a graph of four-dimensional operations.
+"""Turns a traced network into a graph of four-dimensional operations.
 
-The program that JAX traces is walked once, equation by equation. What depends on weights alone is
-computed on the way. A value is a tensor of the graph and the shape in which the program sees it,
-so a program's reshapes cost nothing. A rule for each primitive adds nodes (`rules`).
+The walk follows the program that JAX traces, equation by equation. It computes at once whatever
+depends on weights alone. A value is a tensor of the graph together with the shape that the program
+sees, so reshapes in the program cost nothing. A rule for each primitive adds nodes (`rules`).
 """
 
 import dataclasses
@@ -18,17 +18,17 @@ from movinet_jax.export.graph import Shape, Tensor, add_node
 
 
 class ExportError(ValueError):
-  """A network has something that no graph, or no format, can say."""
+  """A network does something that no graph, or no file format, can express."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Value:
-  """An array of the program that is known when the graph runs.
+  """An array of the program whose numbers are known only when the graph runs.
 
   Attributes:
-    tensor: what holds its numbers, in their order.
-    shape: as the program sees it.
-    held: the shape of what the tensor holds, with 1 for axes that are broadcast to `shape`.
+    tensor: holds its numbers, in order.
+    shape: its shape in the program.
+    held: the shape of what the tensor holds: 1 for axes that are still to be broadcast.
   """
 
   tensor: Tensor
@@ -42,11 +42,11 @@ class Value:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Counter:
-  """Whole numbers that grow from call to call: a count of the state, and constants.
+  """A count of the state plus constants: whole numbers that grow from call to call.
 
   Attributes:
-    leaf: which count; it begins with 0 and never shrinks.
-    plus: what is added to it, integers of the shape that the program sees.
+    leaf: path of the count, which begins with 0 and never shrinks.
+    plus: integers that are added to it, in the shape that the program sees.
     sign: 1, or -1 where the count is subtracted.
   """
 
@@ -60,7 +60,7 @@ class Counter:
 
 
 class Platform:
-  """Stands for the number of the platform that a program will run on."""
+  """Stands for the index of the platform that the program will run on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,10 +86,10 @@ class Walk:
   """One walk over a program.
 
   Attributes:
-    apart: whether each video of a batch is an image of its own, so that any number of them fits.
-    counts: the tensor of each count of the state, by its name.
-    divisors: of which number each of those was taken to be a multiple whenever a call begins.
-    where: the module that the walk is in, as a path.
+    apart: whether each video of a batch stays an image of its own, so that the batch can be free.
+    counts: the tensor of each count of the state, by its path.
+    divisors: for each count, the number that it must be a multiple of whenever a call begins.
+    where: path of the module that the walk is in.
   """
 
   def __init__(self, rules: Rules, counts: dict[str, Tensor] | None = None, *, apart: bool):
@@ -109,10 +109,10 @@ class Walk:
       operands: values, counters and constants.
 
     Returns:
-      the same of its results.
+      its results, in the same forms.
 
     Raises:
-      ExportError: no rule says what it does; names the primitive and the module.
+      ExportError: a primitive has no rule; names the primitive and the module.
     """
     known = dict(zip(program.constvars, constants, strict=True))
     known |= zip(program.invars, operands, strict=True)
@@ -157,11 +157,11 @@ class Walk:
     raise ExportError(f'{self.where or "the network"} {what}')
 
   def add(self, op: str, *inputs, **params) -> Tensor:
-    """Adds an operation of the module that the walk is in."""
+    """Adds a node to the module that the walk is in."""
     return add_node(op, *inputs, where=self.where, **params)
 
   def see(self, value: Value, shape: Shape) -> Tensor:
-    """The tensor of a value as [N, H, W, C] of these sizes."""
+    """Returns the tensor of a value as [N, H, W, C] of these sizes."""
     tensor = value.tensor
     while tensor.shape != shape and tensor.node is not None and tensor.node.op == 'reshape':
       tensor = tensor.node.inputs[0]
@@ -172,7 +172,7 @@ class Walk:
     return self._views[tensor, shape]
 
   def fill(self, value: Value) -> Value:
-    """A value that holds every number of its shape."""
+    """Broadcasts a value to its shape."""
     if value.held == value.shape:
       return value
     for parts in self.list_parts(value.shape):
@@ -184,7 +184,7 @@ class Walk:
     self.refuse(f'broadcasts {value.held} to {value.shape}, which four axes cannot say')
 
   def find_views(self, value: Value) -> set[Shape]:
-    """How the tensor of a value can be seen without another reshape."""
+    """Lists the shapes that a value already has, so that they need no other reshape."""
     tensor, found = value.tensor, {value.tensor.shape}
     while tensor.node is not None and tensor.node.op == 'reshape':
       tensor = tensor.node.inputs[0]
@@ -192,14 +192,14 @@ class Walk:
     return found
 
   def list_parts(self, shape: Sequence[int]) -> list[views.Parts]:
-    """Ways to see an array as four axes, see `views`."""
+    """Lists views of an array as four axes; see `views`."""
     found = views.list_parts(shape)
     if not self.apart or len(shape) < 2:
       return found
     return [one for one in found if math.prod(shape[slice(*one[0])]) == shape[0]]
 
   def read_count(self, counter: Counter) -> Value:
-    """A count as a number of the graph, float32."""
+    """Returns a count as a float32 value of the graph."""
     tensor = self.counts[counter.leaf]
     if counter.sign < 0:
       tensor = self.add('neg', tensor)
@@ -214,5 +214,5 @@ class Walk:
 
 
 def _find_module(equation) -> str:
-  """Where in the network an equation is: the path of its module."""
+  """Returns the path of the module that an equation is from."""
   return str(equation.source_info.name_stack)

@@ -1,4 +1,4 @@
-"""Kernels with fewer bits. What is computed with them is float32."""
+"""Stores kernels with fewer bits. Runtimes still compute in float32."""
 
 import dataclasses
 from typing import Literal
@@ -13,7 +13,7 @@ _LEAST_VALUES = 1024  # a smaller kernel is stored as it is, for little would be
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-  """A kernel as a file holds it.
+  """A kernel as a file stores it.
 
   Attributes:
     values: [.., F], float32, float16 or int8.
@@ -25,7 +25,7 @@ class Stored:
 
 
 def store(kernel: np.ndarray, kind: Kind) -> Stored:
-  """A kernel [.., F] with fewer bits: int8 with a scale for each feature."""
+  """Stores a kernel [.., F] with fewer bits; int8 has a scale for each feature."""
   kernel = np.asarray(kernel, np.float32)
   if kind == 'float32' or kernel.size < _LEAST_VALUES:
     return Stored(kernel)

@@ -5,12 +5,14 @@ import pathlib
 
 import pytest
 
-from launch import main
+from launch import devices, main
 from launch.config import load_config
 from launch.runs import search
 from launch.verbs import latency
+from movinet_jax import export
+from movinet_jax.models import movinet
 from movinet_jax.train.workdir import ConfigMismatch, claim_workdir
-from nas import machine
+from nas import machine, runtime
 
 CONFIG = """
 from configs.search import quickstart
@@ -136,6 +138,78 @@ def test_another_machine_s_file_is_left_alone(key, value, measured, capsys, monk
   assert f'{key} {was[key]}, now {value}' in line
   assert str(out) in line
   assert out.read_text() == before
+
+
+@pytest.fixture(scope='module')
+def exported(measured, tmp_path_factory):
+  """The command that measures in LiteRT, and its file of times."""
+  config, _ = measured
+  out = tmp_path_factory.mktemp('exported') / 'times.jsonl'
+  options = ['--num-classes=4', '--runtime=litert', '--threads=1']
+  command = [f'--config={config}', f'--out={out}', *options]
+  assert latency.main([*command, '--check=1']) == 0
+  return command, out
+
+
+def test_a_search_takes_the_times_of_another_runtime(measured, exported):
+  (config, own), (_, out) = measured, exported
+  found, other = (make_search(config, latency=str(path)) for path in (out, own))
+  about = found.claim['latency']['about']
+  assert about['runtime'].startswith('ai-edge-litert ')
+  assert about['threads'] == 1
+  assert 'runtime' not in other.claim['latency']['about']
+  rows = [json.loads(line) for line in out.read_text().splitlines()[1:]]
+  first = sum(row['ns'] for row in rows if row['part'].startswith(('stem', 'head')))
+  first += min(row['ns'] for row in rows if ' /2 ' in row['part'])
+  assert found.costs['latency_ns'].bounds[0] == first
+  claim_workdir(out.parent / 'run', other.claim)
+  with pytest.raises(ConfigMismatch, match=r'latency\.about\.runtime'):
+    claim_workdir(out.parent / 'run', found.claim, free=search.FREE)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (['--threads=2'], 'threads 1, now 2'),
+    (['--runtime=onnxruntime'], 'runtime ai-edge-litert'),
+    (['--runtime=jax'], 'runtime ai-edge-litert'),
+    (['--batch=2'], 'batch 1, now 2'),
+    (['--threads=4096'], '--threads=4096: this process may use'),
+    (['--dtype=bfloat16'], '--dtype=bfloat16: exported files compute in float32'),
+  ],
+)
+def test_times_of_two_runtimes_do_not_mix(options, message, exported, capsys, monkeypatch):
+  command, out = exported
+  monkeypatch.setattr(devices, 'limit_cores', lambda count, option: None)
+  monkeypatch.setattr(machine, 'count_cores', lambda: 2)
+  head, before = json.loads(out.read_text().splitlines()[0]), out.read_text()
+  monkeypatch.setattr(machine, 'describe', lambda: {**head['about'], 'runtime': None})
+  assert main.main(['latency', *command, *options]) == 2
+  assert message in capsys.readouterr().err.splitlines()[-1]
+  assert out.read_text() == before
+
+
+def test_jax_keeps_to_its_threads(measured, tmp_path, monkeypatch):
+  config, _ = measured
+  kept = []
+  monkeypatch.setattr(devices, 'limit_cores', lambda *given: kept.append(given))
+  monkeypatch.setattr(runtime, 'measure_ns', lambda *given: 7)
+  out = tmp_path / 'times.jsonl'
+  assert latency.main([f'--config={config}', f'--out={out}', '--threads=1', '--check=0']) == 0
+  assert kept == [(1, '--threads')]
+
+
+def test_a_part_that_cannot_be_exported_is_named(exported, tmp_path, capsys, monkeypatch):
+  def refuse(module, *given):
+    if isinstance(module, movinet.Bottleneck):
+      raise export.ExportError('Bottleneck/expand has the primitive sort')
+    return plan(module, *given)
+
+  plan, (command, _) = export.plan_part, exported
+  monkeypatch.setattr(export, 'plan_part', refuse)
+  assert main.main(['latency', *command, f'--out={tmp_path / "times.jsonl"}']) == 2
+  (line,) = capsys.readouterr().err.splitlines()[-1:]
+  assert 'layer 8>8 3x1x1:8 se /2 at 8x8: Bottleneck/expand has the primitive sort' in line
 
 
 def test_a_search_goes_on_with_no_times_of_another_machine(measured, tmp_path, monkeypatch):

@@ -3,12 +3,12 @@
 Runtimes of ONNX see images as [N, C, H, W], so each tensor of the graph is stored in that order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from movinet_jax.export.graph import IMAGE, LOGITS, Graph, Shape, Tensor
+from movinet_jax.export.graph import LOGITS, Graph, Shape, Tensor, is_image
 from movinet_jax.export.interface import Array, Interface
 from movinet_jax.export.session import Session
 from movinet_jax.export.source import Source
@@ -40,7 +40,7 @@ def _describe(graph: Graph, states: Mapping[str, str], free: bool) -> Interface:
     return Array((None if free else shape[0], *shape[1:]))
 
   inputs = {
-    name: fit(tensor.shape if name == IMAGE else _store(tensor.shape))
+    name: fit(tensor.shape if is_image(name) else _store(tensor.shape))
     for name, tensor in graph.inputs.items()
   }
   outputs = {
@@ -54,10 +54,11 @@ def emit(graph: Graph, interface: Interface, weights: str = 'float32'):
   """The graph as an ONNX model. Images come in as [N, H, W, C], states as [N, C, H, W]."""
   import onnx
 
-  writer = _Writer(free=interface.inputs[IMAGE].shape[0] is None, weights=weights)
+  free = next(iter(interface.inputs.values())).shape[0] is None
+  writer = _Writer(free=free, weights=weights)
   for name, tensor in graph.inputs.items():
-    image = name == IMAGE
-    writer.names[tensor] = writer.add('Transpose', [name], perm=_ORDER) if image else name
+    turned = is_image(name)
+    writer.names[tensor] = writer.add('Transpose', [name], perm=_ORDER) if turned else name
   for node, tensor in graph.list_nodes():
     writer.names[tensor] = getattr(writer, f'write_{node.op}', writer.write)(node, tensor)
   for name, tensor in graph.outputs.items():
@@ -310,7 +311,22 @@ class _Session(Session):
       for name, value in inputs.items()
     }
     found = dict(zip(names, self._session.run_with_ort_values(names, feed), strict=True))
-    return {**found, LOGITS: found[LOGITS].numpy()}
+    answer = names[0]  # the others stay where onnxruntime has put them
+    return {**found, answer: found[answer].numpy()}
+
+  def make_call(self, inputs: Mapping) -> Callable[[], None]:
+    def hold(arrays):
+      return {name: self._own.ortvalue_from_numpy(value) for name, value in arrays.items()}
+
+    self.reset()
+    given, names, self._states = hold(inputs), list(self.interface.outputs), hold(self._states)
+
+    def call():
+      values = self._session.run_with_ort_values(names, given | self._states)
+      found = dict(zip(names, values, strict=True))
+      self._states = {name: found[after] for name, after in self.interface.states.items()}
+
+    return call
 
   def read_states(self) -> dict[str, np.ndarray]:
     return {

@@ -11,7 +11,7 @@ import functools
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -113,9 +113,7 @@ class _Session(Session):
       (signature,) = self._model.get_signature_list().values()
       self._names = signature['inputs'], signature['outputs']
       super().__init__(interface)
-      self(
-        np.zeros(interface.inputs[IMAGE].shape, np.float32)
-      )  # LiteRT is ready after a first call
+      self._advance()  # LiteRT is ready after a first call
     self.reset()
 
   def __del__(self):
@@ -137,11 +135,21 @@ class _Session(Session):
   def __call__(self, video: np.ndarray) -> np.ndarray:
     image = fit_image(self.interface, np.asarray(video, np.float32))
     self._inputs[IMAGE].write(np.ascontiguousarray(image))
+    self._advance()
+    return _read(self._outputs[LOGITS], self.interface.outputs[LOGITS].shape)
+
+  def make_call(self, inputs: Mapping) -> Callable[[], None]:
+    self.reset()
+    for name, value in inputs.items():
+      self._inputs[name].write(np.ascontiguousarray(value))
+    return self._advance
+
+  def _advance(self):
+    """A call, after which the states are those that it made."""
     self._invoke()
     inputs, outputs = self._inputs, self._outputs
     for name, following in self.interface.states.items():
       inputs[name], outputs[following] = outputs[following], inputs[name]
-    return _read(outputs[LOGITS], self.interface.outputs[LOGITS].shape)
 
   def read_states(self) -> dict[str, np.ndarray]:
     return {

@@ -68,25 +68,25 @@ class Bench:
       'networks': common,
     }
 
-  def make_part(self, part: Part):
-    """(step, carry) for runtime.measure_ns, of one part."""
+  def make_part(self, part: Part) -> runtime.Work:
+    """One part, to be timed."""
     spec, (height, width) = self.space.base, part.size
     if part.kind == 'stem':
       spec = dataclasses.replace(spec, stem=part.width)
       module = _Stem(spec, self.num_classes, dtype=self.dtype)
-      return self._make_step(module, (2 * height, 2 * width, 3), jnp.float32)
+      return self._make_work(module, (2 * height, 2 * width, 3), jnp.float32)
     if part.kind == 'layer':
       module = movinet.Bottleneck(spec, part.layer, part.width, part.stride, dtype=self.dtype)
     else:
       spec = dataclasses.replace(spec, project=part.width)
       module = _Head(spec, self.num_classes, dtype=self.dtype)
-    return self._make_step(module, (height, width, part.before), self.dtype)
+    return self._make_work(module, (height, width, part.before), self.dtype)
 
-  def make_network(self, choices):
-    """The same, of a whole network."""
+  def make_network(self, choices) -> runtime.Work:
+    """A whole network, to be timed."""
     model = movinet.Model(self.space.decode(choices), self.num_classes, dtype=self.dtype)
     size = self.space.base.resolution
-    return self._make_step(model, (size, size, 3), jnp.float32)
+    return self._make_work(model, (size, size, 3), jnp.float32)
 
-  def _make_step(self, module, frame, dtype):
-    return runtime.make_step(module, (self.batch, self.frames, *frame), dtype)
+  def _make_work(self, module, frame, dtype) -> runtime.Work:
+    return runtime.Work(module, (self.batch, self.frames, *frame), dtype)

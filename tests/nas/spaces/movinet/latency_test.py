@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from movinet_jax.models.movinet import Layer
+from nas import runtime
 from nas.spaces import movinet
 
 SMALL = {
@@ -74,7 +75,7 @@ def test_parts_and_networks_run_alone(form, frames):
   spec = space.decode(space.largest())
   shapes = []
   for part in list_own_parts(space, spec):
-    step, carry = bench.make_part(part)
+    step, carry = runtime.make_step(*bench.make_part(part))
     after = jax.eval_shape(step, carry)
     assert jax.tree.map(np.shape, after) == jax.tree.map(np.shape, carry)
     _, x, state, y = after
@@ -84,7 +85,7 @@ def test_parts_and_networks_run_alone(form, frames):
       assert state
   for (_, given), (taken, _) in itertools.pairwise(shapes):
     assert given == taken
-  step, carry = bench.make_network(space.largest())
+  step, carry = runtime.make_step(*bench.make_network(space.largest()))
   after = jax.jit(step)(carry)
   assert after[3].shape == (2, 5)
   assert bool(np.isfinite(after[3]).all())
