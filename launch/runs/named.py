@@ -42,7 +42,7 @@ class Named:
 
   def with_threads(self, threads: int) -> 'Named':
     """The same; an exported file runs with so many threads."""
-    if not hasattr(self.model, 'threads'):
+    if not getattr(self.model, 'takes_threads', False):
       return self
     return dataclasses.replace(self, model=dataclasses.replace(self.model, threads=threads))
 

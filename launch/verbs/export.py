@@ -23,10 +23,13 @@ how far they differ, and a file that differs by too much is not written.
 
 --weights=float16 halves a file and hardly changes its answers; int8 makes it a quarter, and
 int8-dynamic (TFLite) also faster on many phones. docs/export.md has sizes, times and accuracy.
-What you export runs with `movinet stream`, `evaluate` and `bench` by --model=mine/model.tflite.
+`movinet stream` and `movinet evaluate` run a file by --model=mine/model.tflite, and `movinet bench
+mine/model.tflite` times it.
 """
 
 import argparse
+import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,18 +53,20 @@ def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv)
   jax.config.update('jax_platforms', 'cpu')  # a file is the same wherever it is written
   out = Path(arguments.out)
+  # SIGTERM cleans up as Ctrl-C does: what is half written goes.
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
   names, page = choose_formats(arguments.to, arguments.litertjs)
-  check_formats(names, arguments.weights, arguments.batch)
-  if out.exists():
-    raise FileExistsError(f'--out={out} exists already: remove it, or choose another folder')
+  check_formats(names, arguments.weights, arguments.batch, page=WEB in arguments.to)
+  export.check_free(out)
   trained = load_given(arguments)
-  source = plan(trained, arguments.chunk, arguments.batch)
+  source = plan(trained, names, arguments.chunk, arguments.batch)
   version = {'version': trained.version, 'sha256': arrays.hash_arrays(source.variables)}
   how = {'weights': arguments.weights, 'complete': page, 'say': _tell}
   manifest = export.write(out, source, trained.about, version, names, **how)
   print_table(manifest, out)
   if WEB in arguments.to:
-    print(f'look at it: cd {out} && python3 -m http.server, then open http://localhost:8000')
+    place = shlex.quote(str(out))
+    print(f'look at it: cd {place} && python3 -m http.server, then open http://localhost:8000')
   return ExitCode.DONE
 
 
@@ -85,7 +90,7 @@ def choose_formats(
   return plain, lambda folder: web.write_web(folder, folder, given)
 
 
-def check_formats(names: Sequence[str], weights: str, batch: int | None):
+def check_formats(names: Sequence[str], weights: str, batch: int | None, *, page: bool = False):
   """Refuses what a format cannot say, and what is not installed, before anything is loaded."""
   for name in names:
     form = formats.load(name)
@@ -93,12 +98,16 @@ def check_formats(names: Sequence[str], weights: str, batch: int | None):
       raise ValueError(
         f'--weights={weights} is not for {name}, which takes {", ".join(form.WEIGHTS)}'
       )
+    if batch != 1 and page:
+      raise ValueError(f'--batch={batch or "any"} is not for --to={WEB}: a page has one video')
     if batch is None and not form.FREE:
       raise ValueError(f'--batch=any is not for {name}, whose files take one number of videos')
     export.check_installed((*form.NEEDS, *form.RUNS))
 
 
-def plan(trained: Trained, chunk: int | None, batch: int | None) -> export.Source:
+def plan(
+  trained: Trained, names: Sequence[str], chunk: int | None, batch: int | None
+) -> export.Source:
   """What a call sees: the next frames of a stream, or the clip of evaluations."""
   causal = trained.model.spec.causal
   if chunk and not causal:
@@ -108,7 +117,8 @@ def plan(trained: Trained, chunk: int | None, batch: int | None) -> export.Sourc
     )
   size = (trained.clip.size, trained.clip.size)
   frames = chunk if causal else trained.clip.frames
-  return export.plan(trained.model, trained.complete(), size, frames=frames, batch=batch)
+  how = {'frames': frames, 'batch': batch, 'graph': any(formats.load(n).GRAPH for n in names)}
+  return export.plan(trained.model, trained.complete(), size, **how)
 
 
 def print_table(manifest: export.Manifest, out: Path):
@@ -116,14 +126,17 @@ def print_table(manifest: export.Manifest, out: Path):
   rows = [('file', 'MB', 'weights', 'logits', 'states', 'bound', 'measured in')]
   for name, file in manifest.files.items():
     found = file.parity
-    bound = f'{found.bound:.1e}' if found.bound else f'correlation {found.correlation:.4f}'
     size, errors = f'{file.bytes / 1e6:.2f}', (f'{found.logits:.1e}', f'{found.states:.1e}')
-    rows.append((name, size, file.weights, *errors, bound, file.runtime))
+    rows.append((name, size, file.weights, *errors, f'{found.bound:.0e}', file.runtime))
   print('\n'.join(align(rows, '<><>>><')))
   calls = next(iter(manifest.files.values())).parity.calls
-  many = f'{calls} calls of {manifest.frames} frame{"s" * (manifest.frames > 1)}'
+  many = f'{say(calls, "call")} of {say(manifest.frames, "frame")}'
   print(f'\nlogits, states: the largest difference from the network, relative, over {many}.')
   print(f'wrote {out}')
+
+
+def say(count: int, noun: str) -> str:
+  return f'{count} {noun}{"s" * (count != 1)}'
 
 
 def _tell(line: str):
@@ -153,5 +166,5 @@ def make_arguments() -> argparse.ArgumentParser:
   add('--litertjs', type='path', help='of --to=web: folder with the tarballs of LiteRT.js')
   add('--weights', choices=KINDS, default='float32', help='how they are stored')
   add('--batch', type=_batch, default=1, help='videos a call, or any')
-  add('--chunk', type=at_least_1, help='frames a call of a stream; default: 1, or a turn')
+  add('--chunk', type=at_least_1, help='frames per call of a stream; default: as few as it can')
   return parser

@@ -13,6 +13,7 @@ written twice, and no file can drift from the model.
 from movinet_jax.export.artifact import (
   Artifact,
   Manifest,
+  check_free,
   check_installed,
   is_artifact,
   read,
@@ -35,6 +36,7 @@ __all__ = [
   'Part',
   'Session',
   'Source',
+  'check_free',
   'check_installed',
   'is_artifact',
   'list_formats',

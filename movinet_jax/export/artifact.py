@@ -17,7 +17,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from movinet_jax import schema
 from movinet_jax.convert import About
@@ -87,7 +87,8 @@ class Manifest:
     exported: the date.
     versions: of what it was exported with.
     frames: that one call sees: the next ones of a stream, or a clip.
-    batch: videos that it sees at once; None for any number where a format can say that.
+    batch: videos that it was exported for; None for any number. A shape that begins with null
+      takes any number, too.
     image: what a frame is.
     preprocessing: which frames of a video it sees: arguments of data.EvalClip.
     classes: N.
@@ -108,7 +109,7 @@ class Manifest:
   preprocessing: Mapping
   classes: Count
   probabilities: Literal['softmax', 'sigmoid']
-  files: Mapping[str, File]
+  files: Annotated[Mapping[str, File], schema.SOME]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +146,8 @@ class Artifact:
     """
     form = formats.load(self.file.format)
     check_installed(form.RUNS)
+    if threads and not form.THREADS:
+      raise ExportError(f'the runtime of {self.path} chooses its threads: leave out --threads')
     return form.make_session(self.path, self.file.interface, batch, threads)
 
 
@@ -181,8 +184,8 @@ def write(
     FileExistsError: the folder is there already.
   """
   out = Path(out)
-  if out.exists():
-    raise FileExistsError(f'{out} exists already: remove it, or choose another folder')
+  check_free(out)
+  check_labels(about.labels)
   out.parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix=f'.{out.name}.', dir=out.parent) as folder:
     home = Path(folder) / out.name
@@ -194,10 +197,29 @@ def write(
       files[formats.load(name).FILE] = _write_file(home, name, source, weights, reference)
     manifest = _describe(source, about, checkpoint, files)
     write_json(home / MANIFEST, manifest)
-    (home / LABELS).write_text(''.join(f'{label}\n' for label in about.labels), encoding='utf-8')
+    (home / LABELS).write_bytes(''.join(f'{label}\n' for label in about.labels).encode())
     complete(home)
     os.replace(home, out)
   return manifest
+
+
+def check_free(out: Path):
+  """Raises an error where a folder cannot be written, or something is there already."""
+  if os.path.lexists(out):
+    raise FileExistsError(f'{out} exists already: remove it, or choose another folder')
+  near = next(folder for folder in out.absolute().parents if os.path.lexists(folder))
+  if not near.is_dir() or not os.access(near, os.W_OK):
+    raise ValueError(f'{out} cannot be written: {near} is no folder that you may write to')
+
+
+def check_labels(labels: Sequence[str]):
+  """Raises ExportError for a name that is no line of a file."""
+  for number, label in enumerate(labels):
+    if '\n' in label:
+      raise ExportError(
+        f'class {number} is called {label!r}, which is more than one line: give other names with '
+        '--labels=FILE'
+      )
 
 
 def _write_file(home: Path, name: str, source: Source, weights: str, reference) -> File:
@@ -245,7 +267,8 @@ def _describe(source: Source, about: About, checkpoint: Mapping, files) -> Manif
 
 
 def write_json(path: Path, manifest: Manifest):
-  path.write_text(json.dumps(dataclasses.asdict(manifest), indent=1) + '\n')
+  text = json.dumps(dataclasses.asdict(manifest), indent=1, allow_nan=False)
+  path.write_text(text + '\n', encoding='utf-8')
 
 
 def read(path: str | Path) -> Artifact:
@@ -270,7 +293,9 @@ def read(path: str | Path) -> Artifact:
       f'{path} is not the file that {MANIFEST} beside it describes: export it again, or bring both '
       'from one folder'
     )
-  labels = (path.parent / LABELS).read_text(encoding='utf-8').split('\n')[:-1]
+  file, labels = manifest.files[path.name], _read_labels(path.parent / LABELS)
+  if not {*file.states} <= {*file.inputs} or not {*file.states.values()} <= {*file.outputs}:
+    raise ValueError(f'{path.parent / MANIFEST} has states that {path.name} has not')
   if len(labels) != manifest.classes:
     raise ValueError(
       f'{path.parent / LABELS} has {len(labels)} lines, and the network {manifest.classes} classes'
@@ -278,10 +303,27 @@ def read(path: str | Path) -> Artifact:
   return Artifact(path, manifest, tuple(labels))
 
 
+def _read_labels(path: Path) -> list[str]:
+  try:
+    return path.read_bytes().decode().split('\n')[:-1]
+  except FileNotFoundError as error:
+    raise FileNotFoundError(f'there is no {path}, which names the classes') from error
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{path} is not UTF-8: {error}') from error
+
+
 def is_artifact(path: str | Path) -> bool:
   """Whether a path is that of an exported file, or of a folder of those."""
   path = Path(path)
-  return (path / MANIFEST).exists() or (path.exists() and (path.parent / MANIFEST).exists())
+  if not path.exists():
+    return False
+  folder, name = (path.parent, path.name) if (path.parent / MANIFEST).exists() else (path, '')
+  try:
+    found = json.loads((folder / MANIFEST).read_text())
+  except (OSError, ValueError):
+    return False
+  files = found.get('files') if isinstance(found, dict) else None
+  return isinstance(files, dict) and (name in files if name else 'format_version' in found)
 
 
 def _choose_file(folder: Path, manifest: Manifest) -> str:

@@ -65,15 +65,18 @@ def find_batch(interface: Interface) -> int | None:
   return outputs[answer].shape[0]
 
 
-def fit_image(interface: Interface, video: np.ndarray) -> np.ndarray:
-  """Frames of videos [B, T, H, W, 3] as a file takes them.
+def fit_image(interface: Interface, video: np.ndarray, batch: int) -> np.ndarray:
+  """Shapes frames of videos [B, T, H, W, 3] as a file takes them.
+
+  Args:
+    batch: videos of the session.
 
   Raises:
-    ValueError: it takes others.
+    ValueError: the file takes others.
   """
   wanted = interface.inputs[IMAGE].shape
-  flat = video if video.ndim == len(wanted) else video.reshape(-1, *video.shape[2:])
-  for size, found in zip(wanted, flat.shape, strict=True):
-    if size not in (None, found):
-      raise ValueError(f'got frames {video.shape}, and the file takes {IMAGE} of {wanted}')
+  sizes = tuple(batch if size is None else size for size in wanted)
+  flat = video.reshape(-1, *video.shape[2:]) if video.ndim == 5 and len(sizes) == 4 else video
+  if flat.shape != sizes or (video.ndim == 5 and video.shape[0] != batch):
+    raise ValueError(f'got frames {video.shape}; the file takes {IMAGE} {sizes} of {batch} videos')
   return flat

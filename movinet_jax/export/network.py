@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from movinet_jax.export import formats
 from movinet_jax.export.artifact import Artifact
 from movinet_jax.export.session import Session
 
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-  """The part of an architecture that a file still tells.
+  """What evaluation and timing read of an architecture.
 
   Attributes:
     causal: whether it is a stream.
@@ -41,6 +42,11 @@ class Network:
   threads: int | None = None
 
   dtype = jnp.float32
+
+  @property
+  def takes_threads(self) -> bool:
+    """Whether its runtime can be told how many threads to use."""
+    return formats.load(self.artifact.file.format).THREADS
 
   @property
   def num_classes(self) -> int:

@@ -41,7 +41,10 @@ def _branch(walk: Walk, equation, operands):
     plain = (n for n, one in enumerate(branches) if any(find(one.jaxpr, 'conv_general_dilated')))
     return walk.run_closed(branches[next(plain, -1)], rest)
   if isinstance(index, Value | Counter):
-    walk.refuse('decides by what it sees which of its parts run, which a graph cannot say')
+    walk.refuse(
+      'decides while it runs which of its parts run, as ensembles do that begin with frames which '
+      'a member does not see: only stablehlo can express that'
+    )
   return walk.run_closed(branches[int(np.clip(index, 0, len(branches) - 1))], rest)
 
 

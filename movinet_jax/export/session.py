@@ -60,7 +60,7 @@ class Session(abc.ABC):
 
   def step(self, video: np.ndarray, states: Mapping) -> tuple[np.ndarray, dict]:
     """One call without memory: the states come in and go out, as the file has them."""
-    image = fit_image(self.interface, video)
+    image = fit_image(self.interface, video, self.batch)
     found = self._run({IMAGE: image, **states})
     return found[LOGITS], {name: found[after] for name, after in self.interface.states.items()}
 

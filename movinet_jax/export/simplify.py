@@ -99,9 +99,8 @@ def _divide(node: Node, alone) -> Tensor | None:
     return None
   if _is_count(x, divisor) and alone[x]:
     return add_node('mean', *x.node.inputs, where=node.where, **x.node.params)
-  inverse = (np.float32(1) / divisor).astype(np.float32)
-  made = Node('mul', [x, inverse], {}, node.where)
-  return _rewrite(made, Tensor(x.shape), alone)
+  made = add_node('mul', x, (np.float32(1) / divisor).astype(np.float32), where=node.where)
+  return _rewrite(made.node, made, alone)
 
 
 def _is_count(x: Tensor, divisor) -> bool:
@@ -155,7 +154,7 @@ def _step_inside(node: Node, alone) -> Tensor | None:
 
 
 def _continue_mean(node: Node, alone) -> Tensor | None:
-  """Rewrites (s + m c) / (c + n) as m + (s - n m) / (c + n).
+  """Rewrites (m c + s) / (c + n) as m + (s - n m) / (c + n).
 
   m is the mean of c values, and s the sum of n more. Float16 cannot count beyond 2048: there the
   first form grows without end, and the second becomes a moving mean.
@@ -164,32 +163,49 @@ def _continue_mean(node: Node, alone) -> Tensor | None:
   if not _is(count, 'add') or not isinstance(total, Tensor):
     return None
   before, more = _split(count.node)
-  if before is None or not _is(total := _push_slice(total), 'add'):
+  terms = _list_terms(total)
+  means = [_take_factor(term, before) for term in terms]
+  found = [number for number, mean in enumerate(means) if mean is not None]
+  if before is None or len(terms) < 2 or len(found) != 1:
     return None
-  for values, product in (total.node.inputs, total.node.inputs[::-1]):
-    mean = _take_factor(product, before)
-    if mean is not None:
-      share = add_node('div', np.float32(1), count, where=node.where)
-      own = mean if more.size == 1 and more.reshape(()) == 1 else _add('mul', mean, more, node)
-      difference = _add('mul', _add('sub', values, own, node), share, node)
-      return _add('add', mean, difference, node)
-  return None
+  mean = means[found[0]]
+  values, *rest = (term for number, term in enumerate(terms) if number != found[0])
+  for one in rest:
+    values = _add('add', values, one, node)
+  share = add_node('div', np.float32(1), count, where=node.where)
+  own = mean if more.size == 1 and more.reshape(()) == 1 else _add('mul', mean, more, node)
+  difference = _add('mul', _add('sub', values, own, node), share, node)
+  return _add('add', mean, difference, node)
 
 
 def _add(op, a, b, node) -> Tensor:
   return add_node(op, a, b, where=node.where)
 
 
-def _push_slice(tensor: Tensor) -> Tensor:
-  """Rewrites a slice of a sum as a sum of slices."""
-  if not _is(tensor, 'slice') or not _is(tensor.node.inputs[0], 'add'):
-    return tensor
-  whole, params = tensor.node.inputs[0], tensor.node.params
-  parts = [
-    add_node('slice', one, where=tensor.node.where, **params) if one.shape == whole.shape else one
-    for one in whole.node.inputs
-  ]
-  return add_node('add', *parts, where=tensor.node.where)
+def _list_terms(one) -> list:
+  """Lists the terms of a sum, also of a slice of a sum."""
+  if _is(one, 'slice') and _is(one.node.inputs[0], 'add'):
+    whole = one.node.inputs[0]
+    parts = [_slice_part(part, one, whole.shape) for part in whole.node.inputs]
+    return [term for part in parts for term in _list_terms(part)]
+  if _is(one, 'add'):
+    return [term for part in one.node.inputs for term in _list_terms(part)]
+  return [one]
+
+
+def _slice_part(part, cut: Tensor, whole):
+  """Slices an operand of a sum as the sum is: along the axes that are not broadcast."""
+  shape, params = np.shape(part) if not isinstance(part, Tensor) else part.shape, cut.node.params
+  sizes = (1,) * (4 - len(shape)) + tuple(shape)
+  held = [size == full for size, full in zip(sizes, whole, strict=True)]
+  start = tuple(a if own else 0 for a, own in zip(params['start'], held, strict=True))
+  limit = tuple(b if own else 1 for b, own in zip(params['limit'], held, strict=True))
+  stride = tuple(c if own else 1 for c, own in zip(params['stride'], held, strict=True))
+  if not isinstance(part, Tensor):
+    return np.reshape(part, sizes)[tuple(map(slice, start, limit, stride))]
+  if (start, limit) == ((0,) * 4, sizes) and set(stride) == {1}:
+    return part
+  return add_node('slice', part, where=cut.node.where, start=start, limit=limit, stride=stride)
 
 
 def _take_factor(product, factor: Tensor) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""What is exported: a network with its weights, or a part of one, and what one call of it sees."""
+"""Sources of exports: a network with its weights, or a part of one, and the shape of a call."""
 
 import dataclasses
 import functools
@@ -41,7 +41,7 @@ class Source:
     """The call as a graph.
 
     Raises:
-      ExportError: no graph can say it; names the module and the primitive.
+      ExportError: no graph can express it; names the module and the primitive.
     """
     how = {'frames': self.frames, 'batch': self.batch or 1}
     return build(self.model, self.variables, self.size, **how)
@@ -99,7 +99,7 @@ class Part:
 
 
 def plan_part(module: nn.Module, variables: Mapping, shape: Sequence[int]) -> Part:
-  """What a call of a part of a network sees.
+  """Plans a call of a part of a network.
 
   Args:
     module: any module of the package, computing in float32.
@@ -107,7 +107,7 @@ def plan_part(module: nn.Module, variables: Mapping, shape: Sequence[int]) -> Pa
     shape: of what it reads, [B, T, H, W, C]; three channels are pixels.
 
   Raises:
-    ExportError: no graph can say it; names the module and the primitive.
+    ExportError: no graph can express it; names the module and the primitive.
   """
   reads = IMAGE if shape[-1] == 3 else BEFORE
   return Part(build_part(module, variables, tuple(shape), reads=reads))
@@ -120,8 +120,9 @@ def plan(
   *,
   frames: int | None = None,
   batch: int | None = 1,
+  graph: bool = True,
 ) -> Source:
-  """What a call of a network sees.
+  """Plans a call of a network.
 
   A network that does not do the same with every frame, such as an ensemble whose members take
   turns, sees as many frames in a call as a turn of it has.
@@ -132,14 +133,17 @@ def plan(
     size: (H, W) of a frame.
     frames: that one call sees; by default 1 of a stream, or a turn, and the native clip.
     batch: videos at once; None for any number.
+    graph: whether any format wants a graph. Without one, all networks and calls are possible.
 
   Raises:
-    ExportError: no graph can say it, or another number of frames makes a turn.
+    ExportError: no graph can express it, or another number of frames makes a turn.
   """
   model = model.clone(dtype=jnp.float32)
   first = frames or (1 if model.spec.causal else model.spec.frames)
   source = Source(model, variables, size, first, batch)
-  turn = source.program.turn
+  if not graph:
+    return source
+  turn = _find_turn(source)
   if source.frames % turn == 0:
     return source
   if frames:
@@ -148,3 +152,15 @@ def plan(
       f'number of those: say --chunk={turn}, or a multiple'
     )
   return dataclasses.replace(source, frames=turn)
+
+
+def _find_turn(source: Source) -> int:
+  """Finds after how many frames a network does the same again."""
+  try:
+    return source.program.turn
+  except ExportError as error:
+    if source.shape[0] == 1:
+      raise
+    raise ExportError(
+      f'{error}; --batch=1 may be possible where {source.shape[0]} is not'
+    ) from error

@@ -11,6 +11,7 @@ import pytest
 from movinet_jax import convert, data, export, models, timing
 from movinet_jax.export import formats, parity, weights
 from movinet_jax.export.graph import add_node
+from movinet_jax.models import ensemble
 from movinet_jax.names import check_name
 
 SIZE, NAMES = (16, 16), ('jump', 'run', 'a <b>', 'été', 'wave')
@@ -165,9 +166,64 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
     return emit(graph, *given)
 
   monkeypatch.setattr(form, 'emit', forget)
-  with pytest.raises(export.ExportError, match=r'model.onnx .* after 8 calls \(bound 1.0e-05\)'):
+  with pytest.raises(export.ExportError, match=r'model.onnx .* after 8 calls.*bound 1.0e-05'):
     write(tmp_path / 'bad', source, ('onnx',))
   assert not list(tmp_path.iterdir())
+
+
+class Forgetful:
+  """A session that begins a video with every call: a planted bug."""
+
+  def __init__(self, session):
+    self.session, self.batch = session, session.batch
+
+  def __call__(self, video):
+    self.session.reset()
+    return self.session(video)
+
+  def read_states(self):
+    return self.session.read_states()
+
+
+def test_forgotten_states_are_found_in_files_of_any_weights(tmp_path):
+  source, form = make('stream-2plus1d'), formats.load('onnx')
+  reference = parity.Reference(source)
+  for kind in form.WEIGHTS:
+    interface = form.write(source, tmp_path / kind, kind)
+    session = form.make_session(tmp_path / kind, interface, reference.batch)
+    assert reference.compare(session, kind).holds
+    assert not reference.compare(Forgetful(session), kind).holds
+
+
+def test_names_that_are_no_line_are_refused(tmp_path):
+  source = make()
+  about = dataclasses.replace(describe(source), labels=('a', 'b', 'c\r', 'd\ne', 'f'))
+  with pytest.raises(export.ExportError, match=r"class 3 is called 'd\\ne'"):
+    export.write(tmp_path / 'bad', source, about, {}, ['onnx'])
+  about = dataclasses.replace(about, labels=('a', 'b', 'c\r', 'd', ''))
+  export.write(tmp_path / 'good', source, about, {}, ['onnx'])
+  assert export.read(tmp_path / 'good').labels == about.labels
+
+
+def test_one_class_has_no_correlation_and_json_no_nan(tmp_path):
+  model = models.create('movinet', 1, spec=models.find_family('movinet').SMALL['base'])
+  source = export.plan(model, timing.draw_weights(model), SIZE, frames=2)
+  about = convert.About(
+    **convert.describe_network(model), labels=('a',), preprocessing={'frames': 2, 'size': 16}
+  )
+  for kind in ('float32', 'int8'):
+    export.write(tmp_path / kind, source, about, {}, ['onnx'], kind)
+  assert 'NaN' not in (tmp_path / 'int8' / 'model.json').read_text()
+
+
+def test_any_ensemble_is_a_stablehlo(tmp_path):
+  small = models.find_family('movinet').SMALL['stream-3d']
+  members = ensemble.Member(small), ensemble.Member(small, offset=1)
+  late = models.create('ensemble', len(NAMES), spec=ensemble.Spec(members, 4, 16, 1))
+  weights = timing.draw_weights(late)
+  with pytest.raises(export.ExportError, match='only stablehlo'):
+    export.plan(late, weights, SIZE)
+  write(tmp_path / 'late', export.plan(late, weights, SIZE, graph=False), ['stablehlo'])
 
 
 def test_what_rounding_alone_does_raises_the_bound():
@@ -211,6 +267,8 @@ def test_frames_of_another_size_are_refused(folder):
   with pytest.raises(ValueError, match=r'\(1, 1, 8, 8, 3\).*16, 16, 3'):
     session(np.zeros((1, 1, 8, 8, 3), np.float32))
   clip = export.Network(export.read(folder / 'model.onnx'))
+  with pytest.raises(ValueError, match='of 1 videos'):
+    session(np.zeros((1, 2, *SIZE, 3), np.float32))  # which are not two videos
   with pytest.raises(ValueError, match='cannot be trained'):
     clip.apply({}, np.zeros((1, 1, *SIZE, 3)), train=True)
 

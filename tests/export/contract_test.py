@@ -12,6 +12,9 @@ NETWORKS = [
   (family, kind) for family in models.families() for kind in models.find_family(family).SMALL
 ]
 
+# Operations that XNNPACK has no kernel for: a file with one of them runs in several parts.
+APART = {'CUMSUM', 'STRIDED_SLICE', 'SELECT_V2', 'GREATER', 'REDUCE_MAX', 'BATCH_MATMUL'}
+
 
 def make_model(family, kind):
   spec = models.find_family(family).SMALL[kind]
@@ -50,7 +53,9 @@ def test_a_file_answers_as_its_network_does(family, kind, name, tmp_path):
   assert first.states < 1e-5
   assert first.calls == (parity.CALLS_COMPARED if source.model.spec.causal else 1)
   if name == 'tflite':
-    check_operations(formats.load(name).count_operations(tmp_path / 'model.tflite'), source)
+    found = formats.load(name).count_operations(tmp_path / 'model.tflite')
+    check_operations(found, source)
+    assert session.accelerated or found.keys() & APART
 
 
 def check_operations(found, source):

@@ -11,7 +11,7 @@ from movinet_jax.export.source import Source
 FILE = 'savedmodel'
 WEIGHTS = ('float32', 'float16', 'int8')
 NEEDS = RUNS = ('tensorflow',)
-FREE = True
+FREE, THREADS, GRAPH = True, False, True
 SIGNATURE = 'serving_default'
 
 

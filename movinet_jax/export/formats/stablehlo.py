@@ -5,6 +5,7 @@ exported = export.deserialize(pathlib.Path('model.stablehlo').read_bytes())
 found = jax.jit(exported.call)({'image': frames, **states})
 """
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from movinet_jax.export.weights import Stored, store
 FILE = 'model.stablehlo'
 WEIGHTS = ('float32', 'float16', 'int8')
 NEEDS = RUNS = ()
-FREE = True
+FREE, THREADS, GRAPH = True, False, False
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
@@ -73,12 +74,13 @@ def _store(variables, weights: str):
 
 def _restore(stored):
   def change(one: Stored):
-    # Behind a barrier, for the compiler would store float32 again.
+    if one.values.dtype == np.float32:
+      return jnp.asarray(one.values)
+    # Behind a barrier, or the compiler would store float32 again.
     values = jax.lax.optimization_barrier(jnp.asarray(one.values)).astype(jnp.float32)
     return values if one.scale is None else values * one.scale
 
-  keep = lambda one: jnp.asarray(one.values) if one.values.dtype == np.float32 else change(one)  # noqa: E731
-  return jax.tree.map(keep, stored, is_leaf=lambda one: isinstance(one, Stored))
+  return jax.tree.map(change, stored, is_leaf=lambda one: isinstance(one, Stored))
 
 
 def _list_shapes(source: Source, like):
@@ -112,8 +114,16 @@ class _Session(Session):
   traces = True
 
   def __init__(self, path, interface, batch):
-    self._step = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
+    self._call = export.deserialize(bytearray(path.read_bytes())).call
     super().__init__(interface, batch)
 
+  @functools.cached_property
+  def _compiled(self):
+    """The call for this number of videos: NumPy's arrays and JAX's are one program."""
+    zeros = {name: one.make_zeros(self.batch) for name, one in self.interface.inputs.items()}
+    shapes = {name: jax.ShapeDtypeStruct(one.shape, one.dtype) for name, one in zeros.items()}
+    return jax.jit(self._call).lower(shapes).compile()
+
   def _run(self, inputs: Mapping) -> Mapping:
-    return self._step(inputs)
+    traced = any(isinstance(one, jax.core.Tracer) for one in inputs.values())
+    return self._call(inputs) if traced else self._compiled(inputs)

@@ -1,7 +1,7 @@
 """TFLite: for LiteRT on phones, on small computers and in browsers.
 
-LiteRT's own converter writes it where it has a wheel, and TensorFlow's elsewhere: both from the
-graph, and the files have the same operations.
+LiteRT's own converter writes it where it has a wheel, and TensorFlow's elsewhere. Both read the
+graph, and the answers are the same.
 """
 
 import atexit
@@ -30,7 +30,7 @@ FILE = 'model.tflite'
 WEIGHTS = ('float32', 'float16', 'int8', 'int8-dynamic')
 NEEDS = ('ai_edge_quantizer',)
 RUNS = ('ai_edge_litert',)
-FREE = False
+FREE, THREADS, GRAPH = False, True, True
 SIGNATURE = 'serving_default'
 _CONVERTER = 'litert_converter'
 
@@ -133,7 +133,7 @@ class _Session(Session):
       self._inputs[name].write(self.interface.inputs[name].make_zeros())
 
   def __call__(self, video: np.ndarray) -> np.ndarray:
-    image = fit_image(self.interface, np.asarray(video, np.float32))
+    image = fit_image(self.interface, np.asarray(video, np.float32), self.batch)
     self._inputs[IMAGE].write(np.ascontiguousarray(image))
     self._advance()
     return _read(self._outputs[LOGITS], self.interface.outputs[LOGITS].shape)
