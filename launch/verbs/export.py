@@ -21,8 +21,10 @@ after each call every output goes to the input of its name.
 Each file is run in its own runtime beside the network, with the states fed back. The table says
 how far they differ, and a file that differs by too much is not written.
 
---weights=float16 halves a file and hardly changes its answers; int8 makes it a quarter, and
-int8-dynamic (TFLite) also faster on many phones. docs/export.md has sizes, times and accuracy.
+--weights=float16 halves a file and hardly changes its answers (in browsers it is slow); int8 makes
+it a quarter, and int8-dynamic (TFLite) also computes convolutions in 8 bits. docs/export.md has
+sizes, times and accuracy.
+
 `movinet stream` and `movinet evaluate` run a file by --model=mine/model.tflite, and `movinet bench
 mine/model.tflite` times it.
 """
@@ -65,6 +67,8 @@ def main(argv: Sequence[str]) -> int:
   manifest = export.write(out, source, trained.about, version, names, **how)
   print_table(manifest, out)
   if WEB in arguments.to:
+    if arguments.weights == 'float16':
+      _tell('Note: browsers run float16 several times slower than float32 and int8')
     place = shlex.quote(str(out))
     print(f'look at it: cd {place} && python3 -m http.server, then open http://localhost:8000')
   return ExitCode.DONE
