@@ -30,10 +30,10 @@ mine/model.tflite` times it.
 """
 
 import argparse
+import contextlib
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -42,7 +42,7 @@ from launch.arguments import add_trained, at_least_1, make_parser
 from launch.errors import ExitCode
 from launch.runs.trained import Trained, load_given
 from launch.tables import align
-from movinet_jax import export
+from movinet_jax import export, signals
 from movinet_jax.export import formats, web
 from movinet_jax.export.weights import KINDS
 from movinet_jax.names import check_name
@@ -55,8 +55,6 @@ def main(argv: Sequence[str]) -> int:
   arguments = make_arguments().parse_args(argv)
   jax.config.update('jax_platforms', 'cpu')  # a file is the same wherever it is written
   out = Path(arguments.out)
-  # SIGTERM cleans up as Ctrl-C does: what is half written goes.
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
   names, page = choose_formats(arguments.to, arguments.litertjs)
   check_formats(names, arguments.weights, arguments.batch, page=WEB in arguments.to)
   export.check_free(out)
@@ -64,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
   source = plan(trained, names, arguments.chunk, arguments.batch)
   version = {'version': trained.version, 'sha256': arrays.hash_arrays(source.variables)}
   how = {'weights': arguments.weights, 'complete': page, 'say': _tell}
-  manifest = export.write(out, source, trained.about, version, names, **how)
+  with stopping():
+    manifest = export.write(out, source, trained.about, version, names, **how)
   print_table(manifest, out)
   if WEB in arguments.to:
     if arguments.weights == 'float16':
@@ -141,6 +140,24 @@ def print_table(manifest: export.Manifest, out: Path):
 
 def say(count: int, noun: str) -> str:
   return f'{count} {noun}{"s" * (count != 1)}'
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+  """Within, SIGTERM ends the command as Ctrl-C does, which removes what is half written."""
+  asked = []
+
+  def stop(number: int):
+    asked.append(number)
+    raise KeyboardInterrupt
+
+  try:
+    with signals.listening(stop):
+      yield
+  except Exception as error:  # a module that is interrupted while it loads raises another
+    if asked:
+      raise KeyboardInterrupt from error
+    raise
 
 
 def _tell(line: str):
