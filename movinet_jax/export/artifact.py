@@ -30,7 +30,7 @@ from movinet_jax.schema import Count
 
 VERSION = 1
 MANIFEST, LABELS = 'model.json', 'labels.txt'
-_PACKAGES = ('movinet-jax', 'jax', 'flax')
+_MODULES = ('movinet_jax', 'jax', 'flax')  # whose versions every folder tells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,6 +239,17 @@ def _write_file(home: Path, name: str, source: Source, weights: str, reference) 
   )
 
 
+def _list_versions(files: Mapping[str, File]) -> dict[str, str]:
+  """Lists the packages that made and ran some files, with their versions."""
+  used = set(_MODULES)
+  for file in files.values():
+    form = formats.load(file.format)
+    used |= {*form.NEEDS, *form.RUNS, *form.CONVERTERS}
+  names = importlib.metadata.packages_distributions()
+  found = sorted(names[module][0] for module in used if module in names)
+  return {name: importlib.metadata.version(name) for name in found}
+
+
 def name_runtime(modules: Sequence[str]) -> str:
   """The package that a file was run with, and its version."""
   (module,) = modules or ('jax',)
@@ -255,7 +266,7 @@ def _describe(source: Source, about: About, checkpoint: Mapping, files) -> Manif
     spec=about.spec,
     checkpoint=dict(checkpoint),
     exported=datetime.date.today().isoformat(),
-    versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+    versions=_list_versions(files),
     frames=source.frames,
     batch=source.batch,
     image=Image(height, width),

@@ -49,6 +49,7 @@ def test_a_folder_says_all_that_a_client_needs(folder):
   assert (found['frames'], found['batch'], found['classes']) == (1, 1, 5)
   assert found['preprocessing']['stride'] == 2
   assert found['checkpoint'] == {'version': 7}
+  assert {'jax', 'flax', 'onnx', 'onnxruntime', 'ai-edge-litert'} <= found['versions'].keys()
   for file in found['files'].values():
     assert file['inputs'].keys() == {'image', *file['states']}
     assert file['outputs'].keys() == {'logits', *file['states'].values()}

@@ -97,7 +97,7 @@ def test_pools_of_tiny_video_networks(kind, tmp_path):
 
 def test_tensorflow_converts_where_litert_has_no_wheel(tmp_path, monkeypatch):
   form = formats.load('tflite')
-  monkeypatch.setattr(form, '_CONVERTER', 'no_such_converter')
+  monkeypatch.setattr(form, 'CONVERTERS', ('no_such_converter',))
   check_files(plan('stream-2plus1d'), tmp_path)
 
 

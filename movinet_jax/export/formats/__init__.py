@@ -5,6 +5,7 @@ A format has
   FILE: what is written, in an artifact's folder;
   WEIGHTS: the kinds of weights that it can hold, of `weights.Kind`;
   NEEDS, RUNS: modules that writing and running want, of the extra `export`;
+  CONVERTERS: modules that are used if they are installed;
   FREE: whether it can take any number of videos;
   THREADS: whether its runtime can be told how many threads to use;
   GRAPH: whether it is written from a graph, and not from the network itself;

@@ -18,6 +18,7 @@ FILE = 'model.onnx'
 WEIGHTS = ('float32', 'float16', 'int8')
 NEEDS = ('onnx',)
 RUNS = ('onnxruntime',)
+CONVERTERS = ()
 FREE, THREADS, GRAPH = True, True, True
 OPSET = 17
 IR = 9

@@ -11,6 +11,7 @@ from movinet_jax.export.source import Source
 FILE = 'savedmodel'
 WEIGHTS = ('float32', 'float16', 'int8')
 NEEDS = RUNS = ('tensorflow',)
+CONVERTERS = ()
 FREE, THREADS, GRAPH = True, False, True
 SIGNATURE = 'serving_default'
 

@@ -25,6 +25,7 @@ from movinet_jax.export.weights import Stored, store
 FILE = 'model.stablehlo'
 WEIGHTS = ('float32', 'float16', 'int8')
 NEEDS = RUNS = ()
+CONVERTERS = ()
 FREE, THREADS, GRAPH = True, False, False
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 

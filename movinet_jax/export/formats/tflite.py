@@ -30,14 +30,14 @@ FILE = 'model.tflite'
 WEIGHTS = ('float32', 'float16', 'int8', 'int8-dynamic')
 NEEDS = ('ai_edge_quantizer',)
 RUNS = ('ai_edge_litert',)
+CONVERTERS = ('litert_converter',)
 FREE, THREADS, GRAPH = False, True, True
 SIGNATURE = 'serving_default'
-_CONVERTER = 'litert_converter'
 
 
 def write(source: Source, path: Path, weights: str = 'float32') -> Interface:
   program = source.program
-  convert = _convert_tensorflow if find_missing([_CONVERTER]) else _convert_litert
+  convert = _convert_tensorflow if find_missing(CONVERTERS) else _convert_litert
   with _quietly():
     path.write_bytes(_quantize(convert(program), weights))
   return describe(program.graph, program.states)
