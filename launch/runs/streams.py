@@ -99,7 +99,7 @@ class Stream:
 def open_source(
   source: AnySource, reconnect_secs: float, hear: Callable[[str], None]
 ) -> Iterator[Feed]:
-  """Opens a source; what is said of its losses goes to the terminal and to `hear`."""
+  """Opens a source, and reports its losses to the terminal and to `hear`."""
 
   def say(line: str):
     tell(line)

@@ -79,7 +79,9 @@ def main(argv: Sequence[str]) -> int:
       return ExitCode.INTERRUPTED
     if not frames:
       raise ValueError(f'{source.name} is shorter than one chunk of frames')
-  _print_summary(frames, stream.live.latency, feed.damaged, secs, arguments.json)
+  # A page waits for viewers, and a file plays at its own speed there: a rate would say nothing.
+  fps = None if page else frames / secs
+  _print_summary(frames, stream.live.latency, feed.damaged, fps, arguments.json)
   return ExitCode.DONE
 
 
@@ -119,12 +121,13 @@ def _find_chunk(asked: int | None, file: export.Artifact) -> int:
 
 
 def _check_browser(arguments):
-  """Refuses what the camera of a browser cannot do."""
+  """Refuses options that do not fit the camera of a browser."""
   if not isinstance(arguments.source, serve.BrowserCamera):
     return
   if arguments.serve is None:
     raise ValueError(
-      '--source=browser is the camera of whoever looks at the page of --serve: give --serve, too'
+      '--source=browser is the camera of whoever looks at the page of --serve: give --serve too, '
+      'or --source=./browser for a file of that name'
     )
   for flag, is_given in (('save', arguments.save), ('reset-on-cut', arguments.reset_on_cut)):
     if is_given:
@@ -149,11 +152,11 @@ def _open_recorder(path: str | None):
       tell(f'saved {path}')
 
 
-def until_stopped(items: Iterable, stop: Callable[[], None] = lambda: None) -> Iterator:
-  """The items up to a signal to stop, which ends a stream as its last frame does.
+def until_stopped(items: Iterable, stop: Callable[[], None] | None = None) -> Iterator:
+  """Yields the items up to a signal to stop, which ends a stream as its last frame does.
 
-  `stop` is called at the signal, to end what waits for a frame. A second SIGINT, where the source
-  has nothing more to give, interrupts.
+  The signal calls `stop`, which has to end the items. Without it, the item at the signal is the
+  last one. A second SIGINT, where the source has nothing more to give, interrupts.
   """
   asked = []
 
@@ -161,12 +164,13 @@ def until_stopped(items: Iterable, stop: Callable[[], None] = lambda: None) -> I
     if asked:
       raise KeyboardInterrupt
     asked.append(number)
-    stop()
+    if stop:
+      stop()
 
   with signals.listening(ask):
     for item in items:
       yield item
-      if asked:
+      if asked and not stop:
         return
 
 
@@ -210,14 +214,18 @@ def _tell_damage(feed: Feed):
     tell(f'{feed.damaged} frames of the source were damaged')
 
 
-def _print_summary(frames: int, latency: serve.Latency, damaged: int, secs: float, as_json: bool):
-  summary = {'frames': frames, 'frames_per_sec': frames / secs, **latency.percentiles()}
+def _print_summary(
+  frames: int, latency: serve.Latency, damaged: int, fps: float | None, as_json: bool
+):
+  rate = {} if fps is None else {'frames_per_sec': fps}
+  summary = {'frames': frames, **rate, **latency.percentiles()}
   if as_json:
     numbers = {key: round(value, 3) for key, value in summary.items()}
     text = json.dumps({**numbers, 'damaged': damaged})
   else:
+    pace = ', {frames_per_sec:.1f} a second with decoding' if rate else ''
     text = (
-      '{frames} frames, {frames_per_sec:.1f} a second with decoding; a call took '
+      f'{{frames}} frames{pace}; a call took '
       '{p50_ms:.2f} ms (median), {p90_ms:.2f} (90 %), {p99_ms:.2f} (99 %)'
     ).format(**summary)
   tell(text)
@@ -269,7 +277,7 @@ def _memory(text: str) -> tuple[str, float | None]:
 
 
 def _port(text: str) -> int:
-  if not text.isdecimal() or int(text) > 65_535:
+  if not (text.isascii() and text.isdecimal()) or int(text) > 65_535:
     raise argparse.ArgumentTypeError(f'{text!r} is not the number of a port, 0 to 65535')
   return int(text)
 
@@ -288,7 +296,8 @@ def make_arguments() -> argparse.ArgumentParser:
     required=True,
     help='video file, folder of pictures, named pipe, - for standard input, camera number or '
     'device, address (rtsp://, rtsps://, rtmp://, rtmps://, http://, https://, srt://, udp://), '
-    'or browser: the camera of whoever looks at the page of --serve',
+    'or browser: the camera of whoever looks at the page of --serve (a file of that name is '
+    './browser)',
   )
   add('--source-fps', type=positive, help='pictures a second of a folder of pictures')
   add('--top', type=at_least_1, default=3, help='classes to show')

@@ -22,7 +22,7 @@ class Step:
 
   Attributes:
     prediction: after it.
-    times_secs: of its frames, since the first one of the source.
+    times_secs: time of each of its frames, since the first one of the source.
     pictures: the frames as they came, [H, W, 3]; () unless they were asked for.
     reset: why the stream forgot what was before these frames; '' if it did not.
     viewer: number of the viewer whose stream it is; None where there is one stream.
@@ -57,7 +57,7 @@ class Resets:
     self._count += 1
 
   def watch(self) -> Callable[[], bool]:
-    """Returns what says, once for each wish from now on, that there was one."""
+    """Returns a function that is true once after each wish from now on."""
     seen = self._count
 
     def take() -> bool:

@@ -138,11 +138,23 @@ def test_npm_that_is_missing_or_fails(script, packed, tmp_path, monkeypatch):
   assert 'index.js' in web.find_packages()
 
 
+def test_a_cache_that_cannot_be_written_to(tmp_path, monkeypatch):
+  (tmp_path / 'npm').write_text('#!/bin/sh\n')
+  (tmp_path / 'npm').chmod(0o755)
+  monkeypatch.setenv('PATH', str(tmp_path))
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'npm'))  # no folder
+  with pytest.raises(ValueError, match=r'movinet-jax/litertjs \(not a directory\): .*--litertjs='):
+    web.find_packages()
+
+
 @contextlib.contextmanager
-def serve(folder):
+def serve(folder, asked=None):
+  """Serves a folder; `asked` gets the Cache-Control of the requests by the name of their file."""
+
   class Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
-      pass
+      if asked is not None:
+        asked[self.path.rpartition('/')[2]] = self.headers['Cache-Control']
 
   handler = functools.partial(Handler, directory=folder)
   with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
@@ -163,9 +175,11 @@ def page(exported, tmp_path_factory):
   """The page of a small stream, served from below a path, with a fake camera of 30 fps."""
   root = tmp_path_factory.mktemp('root')
   write_folder(exported[0], root / 'some/where')
-  camera = (CAMERA[0] + '=fps=30', *CAMERA[1:])
-  with serve(root) as address, browse(root.parent / 'profile', *camera) as page:
+  camera, asked = (CAMERA[0] + '=fps=30', *CAMERA[1:]), {}
+  with serve(root, asked) as address, browse(root.parent / 'profile', *camera) as page:
     page.open(f'{address}/some/where/', 'movinet.ready')
+    for name in ('model.json', 'labels.txt', 'model.tflite'):  # a new export shows at once
+      assert asked[name] == 'max-age=0'
     yield page
     assert page.console == []
 
@@ -259,6 +273,52 @@ def test_a_window_answers_from_the_last_frames_alone(page):
 
 
 @pytest.mark.slow
+def test_a_gap_delays_no_answer(page):
+  """After a hidden tab the next picture is seen, and then one a tick as before."""
+  times = [number / 30 for number in [*range(30), *range(420, 450)]]
+  taken = page.run(f"""(() => {{
+    const own = new Ticks({{fps: 5}});
+    return {times}.filter(mediaTime => own.takes({{mediaTime}}));
+  }})()""")
+  np.testing.assert_allclose(taken, [0, 0.2, 0.4, 0.6, 0.8, 14, 14.2, 14.4, 14.6, 14.8])
+
+
+@pytest.mark.slow
+def test_of_two_sources_the_later_one_stays(page, tmp_path):
+  """Two cameras at once, and a camera and a file: what is not shown is off."""
+  write_video(tmp_path / 'a.mp4')
+  (tmp_path / 'b.mp4').write_text('no video')
+  page.run("""{
+    window.streams = [];
+    const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices);
+    devices.getUserMedia = async wanted => {
+      const stream = await ask(wanted);
+      streams.push(stream);
+      return stream;
+    };
+    window.live = () => streams.filter(stream => stream.active).length;
+    window.until = holds => new Promise(go => {
+      const look = () => holds() ? go(true) : setTimeout(look, 20);
+      look();
+    });
+  }""")
+  assert page.run("find('start').click(); find('start').disabled") is True
+  page.run("find('start').onclick()")  # as if the button were not
+  page.run('until(() => streams.length === 2 && video.srcObject)')
+  assert page.run('[live(), video.srcObject === streams[1]]') == [1, True]
+  page.run("find('start').click()")
+  assert page.run('[live(), video.srcObject]') == [0, None]
+  page.run("find('start').click()")
+  page.choose('#file', tmp_path / 'a.mp4')
+  page.run("until(() => streams.length === 3 && find('status').textContent === 'a.mp4')")
+  assert page.run("[live(), find('start').disabled, find('crop').hidden]") == [0, False, False]
+  page.choose('#file', tmp_path / 'b.mp4')
+  page.run("until(() => find('status').className === 'wrong')")
+  assert page.run("find('status').textContent") == 'This browser cannot play b.mp4.'
+  assert page.run("[find('crop').hidden, video.controls]") == [True, False]
+
+
+@pytest.mark.slow
 def test_a_camera(page):
   """Answers change with the picture, which stays fluid; names are no markup."""
   page.run("find('start').click()")
@@ -328,6 +388,13 @@ def test_a_file(page, tmp_path):
   )
   assert page.run("+find('count').textContent") == len(seen_secs)
   assert page.run("[find('memory').value, find('status').textContent]") == ['exact', 'a & b.mp4']
+  # What comes at the last tick waits for the network, and is answered then.
+  page.run("""(async () => {
+    await reset();
+    for (let n = 0; n < 2; n++) { taken.push(crop()); see(); }
+    while (busy) await new Promise(go => setTimeout(go, 10));
+  })()""")
+  assert page.run("+find('count').textContent") == 2
   found = page.run('[...new Uint8Array(crop())]')
   found = np.array(found, float).reshape(SIZE, SIZE, 4)[..., :3]
   clip = data.EvalClip(frames=WINDOW, size=SIZE, short_side=40, fps=FPS)

@@ -192,6 +192,43 @@ def test_one_viewer_makes_the_stream_forget_for_all(toy, tmp_path):
   assert forgot.frame == number
 
 
+def test_a_source_that_is_gone_is_told_and_may_come_back(toy, video, tmp_path):
+  broadcast, takes = serve.Broadcast(lambda: None), toy.fork()
+  path, seen, steps = tmp_path / 'moved.mp4', [], []
+
+  def take(frames):
+    return serve.predict(takes, frames, CLIP, FPS)
+
+  with serve.Page() as page, open_feed(parse_source(video)) as feed:
+    page.show(broadcast, {})
+    play = broadcast.play(feed, take, describe, lambda: open_feed(parse_source(str(path))))
+    thread = threading.Thread(target=lambda: steps.extend(play))
+    thread.start()
+    for news in Events(page.address):
+      if news['status'] == 'ended' and news['note'] not in seen:
+        seen.append(news['note'])
+        assert news['again']
+        if len(seen) == 2:
+          break
+        request(page, 'POST', '/again')
+    os.rename(video, path)
+    request(page, 'POST', '/again')
+    wait_until(lambda: len(steps) == 16)
+    broadcast.stop()
+    thread.join()
+  assert seen[0] == ''
+  assert 'moved.mp4' in seen[1]
+
+
+def test_a_source_that_is_lost_before_its_first_frame_is_not_shown_as_playing():
+  broadcast, feed = serve.Broadcast(lambda: None), Feed(25)
+  feed.is_lost = True
+  broadcast.hear('nothing answers')
+  feed.frames = lambda: iter(())
+  assert not list(broadcast.play(feed, iter, describe))
+  assert [broadcast._news[key] for key in ('status', 'note')] == ['lost', 'nothing answers']
+
+
 def test_a_slow_viewer_skips_and_delays_nothing(toy):
   broadcast = serve.Broadcast(lambda: None)
   with serve.Page() as page:
@@ -292,6 +329,13 @@ def test_a_person_may_open_the_page_by_a_link_and_a_frame_may_not():
     assert find_intruder('GET', '/page.js', message)
 
 
+def test_a_typed_address_leads_to_the_page():
+  message = Message()
+  for name, value in {**OWN, 'Sec-Fetch-Site': 'none'}.items():
+    message[name] = value
+  assert 'open http://127.0.0.1:8000/ instead' in find_intruder('GET', '/index.html', message)
+
+
 def test_intruders_get_nothing_over_the_socket(toy):
   with filming(toy) as (page, _, _):
     for headers in ({'Host': 'evil.example'}, {'Origin': 'http://evil.example'}):
@@ -354,6 +398,20 @@ def test_there_are_not_too_many_browsers_and_silent_ones_end(toy, monkeypatch):
     assert send_frames(page, 'b', frame)['frame'] == 0
 
 
+def test_a_busy_network_delays_no_step_and_none_is_lost_at_the_end(toy):
+  feed = Feed(25)
+  with filming(toy) as (page, shown, _):
+    for frame in make_frames(3):
+      send_frames(page, 'a', frame)
+    with shown._lock:
+      steps = shown.steps(feed)
+      assert next(steps).prediction.frame == 0
+      feed.stop()
+    assert [step.prediction.frame for step in steps] == [1, 2]
+    path, body = f'/frames?viewer={"a" * 16}', make_frames(1)[0].tobytes()
+    assert request(page, 'POST', path, body)[0] == 410  # no answer that nobody takes a note of
+
+
 def test_chunks_are_sent_at_once():
   live = serve.Live(Toy(), {}, (SIZE, SIZE), 3)
   frames = make_frames(1, chunk=3)[0]
@@ -397,6 +455,27 @@ def test_posts_are_bounded_in_length_and_time(toy, monkeypatch):
     assert request(page, 'POST', '/frames?viewer=..', bytes(size))[0] == 400
     assert request(page, 'POST', '/reset?viewer=' + ID, b'abc')[0] == 413
     assert send_frames(page, 'a', make_frames(1)[0])['frame'] == 0
+
+
+def test_an_address_that_is_none_is_refused(capsys):
+  with serve.Page() as page:
+    page.show(serve.Broadcast(lambda: None), {})
+    answer = speak(page, b'GET http://[ HTTP/1.1\r\nHost: evil.example\r\n\r\n')
+  assert answer.startswith(b'HTTP/1.1 400 ')
+  assert capsys.readouterr().err == ''
+
+
+def test_a_head_that_dribbles_is_cut_off(toy, monkeypatch):
+  monkeypatch.setattr(server._Handler, 'timeout', 0.3)
+  with filming(toy) as (page, _, _):
+    address, began = ('127.0.0.1', page._server.server_port), time.monotonic()
+    with socket.create_connection(address, timeout=0.1) as slow, contextlib.suppress(OSError):
+      while time.monotonic() < began + 3:
+        slow.sendall(b'G')
+        with contextlib.suppress(TimeoutError):
+          assert slow.recv(1) == b''
+          break
+    assert 0.2 < time.monotonic() - began < 1
 
 
 def test_whoever_says_nothing_hinders_nobody(toy, monkeypatch):
@@ -498,7 +577,8 @@ def test_an_interrupt_ends_the_command_at_once(run_stream, video, tmp_path):
     assert [line['frame'] for line in lines] == list(range(count or len(lines)))
     assert 3 < len(lines) <= 8
     assert len(list(data.read_frames(str(save)))) == len(lines)
-    assert json.loads(said[-1])['frames'] == len(lines)
+    summary = json.loads(said[-1])
+    assert (summary['frames'], 'frames_per_sec' in summary) == (len(lines), False)
     assert list(tabs[1])[-1]['status'] == 'stopped'
     for tab in tabs:
       tab.close()
@@ -525,7 +605,7 @@ def test_the_command_serves_browsers(run_stream):
     ('1', '2'),
   ]
   assert len(re.findall('^viewer 0 .*forgotten, as asked', out, re.MULTILINE)) == 1
-  assert said[-1].startswith('9 frames, ')
+  assert said[-1].startswith('9 frames; ')
 
 
 @pytest.mark.usefixtures('run_stream')
@@ -584,8 +664,9 @@ def test_a_port_that_is_taken_is_told_before_anything_is_loaded(capsys):
     options = ['stream', '--checkpoint=none', '--source=none.mp4', f'--serve={port}']
     assert main.main(options) == ExitCode.MISUSE
   assert f'at port {port}: address already in use; take another' in capsys.readouterr().err
-  with pytest.raises(SystemExit):
-    stream.main([*options[1:3], '--serve=65536'])
+  for wrong in ('65536', '٣'):
+    with pytest.raises(SystemExit):
+      stream.main([*options[1:3], f'--serve={wrong}'])
 
 
 def resize(tab, width, scheme):
@@ -636,8 +717,9 @@ def test_in_a_browser(run_stream, video, tmp_path):
       code, *_ = run_stream(functools.partial(visit, tab), f'--source={source}')
       assert code == ExitCode.DONE
       await_page(tab, "document.getElementById('status').textContent === 'The stream has ended.'")
-    # Of the address that no longer answers.
-    assert all('ERR_CONNECTION_REFUSED' in one['text'] for one in tab.console)
+    # The address refuses frames, and then no longer answers.
+    wanted = re.compile('ERR_CONNECTION_REFUSED|status of 410')
+    assert all(wanted.search(one['text']) for one in tab.console), tab.console
 
 
 def check_watching(tab, address):
@@ -665,6 +747,7 @@ def check_watching(tab, address):
 def check_filming(tab, address):
   tab.open(address)
   await_page(tab, "!document.getElementById('camera').hidden")
+  check_double_click(tab)
   press_enter(tab, 'camera')
   await_page(tab, "parseInt(document.getElementById('frame').textContent) > 5")
   began, first = time.monotonic(), read_page(tab)
@@ -679,3 +762,23 @@ def check_filming(tab, address):
   assert read_page(tab)['status'] == 'The camera is off.'
   press_enter(tab, 'camera')
   await_page(tab, "document.getElementById('status').textContent === 'Live'")
+
+
+def check_double_click(tab):
+  """Of two cameras that are started at once, one is on, and the button stops it."""
+  is_disabled = tab.run("""{
+    window.streams = [];
+    const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices);
+    devices.getUserMedia = async wanted => {
+      const stream = await ask(wanted);
+      streams.push(stream);
+      return stream;
+    };
+  }
+  const button = document.getElementById('camera');
+  button.onclick(), button.onclick(), button.disabled;""")
+  assert is_disabled
+  await_page(tab, "streams.length === 2 && document.getElementById('video').srcObject")
+  assert tab.run('streams.map(stream => stream.active)') == [False, True]
+  tab.run("document.getElementById('camera').click()")
+  assert tab.run('streams.map(stream => stream.active)') == [False, False]

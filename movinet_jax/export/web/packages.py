@@ -73,7 +73,8 @@ def find_packages(given: Path | None = None) -> dict[str, bytes]:
       them, once, into the user's cache.
 
   Raises:
-    ValueError: npm is missing or fails, or a tarball is not there or is not what npm published.
+    ValueError: npm is missing or fails, the cache cannot be written to, or a tarball is not there
+      or is not what npm published.
   """
   folder = given or _find_cache()
   if given is None:
@@ -101,7 +102,13 @@ def _download(package: Package, folder: Path):
   if npm is None:
     raise ValueError(f'npm, which downloads LiteRT.js, is not installed: {_say_elsewhere()}')
   part = folder / f'part-{os.getpid()}'
-  part.mkdir(parents=True, exist_ok=True)
+  try:
+    part.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    reason = (error.strerror or str(error)).lower()
+    raise ValueError(
+      f'LiteRT.js cannot be kept in {folder} ({reason}): {_say_elsewhere()}'
+    ) from None
   try:
     command = [npm, 'pack', package.address, '--pack-destination', str(part)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=_SECS, cwd=part)

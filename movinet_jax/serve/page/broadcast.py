@@ -3,6 +3,7 @@
 Viewers get what is latest. One that is slow skips pictures and answers; the stream waits for none.
 """
 
+import contextlib
 import io
 import json
 import secrets
@@ -22,10 +23,10 @@ from movinet_jax.data.video import Cut, DecodeError
 from movinet_jax.serve.page.server import Reply, Route
 from movinet_jax.serve.steps import Rate, Step
 
-_MOST_PIXELS = 960  # of a side of the pictures on the page
-_QUALITY = 80  # of JPEG
-_WAIT_SECS = 1.0  # for a picture, after which the page asks again
-_NEWS_SECS = 0.5  # after which somebody looks whether the reader has left
+_MOST_PIXELS = 960  # the longer side of a picture on the page
+_QUALITY = 80  # JPEG
+_WAIT_SECS = 1.0  # without a new picture, after which the page asks again
+_NEWS_SECS = 0.5  # without news, after which the server looks whether the reader has left
 _POLL_SECS = 0.02
 _LATE_SECS = 1.0  # a file that is later than this goes on at its speed instead of catching up
 
@@ -52,22 +53,30 @@ class Broadcast:
     describe: Callable[[Step], Mapping],
     reopen: Callable[[], AbstractContextManager[Feed]] | None = None,
   ) -> Iterator[Step]:
-    """The steps of a source at its own pace, each of which viewers are told.
+    """Yields the steps of a source at its own pace, and tells viewers each of them.
 
-    Where a source has ended, its last answer stays until somebody wants to see it again, or until
-    `stop`. One that ended before its first step ends at once.
+    When a source has ended, its last answer stays until somebody wants to see it again, or until
+    `stop`. One that ended before its first step ends at once. If it cannot be opened again, viewers
+    are told why, and may try once more.
 
     Args:
       take: makes steps of frames.
-      describe: what viewers are told of a step.
+      describe: returns what viewers are told about a step.
       reopen: begins the source anew; None where that is not possible.
     """
     played = False
     for step in self._play_once(feed, take, describe):
       played = True
       yield step
-    while played and self._is_wanted_again(bool(reopen)):
-      with reopen() as again:
+    note = ''
+    while played and self._is_wanted_again(bool(reopen), note):
+      with contextlib.ExitStack() as stack:
+        try:
+          again = stack.enter_context(reopen())
+        except (OSError, ValueError) as error:  # such as a file that was removed meanwhile
+          note = f'The source cannot be played again: {error}'
+          continue
+        note = ''
         yield from self._play_once(again, take, describe)
 
   def stop(self):
@@ -77,8 +86,9 @@ class Broadcast:
       self._feed.stop()
 
   def hear(self, line: str):
-    """Takes what `open_feed` says of a source that is lost, or is back."""
-    is_lost = self._feed is not None and self._feed.is_lost
+    """Takes what `open_feed` says when a source is lost, or is back."""
+    # Before the first frame, while there is no feed to ask, a source can only be lost.
+    is_lost = self._feed is None or self._feed.is_lost
     self._tell(status='lost' if is_lost else 'playing', note=line)
 
   def routes(self):
@@ -98,7 +108,9 @@ class Broadcast:
     self._feed, rate = feed, Rate()
     if self._stopped:  # between two sources
       feed.stop()
-    self._tell(status='playing', note='', again=False, since_secs=None)
+    # What was heard of a source that is lost already stays until it is back.
+    status = {} if feed.is_lost else {'status': 'playing', 'note': ''}
+    self._tell(**status, again=False, since_secs=None)
     frames = keep_pace(feed) if feed.is_finite else feed.frames()
     for step in take(self._show_frames(frames)):
       news = {'fps': rate.add(len(step.times_secs)), **describe(step)}
@@ -116,11 +128,11 @@ class Broadcast:
         self._changed.notify_all()
       yield shown
 
-  def _is_wanted_again(self, can_be: bool) -> bool:
-    """Waits until somebody wants to see an ended source again; False when none may want it."""
+  def _is_wanted_again(self, can_be: bool, note: str) -> bool:
+    """Waits until somebody wants to see an ended source again; False when `stop` was called."""
     self._asked_again = False
-    self._tell(status='ended', again=can_be)
-    # A lock that a signal handler waits for could be held here, so nothing is waited for.
+    self._tell(status='ended', note=note, again=can_be)
+    # Polls, because `stop` is called from a signal handler, which must not wait for a lock.
     while not (self._stopped or self._asked_again):
       time.sleep(_POLL_SECS)
     return not self._stopped
@@ -131,7 +143,7 @@ class Broadcast:
       self._changed.notify_all()
 
   def _send_news(self) -> Iterator[bytes]:
-    """Server-sent events: the latest news whenever there are any."""
+    """Yields server-sent events: the latest news whenever there are any."""
     seen, closed = None, False
     while not closed:
       news, closed = self._await_news(seen)
@@ -139,13 +151,13 @@ class Broadcast:
       seen = news
 
   def _await_news(self, seen: Mapping | None) -> tuple[Mapping, bool]:
-    """The latest news, others than those seen unless there are none for long; and if it is over."""
+    """Waits for news other than those seen, but not for long; also tells whether it is over."""
     with self._changed:
       self._changed.wait_for(lambda: self._news is not seen, _NEWS_SECS)
       return self._news, self._closed
 
   def _send_picture(self, query: Mapping[str, str], _: bytes) -> Reply:
-    """The latest picture as JPEG, once it is another one than the reader has."""
+    """Answers with the latest picture as JPEG, once it differs from the one the reader has."""
     with self._changed:
       self._changed.wait_for(lambda: self._closed or self._picture.is_after(query), _WAIT_SECS)
       picture = self._picture
@@ -162,7 +174,7 @@ class Broadcast:
 
 
 def keep_pace(feed: Feed) -> Iterator[Shown]:
-  """The frames of a file, each when its time has come: as a player shows them."""
+  """Yields the frames of a file, each when its time has come, as a player shows them."""
   began_secs = None
   for shown in feed.frames():
     now = time.monotonic()

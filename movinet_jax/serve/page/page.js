@@ -31,7 +31,7 @@ function showTop(top) {
   }
   top.forEach(({label, probability}, place) => {
     const [name, percent, bar] = list.children[place].children;
-    name.textContent = label;
+    name.textContent = name.title = label;
     percent.textContent = `${(100 * probability).toFixed(1)}%`;
     bar.style.setProperty('--share', probability);
   });
@@ -49,7 +49,7 @@ function showAnswer(answer) {
 
 function showSince(secs) {
   byId('since').hidden = secs == null;
-  if (secs != null) byId('since').textContent = `Of what came after ${formatSecs(secs)}`;
+  if (secs != null) byId('since').textContent = `Since ${formatSecs(secs)}`;
 }
 
 // The central square that an evaluation cuts out, in shares of a picture.
@@ -73,7 +73,7 @@ function watch(about) {
     waiting: () => 'Waiting for the first frames…',
     playing: () => about.live ? 'Live' : 'Playing',
     lost: news => news.note,
-    ended: () => 'The source has ended. The last answer stays.',
+    ended: news => news.note || 'The source has ended. The last answer stays.',
     failed: news => `The stream has ended: ${news.note}`,
     stopped: () => ENDED,
   };
@@ -141,12 +141,14 @@ function film(about) {
   const {size, chunk} = about, pixels = size * size, viewer = crypto.randomUUID();
   const pen = new OffscreenCanvas(size, size).getContext('2d', {willReadFrequently: true});
   pen.imageSmoothingQuality = 'high';
-  let camera = null;
+  let camera = null, starts = 0;
 
   function stop(kind, text) {
+    starts += 1;
     camera?.getTracks().forEach(track => track.stop());
     camera = video.srcObject = null;
     byId('camera').textContent = 'Start camera';
+    byId('camera').disabled = false;
     byId('reset').disabled = true;
     say(kind, text);
   }
@@ -176,6 +178,7 @@ function film(about) {
       held = (held + 1) % chunk;
       if (held) continue;
       const reply = await post(`frames?viewer=${viewer}`, body);
+      if (reply.status === 410) return stop('failed', ENDED);
       if (!reply.ok) return stop('failed', await reply.text());
       const answer = await reply.json();
       if (camera !== own) return;
@@ -187,8 +190,13 @@ function film(about) {
 
   async function start() {
     say('waiting', 'Waiting for the camera…');
+    byId('camera').disabled = true;  // else a second click starts a second camera
+    const start = ++starts;
     try {
-      const own = camera = await navigator.mediaDevices.getUserMedia({video: true});
+      const own = await navigator.mediaDevices.getUserMedia({video: true});
+      if (start !== starts) return own.getTracks().forEach(track => track.stop());
+      camera = own;
+      byId('camera').disabled = false;
       own.getVideoTracks()[0].onended = () => stop('lost', 'The camera is gone.');
       video.srcObject = own;
       video.hidden = false;
@@ -197,6 +205,7 @@ function film(about) {
       await post(`reset?viewer=${viewer}`);  // of what it saw before it was off
       await send(own);
     } catch (error) {
+      if (start !== starts) return;
       const refused = error.name === 'NotAllowedError', none = error.name === 'NotFoundError';
       if (refused) stop('failed', 'The browser does not let this page use the camera: allow it.');
       else if (none) stop('failed', 'There is no camera.');

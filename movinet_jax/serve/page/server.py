@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import http.server
 import importlib.resources
+import io
 import json
 import re
 import select
@@ -20,12 +21,13 @@ from typing import Protocol
 from movinet_jax.serve.page.guard import HEADERS, find_intruder
 
 HOST = '127.0.0.1'
-# Of which a tab has up to three at a time, and an open page mostly one.
-MOST_CONNECTIONS = 64
-IDLE_SECS = 10.0  # after which a silent connection, or one that takes nothing, is closed
+MOST_CONNECTIONS = 64  # a tab has up to three at a time, and mostly one
+# The next request's head must be there this long after the last answer, however it dribbles in. A
+# reader must take a part of an answer in the same time.
+IDLE_SECS = 10.0
 BODY_SECS = 5.0  # in which a whole body has to come
-_END_SECS = 0.4  # that open answers get at the end
-_DRAIN_SECS, _DRAIN_BYTES = 0.5, 2**22  # of a body that is refused
+_END_SECS = 0.4  # for open answers at the end
+_DRAIN_SECS, _DRAIN_BYTES = 0.5, 2**22  # for the rest of a body that is refused
 _POLL_SECS = 0.05
 _FILES = {
   '/': ('index.html', 'text/html'),
@@ -103,7 +105,7 @@ class Page:
     self._shown = self._thread = None
 
   def show(self, shown: Display, about: Mapping):
-    """Answers from now on. `about` is what the page's script has to know."""
+    """Begins to answer. `about` is what the page's script has to know."""
     self._shown, told = shown, Reply.of_json(about)
     own = {**_list_files(), ('GET', '/about'): Route(lambda query, body: told)}
     self._server.routes = {**own, **shown.routes()}
@@ -187,12 +189,43 @@ class _Server(http.server.ThreadingHTTPServer):
       self._changed.wait_for(lambda: not self._open, max(0.1, end - time.monotonic()))
 
 
+class _Reader(io.RawIOBase):
+  """The bytes of a connection until `end`, a time of `time.monotonic`; then TimeoutError.
+
+  A timeout of the socket alone would begin anew with every byte.
+  """
+
+  def __init__(self, connection: socket.socket):
+    super().__init__()
+    self._connection, self.end = connection, 0.0
+
+  def readable(self) -> bool:
+    return True
+
+  def readinto(self, buffer) -> int:
+    left_secs = self.end - time.monotonic()
+    if left_secs <= 0:
+      raise TimeoutError
+    self._connection.settimeout(left_secs)
+    return self._connection.recv_into(buffer)
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
   protocol_version = 'HTTP/1.1'
   server_version, sys_version = 'movinet', ''
   timeout = IDLE_SECS
-  # Else the body of an answer waits for the reader's word about its head, 40 ms on Linux.
+  # Otherwise the body of an answer waits until the reader acknowledges its head, 40 ms on Linux.
   disable_nagle_algorithm = True
+
+  def setup(self):
+    super().setup()
+    self.rfile.close()
+    self._reader = _Reader(self.connection)
+    self.rfile = io.BufferedReader(self._reader)
+
+  def handle_one_request(self):
+    self._reader.end = time.monotonic() + self.timeout
+    super().handle_one_request()
 
   def do_GET(self):
     self._answer()
@@ -201,7 +234,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     self._answer()
 
   def handle(self):
-    with contextlib.suppress(OSError):  # whoever asked has gone
+    with contextlib.suppress(OSError):  # the reader has left
       super().handle()
 
   def log_message(self, *_):
@@ -228,7 +261,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       self._send(reply)
 
   def _find_reply(self) -> Reply:
-    url = urllib.parse.urlsplit(self.path)
+    try:
+      url = urllib.parse.urlsplit(self.path)
+    except ValueError as error:
+      raise Rejected(HTTPStatus.BAD_REQUEST, f'{self.path!r} is no address: {error}') from error
     if reason := find_intruder(self.command, url.path, self.headers):
       raise Rejected(HTTPStatus.FORBIDDEN, reason)
     route = self.server.routes.get((self.command, url.path))
@@ -247,24 +283,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         f'the body has {length} bytes; wanted {most_bytes} at most',
       )
-    body, end = bytearray(), time.monotonic() + BODY_SECS
+    body, self._reader.end = bytearray(), time.monotonic() + BODY_SECS
     while len(body) < length:
-      if (left_secs := end - time.monotonic()) <= 0:
-        raise Rejected(
-          HTTPStatus.REQUEST_TIMEOUT, f'{len(body)} of {length} bytes came in {BODY_SECS:g} s'
-        )
-      self.connection.settimeout(left_secs)
       try:
         part = self.rfile.read1(length - len(body))
       except TimeoutError:
-        continue
+        raise Rejected(
+          HTTPStatus.REQUEST_TIMEOUT, f'{len(body)} of {length} bytes came in {BODY_SECS:g} s'
+        ) from None
       if not part:
         raise Rejected(HTTPStatus.BAD_REQUEST, f'{len(body)} of {length} bytes came')
       body += part
-    self.connection.settimeout(IDLE_SECS)
     return bytes(body)
 
   def _send(self, reply: Reply):
+    self.connection.settimeout(self.timeout)  # `_Reader` has changed it
     is_whole = isinstance(reply.body, bytes)
     self.send_response(reply.status)
     for name, value in reply.headers.items():
@@ -289,10 +322,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     return not self.connection.recv(1, socket.MSG_PEEK)
 
   def _drain(self):
-    """Takes what is still sent of a refused body: closed at once, the reason would be lost."""
+    """Reads the rest of a refused body. If the server closed at once, the reason would be lost."""
     with contextlib.suppress(OSError):
       self.connection.shutdown(socket.SHUT_WR)
-      self.connection.settimeout(_DRAIN_SECS)
-      end, left = time.monotonic() + _DRAIN_SECS, _DRAIN_BYTES
-      while left > 0 and time.monotonic() < end and (part := self.rfile.read1(65_536)):
+      self._reader.end, left = time.monotonic() + _DRAIN_SECS, _DRAIN_BYTES
+      while left > 0 and (part := self.rfile.read1(65_536)):
         left -= len(part)

@@ -21,7 +21,7 @@ MOST_VIEWERS = 8
 SILENT_SECS = 60.0  # after which a stream ends
 # A silent viewer leaves its place to a new one after this: a tab that was reloaded is a new one.
 _SPARE_SECS = 5.0
-_WAITING = 1000  # steps that nobody has taken
+_WAITING = 1000  # steps that may wait for `Viewers.steps`
 _POLL_SECS = 0.1
 
 
@@ -74,9 +74,9 @@ class Viewers:
     Args:
       live: a stream whose forks the viewers get.
       size: height and width of a frame.
-      frames: of a call.
+      frames: frames of a call.
       resets: wishes that all streams forget.
-      describe: what a viewer is told of a step.
+      describe: returns what a viewer is told about a step.
     """
     self._live, self._shape = live, (frames, size, size, 3)
     self._resets, self._describe = resets, describe
@@ -84,17 +84,24 @@ class Viewers:
     self._lock = threading.Lock()
     self._viewers, self._count = {}, 0
     self._steps = queue.Queue(_WAITING)
+    self._ended = False
 
   def steps(self, feed: Feed) -> Iterator[Step]:
-    """The steps of all viewers as they come, until `feed.stop`.
+    """Yields the steps of all viewers as they come, up to those of before `feed.stop`.
 
-    Steps that nobody takes for long are left out: no viewer waits for that.
+    If nobody takes steps for long, later ones are left out, because no viewer waits for that.
     """
     while not feed.stopped:
-      with self._lock:
-        self._end_silent(SILENT_SECS)
-      with contextlib.suppress(queue.Empty):
+      try:
+        # Without the lock: where viewers keep the network busy, it is hardly ever free.
         yield self._steps.get(timeout=_POLL_SECS)
+      except queue.Empty:
+        with self._lock:
+          self._end_silent(SILENT_SECS)
+    self._ended = True  # who waits for the lock is refused, and so it is free soon
+    with self._lock:
+      left = [self._steps.get() for _ in range(self._steps.qsize())]
+    yield from left
 
   def routes(self):
     return {
@@ -116,10 +123,12 @@ class Viewers:
       )
     frames = np.frombuffer(body, np.uint8).reshape(self._shape)
     with self._lock:
+      if self._ended:
+        raise Rejected(HTTPStatus.GONE, 'the stream has ended')
       viewer = self._find(query)
       step, fps = self._call(viewer, frames), viewer.rate.add(len(frames))
-    with contextlib.suppress(queue.Full):
-      self._steps.put_nowait(step)
+      with contextlib.suppress(queue.Full):
+        self._steps.put_nowait(step)
     return Reply.of_json({'fps': fps, **self._describe(step)})
 
   def _take_reset(self, query: Mapping[str, str], _: bytes) -> Reply:
@@ -148,8 +157,8 @@ class Viewers:
       raise Rejected(
         HTTPStatus.BAD_REQUEST, 'wanted /…?viewer=ID, with an ID of 16 to 36 hex digits'
       )
+    self._end_silent(SILENT_SECS)
     if name not in self._viewers:
-      self._end_silent(SILENT_SECS)
       if len(self._viewers) >= MOST_VIEWERS:
         self._end_silent(_SPARE_SECS, most=1)
       if len(self._viewers) >= MOST_VIEWERS:

@@ -4,8 +4,8 @@
 'use strict';
 
 const TOP = 5; // classes shown
-const WINDOW = 30; // calls that the latency and the rate are of
-const SLACK_SECS = 1e-7; // two pictures are equally near to a time within this
+const WINDOW = 30; // the latency and the rate are those of so many latest calls
+const SLACK_SECS = 1e-7; // two pictures this close in time are equally near to a tick
 
 const find = id => document.getElementById(id);
 const video = find('video');
@@ -43,7 +43,8 @@ class Network {
  * Which pictures the network sees, as in an evaluation.
  *
  * With `fps` these are the ticks 0, 1 / fps, 2 / fps, …: a tick shows the picture that is nearest
- * in time, the earlier of two that are equally near. With `stride`, every stride-th picture.
+ * in time, the earlier of two that are equally near. With `stride`, every stride-th picture. After
+ * a gap, such as that of a hidden tab, the next picture is seen at once, and none is seen again.
  */
 class Ticks {
   constructor({fps, stride}) {
@@ -60,9 +61,10 @@ class Ticks {
   takes({mediaTime, presentedFrames}) {
     const now = this.fps ? mediaTime : presentedFrames;
     this.first ??= now;
-    const step = this.last === null || !this.fps ? 0 : now - this.last;
+    // A gap says nothing about when the next picture comes, so it counts as one tick.
+    const step = this.last === null || !this.fps ? 0 : Math.min(now - this.last, 1 / this.fps);
     this.last = now;
-    // Up to here the picture is the nearest one, if the next comes as this one did.
+    // The picture is the nearest one up to here, if the next one comes as soon as this one did.
     const until = now - this.first + step / 2 + SLACK_SECS;
     const tick = Math.floor(this.fps ? until * this.fps : until / this.stride);
     if (tick < this.due) return false;
@@ -96,8 +98,10 @@ class Recent {
 let network, about, labels, ticks, canvas, clip;
 let busy = false; // the network runs
 let videos = 0; // counts videos: an answer about an earlier one comes too late
+let sources = 0; // counts cameras and files: one that opens after a newer one is closed again
 let taken = []; // pictures for the next call
 let seen = 0, skipped = 0;
+let asking = false; // the browser or its user decides about a camera
 let address = null; // the address of an opened file
 let latencies, answered, shown;
 
@@ -114,7 +118,7 @@ async function main() {
   if (!video.requestVideoFrameCallback) {
     throw new Error('This browser does not say when a picture is shown. Use one of 2025 or newer.');
   }
-  about = await fetchText('model.json').then(JSON.parse);
+  about = JSON.parse(await fetchText('model.json'));
   labels = (await fetchText('labels.txt')).split('\n');
   clip = about.preprocessing;
   describe();
@@ -134,7 +138,8 @@ async function main() {
 }
 
 async function fetchText(name) {
-  const answer = await fetch(name);
+  // A new export may lie at the same address: the browser asks whether its copy is still valid.
+  const answer = await fetch(name, {cache: 'no-cache'});
   if (!answer.ok) throw new Error(`${name} cannot be read: the server says ${answer.status}.`);
   return answer.text();
 }
@@ -151,12 +156,15 @@ function explain(error) {
 
 /** What is known before the network is loaded. */
 function describe() {
-  const pace = clip.fps ? `${clip.fps} frames a second` : `every ${clip.stride}th frame`;
+  const every = clip.stride > 1 ? `one frame of ${clip.stride}` : 'every frame';
+  const pace = clip.fps ? `${clip.fps} frames a second` : every;
+  const classes = about.classes === 1 ? '1 class' : `${about.classes} classes`;
   const calls = about.frames > 1 ? `, ${about.frames} in a call` : '';
   const {weights} = about.files['model.tflite'];
   document.title = find('name').textContent = about.network;
-  find('facts').textContent = `${about.classes} classes · ${clip.size} × ${clip.size} pixels · `
+  find('facts').textContent = `${classes} · ${clip.size} × ${clip.size} pixels · `
     + `${pace}${calls} · ${weights} · LiteRT.js on the CPU`;
+  find('answers').style.setProperty('--rows', Math.min(TOP, about.classes));
   find('memories').hidden = !hasStates();
   const least = halfWindow() * about.frames, most = 2 * least;
   const [from, to] = [least, most].map(frames => +(frames / clip.fps).toFixed(1));
@@ -179,7 +187,7 @@ function look(_, picture) {
   shown.add(picture.expectedDisplayTime);
   if (!ticks.takes(picture)) return;
   if (taken.length === about.frames) {
-    // The network still runs on the call before. What waits now would be late: it is dropped.
+    // The network was busy when these came, so an answer would be late: they are dropped.
     skipped += taken.length;
     taken = [];
   }
@@ -212,6 +220,8 @@ async function see() {
   } finally {
     busy = false;
   }
+  // No later picture takes the place of a file's last one, so it is answered late.
+  if (video.ended) see();
 }
 
 function show(probabilities, ms) {
@@ -224,7 +234,7 @@ function show(probabilities, ms) {
   order.slice(0, TOP).forEach((index, rank) => {
     const row = list.children[rank] ?? list.appendChild(makeRow());
     const [name, percent, bar] = row.children;
-    name.textContent = labels[index] || `class ${index}`;
+    name.textContent = name.title = labels[index] || `class ${index}`;
     percent.textContent = `${(100 * probabilities[index]).toFixed(1)} %`;
     bar.firstChild.style.width = `${100 * probabilities[index]}%`;
   });
@@ -259,18 +269,41 @@ async function reset() {
   await network.call('reset', {half: windowed ? halfWindow() : 0});
 }
 
-/** Ends what is shown now. */
+/** Ends what is shown now, and what is being opened. */
 function stop() {
+  sources += 1;
   video.pause();
   for (const track of video.srcObject?.getTracks() ?? []) track.stop();
   if (address) URL.revokeObjectURL(address);
   address = null;
   video.srcObject = null;
   video.removeAttribute('src');
+  video.controls = false;
+  find('crop').hidden = true;
+  find('empty').hidden = false;
   find('start').textContent = 'Start camera';
+  find('start').disabled = asking = false;
 }
 
-async function startCamera() {
+/**
+ * Opens a camera or a file in place of what is shown now.
+ *
+ * `begin` gets a function that tells whether this source is still the latest one. What goes wrong
+ * with an earlier one is not said.
+ */
+async function openSource(begin) {
+  stop();
+  const own = sources, isLatest = () => own === sources;
+  try {
+    await begin(isLatest);
+  } catch (error) {
+    if (!isLatest()) return;
+    stop();
+    tell(error);
+  }
+}
+
+async function startCamera(isLatest) {
   if (!navigator.mediaDevices) {
     throw new Error('A browser gives a camera only to pages of localhost or https://. Open the '
       + 'page at http://localhost, or serve it with TLS. A video file works here too.');
@@ -278,21 +311,25 @@ async function startCamera() {
   const which = find('camera').value;
   const wanted = ['user', 'environment'].includes(which)
     ? {facingMode: which} : {deviceId: {exact: which}};
-  stop();
   say('Waiting for the camera…');
+  find('start').disabled = asking = true;
   const size = {width: {ideal: 640}, height: {ideal: 480}};
   const stream = await navigator.mediaDevices.getUserMedia({video: {...size, ...wanted}});
+  if (!isLatest()) {
+    for (const track of stream.getTracks()) track.stop();
+    return;
+  }
+  find('start').disabled = asking = false;
   stream.getVideoTracks()[0].onended = () => {
     stop();
     say('The camera is gone.', true);
   };
   video.srcObject = stream;
-  video.controls = false;
   find('start').textContent = 'Stop camera';
   // A camera has no end: an answer about all that it ever saw would hardly change after minutes.
   await begin('window');
   await listCameras();
-  say('The camera runs. All that it sees stays in this browser.');
+  if (isLatest()) say('The camera runs. All that it sees stays in this browser.');
 }
 
 const refusals = {
@@ -303,7 +340,7 @@ const refusals = {
   NotReadableError: 'The camera is used by another program.',
 };
 
-/** Cameras have names only once one of them was allowed. */
+/** Lists cameras by name. A browser tells the names only once it may use one of them. */
 async function listCameras() {
   const select = find('camera'), devices = await navigator.mediaDevices.enumerateDevices();
   const cameras = devices.filter(({kind, deviceId}) => kind === 'videoinput' && deviceId);
@@ -312,27 +349,26 @@ async function listCameras() {
   for (const {label, deviceId} of cameras) select.append(new Option(label, deviceId));
 }
 
-async function openFile(file) {
-  if (!file) return;
-  stop();
+async function openFile(file, isLatest) {
   address = URL.createObjectURL(file);
   video.src = address;
   video.controls = true;
-  await begin('exact').catch(() => {
-    throw new Error(`This browser cannot play ${file.name}.`);
-  });
-  say(file.name);
+  await begin('exact', `This browser cannot play ${file.name}.`);
+  if (isLatest()) say(file.name);
 }
 
-/** Begins a video with the memory that suits it. */
-async function begin(memory) {
+/** Begins a video with the memory that suits it. `refusal` is said if it cannot be played. */
+async function begin(memory, refusal) {
   find('memory').value = memory;
   await reset();
-  await video.play();
+  await video.play().catch(error => {
+    throw refusal ? new Error(refusal) : error;
+  });
 }
 
 function fit() {
   const {videoWidth: width, videoHeight: height} = video;
+  if (!width) return; // it was closed
   const side = Math.min(width, height) * clip.size / clip.short_side;
   find('stage').style.setProperty('--ratio', width / height);
   find('crop').style.width = `${100 * side / width}%`;
@@ -351,24 +387,31 @@ function tell(error) {
 }
 
 find('start').onclick = () => {
-  if (!video.srcObject) return startCamera().catch(tell);
+  if (!video.srcObject) return openSource(startCamera);
   stop();
   say('The camera is off.');
 };
-find('camera').onchange = () => { if (video.srcObject) startCamera().catch(tell); };
+find('camera').onchange = () => {
+  if (video.srcObject || asking) openSource(startCamera);
+};
 find('open').onclick = () => find('file').click();
 find('file').onchange = ({target}) => {
-  openFile(target.files[0]).catch(tell);
+  const [file] = target.files;
+  if (file) openSource(isLatest => openFile(file, isLatest));
   target.value = ''; // the same file may be opened again
 };
 find('reset').onclick = () => reset().catch(tell);
 find('memory').onchange = () => reset().catch(tell);
-video.onresize = fit;
+video.onloadedmetadata = video.onresize = fit;
+video.onended = () => see();
 video.onseeking = () => reset().catch(tell);
 document.ondragover = event => event.preventDefault();
 document.ondrop = event => {
   event.preventDefault();
-  if (network) openFile(event.dataTransfer.files[0]).catch(tell);
+  const [file] = event.dataTransfer.files;
+  // What is dropped while the network loads is opened afterwards.
+  const begin = () => openSource(isLatest => openFile(file, isLatest));
+  if (file) window.movinet.ready.then(begin, () => {});
 };
 
 /**

@@ -8,10 +8,10 @@ const FILE = 'model.tflite';
 const quiet = /^(VERBOSE|INFO|WARNING):/; // such as: there is no NPU
 
 let litert, runtime, model, about, shape;
-let streams = []; // states by name; the first one answers, the second one is the younger
+let streams = []; // states by name of one stream or of two: the older, which answers, is first
 let half = 0; // calls of half a window, after which a stream begins anew; 0: never
 let calls = 0;
-let tensors = 0; // that are not deleted
+let tensors = 0; // counts those that are not deleted
 
 const handlers = {
   /** Loads the runtime and the network. `given` is the parsed model.json. */
@@ -147,7 +147,7 @@ function count(dimensions) {
 }
 
 async function read(name) {
-  const answer = await fetch(name);
+  const answer = await fetch(name, {cache: 'no-cache'}); // see fetchText in page.js
   if (!answer.ok) throw new Error(`${name}: the server says ${answer.status}`);
   return new Uint8Array(await answer.arrayBuffer());
 }
