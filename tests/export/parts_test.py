@@ -145,7 +145,7 @@ def test_a_call_that_is_repeated_goes_on_with_its_states(name, tmp_path):
   frame = np.full(source.shape, 0.5, np.float32)
   for _ in range(3):
     session(frame)
-  call = session.make_call({'image': fit_image(session.interface, frame)})
+  call = session.make_call({'image': fit_image(session.interface, frame, 1)})
   for _ in range(5):
     call()
   counts = [

@@ -1,6 +1,8 @@
 """Times of exported parts: they add up to networks, and tell the runtime that they are of."""
 
+import contextlib
 import dataclasses
+import functools
 import importlib.util
 
 import flax.linen as nn
@@ -14,6 +16,7 @@ from nas import exported
 from nas.runtime import Work
 from nas.spaces import movinet
 
+_ATTEMPTS = 4  # of a test of times
 SPACE = {
   **{'stem': 16, 'widths': (48,), 'strides': (2,), 'depth': 2, 'project': 96},
   **{'kernels': ((5, 3, 3),), 'expansions': (1.0, 4.0), 'head': 128},
@@ -36,7 +39,21 @@ def list_three(space):
   return [space.encode(spec) for spec in (small, middle, large)]
 
 
+def retried(test):
+  """Tries a test of times again: other work on the machine disturbs some, and a bug disturbs all."""
+
+  @functools.wraps(test)
+  def run(*args, **kwargs):
+    for _ in range(_ATTEMPTS - 1):
+      with contextlib.suppress(AssertionError):
+        return test(*args, **kwargs)
+    return test(*args, **kwargs)
+
+  return run
+
+
 @pytest.mark.parametrize('name', ['litert', pytest.param('onnxruntime', marks=pytest.mark.slow)])
+@retried
 def test_sums_of_parts_put_networks_in_their_order(name, bench):
   space, clock = bench.space, exported.Runtime(name, 1)
   times = {str(part): clock.measure_part_ns(bench.make_part(part)) for part in space.list_parts()}
@@ -50,15 +67,18 @@ def test_sums_of_parts_put_networks_in_their_order(name, bench):
     assert 0.4 < network / parts < 2.5
 
 
-def test_a_file_that_runs_a_part_twice_takes_twice_the_time(bench, monkeypatch):
+@retried
+def test_a_file_that_runs_a_part_twice_takes_twice_the_time(bench):
   clock = exported.Runtime('litert', 1)
   work = bench.make_part(bench.space.list_parts()[-2])
   once, form = clock.measure_part_ns(work), formats.load('tflite')
   write = form.write
-  monkeypatch.setattr(form, 'write', lambda part, path: write(part.repeat(2), path))
-  assert 1.4 < clock.measure_part_ns(work) / once < 3
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(form, 'write', lambda part, path: write(part.repeat(2), path))
+    assert 1.4 < clock.measure_part_ns(work) / once < 3
 
 
+@retried
 def test_what_a_call_costs_is_taken_off():
   """A part that does nothing takes no time, though a call of it does."""
   clock = exported.Runtime('onnxruntime', 1)
