@@ -8,8 +8,12 @@ from movinet_jax import export, models, timing
 from movinet_jax.export import formats, parity
 
 SIZE, CLASSES = (16, 16), 5
+# What takes longest: the other kinds of two-stream networks have the same operations.
+SLOW = [('tsnet', kind) for kind in ('sum-probabilities', 'sparse', 'stream-sum', 'stream-sparse')]
 NETWORKS = [
-  (family, kind) for family in models.families() for kind in models.find_family(family).SMALL
+  pytest.param(family, kind, marks=[pytest.mark.slow] * ((family, kind) in SLOW))
+  for family in models.families()
+  for kind in models.find_family(family).SMALL
 ]
 
 # Operations that XNNPACK has no kernel for: a file with one of them runs in several parts.

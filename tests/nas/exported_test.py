@@ -40,7 +40,7 @@ def list_three(space):
 
 
 def retried(test):
-  """Tries a test of times again: other work on the machine disturbs some, and a bug disturbs all."""
+  """Tries a test of times again: other work disturbs some attempts, and a bug disturbs all."""
 
   @functools.wraps(test)
   def run(*args, **kwargs):
