@@ -154,7 +154,8 @@ class Artifact:
 def check_installed(modules: Sequence[str]):
   """Raises ExportError for what is missing, with the line that installs it."""
   if missing := formats.find_missing(modules):
-    raise ExportError(f"{', '.join(missing)} not installed: pip install 'movinet-jax[export]'")
+    names = ' and '.join(missing)
+    raise ExportError(f"not installed: {names}; run pip install 'movinet-jax[export]'")
 
 
 def write(
