@@ -32,6 +32,7 @@ COMPARE = (
 LATENCY = ('latency', *SEARCH)
 EVALUATE = ('evaluate', '--checkpoint={trained}')
 STREAM = ('stream', '--checkpoint={trained}', '--source={videos}/val/up/00000.mp4')
+EXPORT = ('export', '--checkpoint={trained}', '--to=stablehlo')
 CONVERT = ('convert', 'movinet/a0', '--weights={videos}')
 
 # The options of each verb that take a path.
@@ -43,6 +44,7 @@ PATHS = {
   'convert': [(*CONVERT[:2], '--weights={}', '--out=a.npz'), (*CONVERT, '--out={}')],
   'cost': [('cost', 'movinet', '--spec={}')],
   'evaluate': [('evaluate', '--checkpoint={}'), (*EVALUATE, '--out={}')],
+  'export': [('export', '--checkpoint={}', EXPORT[2], '--out=a'), (*EXPORT, '--out={}')],
   'latency': [(*LATENCY, '--out={}')],
   'models': [],
   'preflight': [('preflight', '--', 'train', *TRAIN, '--workdir={}')],
@@ -67,6 +69,7 @@ OVERRIDES = {
   'convert': [('convert', 'movinet/a99', '--weights={videos}', '--out=a.npz')],
   'cost': [('cost', 'movinet/a0', '--clip=many'), ('cost', 'movinet/a0', '--set', 'causal=maybe')],
   'evaluate': [(*EVALUATE, '--mode=sideways'), (*EVALUATE, '--which=worst')],
+  'export': [(*EXPORT, '--out=a', given) for given in ('--batch=0', '--weights=int4', '--to=onx')],
   'latency': [(*LATENCY, '--out=a', '--config.space.dpth=2'), (*LATENCY, '--out=a', '--batch=0')],
   'models': [('models', '--family=movinets')],
   'preflight': [('preflight', '--', 'train', *TRAIN, '--config.loop.total_steps=many')],
@@ -104,7 +107,7 @@ DEVICES = {
   'sweep': ('sweep', *SWEEP, '--workdir=a'),
   'train': ('train', *TRAIN, '--workdir=a'),
 }
-NEED_NO_DEVICE = {'build-data', 'check-data', 'convert', 'cost', 'models', 'submit'}
+NEED_NO_DEVICE = {'build-data', 'check-data', 'convert', 'cost', 'export', 'models', 'submit'}
 
 WRITERS = {
   'bench': ('bench', 'tvn/m2', '--out={}/found.jsonl'),
@@ -113,6 +116,7 @@ WRITERS = {
   'compare': ('compare', *COMPARE, '--workdir={}/run'),
   'convert': (*CONVERT, '--out={}/a.npz'),
   'evaluate': (*EVALUATE, '--out={}/evaluation'),
+  'export': (*EXPORT, '--out={}/new'),
   'latency': (*LATENCY, '--out={}/times.jsonl'),
   'quickstart': ('quickstart', '--workdir={}/run'),
   'search': ('search', *SEARCH, '--workdir={}/run'),
@@ -133,6 +137,10 @@ FOREIGN = {
   ],
   'convert': [('train', (*CONVERT, '--out={}/kept.npz'))],
   'evaluate': [(kind, ('evaluate', '--checkpoint={}')) for kind in ('search', 'sweep')],
+  'export': [
+    *((kind, ('export', '--checkpoint={}', EXPORT[2], '--out=a')) for kind in ('search', 'sweep')),
+    ('train', (*EXPORT, '--out={}')),
+  ],
   'latency': [('train', (*LATENCY, '--out={}/config.json'))],
   'quickstart': [(kind, ('quickstart', '--workdir={}')) for kind in CONFIGS],
   'search': [(kind, ('search', *SEARCH, '--workdir={}')) for kind in ('train', 'sweep')],
