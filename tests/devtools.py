@@ -54,6 +54,18 @@ class Page:
     assert 'result' in answer, (method, answer)
     return answer['result']
 
+  def keep_streams(self):
+    """Keeps each stream that a camera gives the page from now on in `window.streams`."""
+    self.run("""{
+    window.streams = [];
+    const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices);
+    devices.getUserMedia = async wanted => {
+      const stream = await ask(wanted);
+      streams.push(stream);
+      return stream;
+    };
+    }""")
+
   def run(self, script):
     """The value of an expression, or of what a promise resolves to."""
     given = {'expression': script, 'awaitPromise': True, 'returnByValue': True}

@@ -288,14 +288,8 @@ def test_of_two_sources_the_later_one_stays(page, tmp_path):
   """Two cameras at once, and a camera and a file: what is not shown is off."""
   write_video(tmp_path / 'a.mp4')
   (tmp_path / 'b.mp4').write_text('no video')
+  page.keep_streams()
   page.run("""{
-    window.streams = [];
-    const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices);
-    devices.getUserMedia = async wanted => {
-      const stream = await ask(wanted);
-      streams.push(stream);
-      return stream;
-    };
     window.live = () => streams.filter(stream => stream.active).length;
     window.until = holds => new Promise(go => {
       const look = () => holds() ? go(true) : setTimeout(look, 20);

@@ -766,15 +766,8 @@ def check_filming(tab, address):
 
 def check_double_click(tab):
   """Of two cameras that are started at once, one is on, and the button stops it."""
-  is_disabled = tab.run("""{
-    window.streams = [];
-    const devices = navigator.mediaDevices, ask = devices.getUserMedia.bind(devices);
-    devices.getUserMedia = async wanted => {
-      const stream = await ask(wanted);
-      streams.push(stream);
-      return stream;
-    };
-  }
+  tab.keep_streams()
+  is_disabled = tab.run("""
   const button = document.getElementById('camera');
   button.onclick(), button.onclick(), button.disabled;""")
   assert is_disabled
