@@ -1,0 +1,329 @@
+"""Depthwise 3D convolution and its gradients by the kernels of `depthwise.cu`.
+
+A call is cut into programs by a few numbers: rows and columns of a thread, frames of a program.
+`_choose_tile` finds them by counting what a program would do; nothing is tried out at run time.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+import warnings
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
+
+from movinet_jax.ops.cuda import nvrtc
+from movinet_jax.ops.cuda.kernel import Kernel, launch
+
+FILE = 'depthwise.cu'
+DTYPES = ('float32', 'bfloat16')
+LARGEST = 7  # of a kernel, along each axis
+
+_THREADS = 128  # of a block
+_RESIDENT = 132 * 512  # threads that an H100 runs at once with the registers that these take
+_SHARED_BYTES = 48 << 10  # of a block
+_LONGEST = 2600  # products in a program's text: longer ones take minutes to compile
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """One convolution, without the batch.
+
+  Attributes:
+    x: its input's frames, height, width and channels.
+    y: its output's.
+    taps: the kernel's frames, height and width.
+    stride: of height and width.
+    pads: zeros before the first frame, row and column.
+    dtype: `float32` or `bfloat16`.
+  """
+
+  x: tuple[int, int, int, int]
+  y: tuple[int, int, int, int]
+  taps: tuple[int, int, int]
+  stride: tuple[int, int]
+  pads: tuple[int, int, int]
+  dtype: str
+
+  def name_constants(self, x: Sequence[int], y: Sequence[int], pads: Sequence[int]) -> dict:
+    return {
+      **dict(zip(('T_IN', 'H_IN', 'W_IN', 'C'), x, strict=True)),
+      **dict(zip(('T_OUT', 'H_OUT', 'W_OUT'), y[:3], strict=True)),
+      **dict(zip(('KT', 'KH', 'KW'), self.taps, strict=True)),
+      **dict(zip(('STRIDE_H', 'STRIDE_W'), self.stride, strict=True)),
+      **dict(zip(('PAD_T', 'PAD_H', 'PAD_W'), pads, strict=True)),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+  """What a thread owns: vectors of channels, rows, columns; and the taps of time at once."""
+
+  vector: int
+  rows: int
+  cols: int
+  frames: int  # of the kernel, whose sums or taps are registers
+
+
+def can_run() -> bool:
+  """Whether NVRTC is here; where there is a GPU without it, one warning says so."""
+  try:
+    nvrtc.load()
+  except nvrtc.CudaError as fault:
+    if jax.default_backend() == 'gpu':
+      _warn(str(fault))
+    return False
+  return True
+
+
+@functools.cache
+def _warn(fault: str):
+  warnings.warn(
+    f'depthwise convolutions run without their kernels, several times slower: {fault}',
+    RuntimeWarning,
+    stacklevel=2,
+  )
+
+
+def fits(x: jax.Array, kernel: jax.Array) -> bool:
+  """Whether there are kernels for a convolution of [B, T, H, W, C] by [KT, KH, KW, ..., C]."""
+  return x.dtype.name in DTYPES and max(kernel.shape[:3]) <= LARGEST
+
+
+def make_plan(x: jax.Array, kernel: jax.Array, stride, pads) -> Plan:
+  """
+  Raises:
+    ValueError: no kernel is made for such a convolution.
+  """
+  if not fits(x, kernel) or max(stride) > 3:
+    raise ValueError(
+      f'form=cuda has kernels for {" and ".join(DTYPES)}, up to {LARGEST}x{LARGEST}x{LARGEST} with '
+      f'strides up to 3; got {x.dtype}, {kernel.shape[:3]} with stride {stride}: use form=auto'
+    )
+  taps = kernel.shape[:3]
+  y = (
+    (n + sum(pad) - k) // step + 1
+    for n, pad, k, step in zip(x.shape[1:4], pads, taps, (1, *stride), strict=True)
+  )
+  before = tuple(pad[0] for pad in pads)
+  return Plan(x.shape[1:], (*y, x.shape[4]), taps, stride, before, x.dtype.name)
+
+
+def convolve(x: jax.Array, kernel: jax.Array, plan: Plan) -> jax.Array:
+  """x [B, T, H, W, C], kernel [KT, KH, KW, C] -> [B, T', H', W', C] in x's dtype."""
+  return _forward(x, kernel.astype(jnp.float32), plan)
+
+
+def transpose(g: jax.Array, kernel: jax.Array, plan: Plan) -> jax.Array:
+  """The input's gradient [B, T, H, W, C], of the output's g [B, T', H', W', C]."""
+  return _transposed(g, kernel.astype(jnp.float32), plan)
+
+
+def correlate(x: jax.Array, g: jax.Array, plan: Plan) -> jax.Array:
+  """The kernel's gradient [KT, KH, KW, C] in float32."""
+  return _correlated(x, g, plan).sum(0)
+
+
+def _split(rule, frees):
+  """Lets devices share the clips, or the channels, of a function of two arrays and a plan.
+
+  Frames and pixels are gathered first: a mesh that cuts them is served by the shifted form.
+  """
+
+  def decorate(function):
+    shared = custom_partitioning(function, static_argnums=(2,))
+
+    def partition(plan, mesh, shapes, result):
+      def place(shape, letters):
+        spec = (s if n in frees else None for s, n in zip(_spec(shape), letters, strict=True))
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+      sides = [side.split() for side in rule.replace('->', ',').split(',')]
+      places = [place(s, n) for s, n in zip((*shapes, result), sides, strict=True)]
+      # Channels shared are fewer channels here.
+      local = functools.partial(_call_local, function, plan)
+      return mesh, local, places[-1], tuple(places[:-1])
+
+    letters = dict.fromkeys(rule.replace('->', ' ').replace(',', ' ').split())
+    shared.def_partition(
+      partition=partition,
+      sharding_rule=rule,
+      need_replication_factors=tuple(letter for letter in letters if letter not in frees),
+    )
+    return shared
+
+  return decorate
+
+
+def _spec(shape):
+  spec = tuple(shape.sharding.spec)
+  return spec + (None,) * (len(shape.shape) - len(spec))
+
+
+def _call_local(function, plan, a, b):
+  channels = a.shape[-1]
+  local = dataclasses.replace(plan, x=(*plan.x[:3], channels), y=(*plan.y[:3], channels))
+  return function(a, b, local)
+
+
+@_split('b t h w c, i j k c -> b u v z c', frees=('b', 'c'))
+def _forward(x, kernel, plan):
+  return launch(make_convolve(x.shape[0], plan), x, kernel)
+
+
+@_split('b t h w c, i j k c -> b u v z c', frees=('b', 'c'))
+def _transposed(g, kernel, plan):
+  return launch(make_convolve(g.shape[0], plan, transposed=True), g, kernel)
+
+
+@_split('b t h w c, b u v z c -> b i j k c', frees=('b', 'c'))
+def _correlated(x, g, plan):
+  """Of each clip: one sum of what devices hold is then left to JAX."""
+  clips = x.shape[0]
+  parts = launch(make_correlate(clips, plan), x, g)
+  return parts.reshape(clips, -1, *parts.shape[1:]).sum(1)
+
+
+def make_convolve(clips: int, plan: Plan, transposed: bool = False) -> Kernel:
+  """The kernel of a convolution, or of the gradient of its input."""
+  x, y, pads = plan.x, plan.y, plan.pads
+  if transposed:
+    # Of time, which has no stride, the gradient is a convolution with the kernel reversed.
+    x, y, pads = y, x, (plan.taps[0] - 1 - pads[0], *pads[1:])
+  tile = _choose_tile(plan, y, transposed)
+  columns = -(-y[2] // tile.cols) * (y[3] // tile.vector)
+  rows = -(-y[1] // tile.rows)
+  frames = _cut(y[0], 2 * _RESIDENT / (clips * rows * columns), least=2 * plan.taps[0])
+  constants = plan.name_constants(x, y, pads) | {
+    **{'VEC': tile.vector, 'ROWS': tile.rows, 'COLS': tile.cols, 'HELD': tile.frames},
+    **{'FRAMES': frames, 'THREADS': _THREADS, 'TRANSPOSED': int(transposed)},
+    'KEEP': int(_keeps(plan.taps, tile)),
+  }
+  grid = -(-columns // _THREADS), rows, clips * -(-y[0] // frames)
+  shape = clips, *y
+  return Kernel(
+    FILE, 'convolve', plan.dtype, tuple(constants.items()), grid, _THREADS, shape, plan.dtype
+  )
+
+
+def make_correlate(clips: int, plan: Plan) -> Kernel:
+  """The kernel of the kernel's gradient; it writes [clips * parts, KT, KH, KW, C]."""
+  x, y, (kt, kh, kw) = plan.x, plan.y, plan.taps
+  tile = _choose_correlation(plan)
+  packs = x[3] // tile.vector
+  lane_blocks = -(-packs // 32)
+  lanes = -(-packs // lane_blocks)
+  shared = 4 * tile.frames * kh * kw * lanes * tile.vector  # bytes of one team
+  teams = max(1, min(_THREADS // lanes, _SHARED_BYTES // shared))
+  row_groups = -(-y[1] // tile.rows)
+  blocks = clips * lane_blocks * -(-kt // tile.frames)
+  wanted = 2 * _RESIDENT / _THREADS / blocks  # parts of a clip: rows first, then frames
+  groups = _cut(row_groups, wanted, least=1)
+  parts = -(-row_groups // groups)
+  frames = _cut(x[0], wanted / parts, least=2 * kt)
+  constants = plan.name_constants(x, y, plan.pads) | {
+    **{'VEC': tile.vector, 'ROWS': tile.rows, 'COLS': tile.cols, 'KTS': tile.frames},
+    **{'FRAMES': frames, 'LANES': lanes, 'TEAMS': teams, 'GROUPS': groups},
+  }
+  chunks = clips * -(-x[0] // frames)
+  grid = lane_blocks * -(-kt // tile.frames), parts, chunks
+  shape = chunks * parts, *plan.taps, x[3]
+  threads = lanes * teams
+  return Kernel(
+    FILE, 'correlate', plan.dtype, tuple(constants.items()), grid, threads, shape, 'float32'
+  )
+
+
+def _cut(size, parts, least) -> int:
+  """The length of a part of `size`, of about so many, but not below `least`."""
+  parts = max(1, min(math.ceil(parts), size // least))
+  return -(-size // parts)
+
+
+def _keeps(taps, tile) -> bool:
+  """Whether the kernel's taps are registers; else they are loaded for every frame."""
+  return tile.frames == taps[0] and math.prod(taps) * tile.vector <= 100
+
+
+def _vectors(channels) -> int:
+  return 2 if channels % 2 == 0 else 1
+
+
+def _choose_tile(plan, y, transposed) -> Tile:
+  """The cheapest tile, in instructions for an output element, whose registers suffice.
+
+  Each tap is a product; each element loaded is converted, too; what a tile computes beyond the
+  edge is lost.
+  """
+  kt, kh, kw = plan.taps
+  sh, sw = plan.stride
+  rows = [n * sh if transposed else n for n in (1, 2, 3, 4, 7)]
+  cols = [n * sw if transposed else n for n in (1, 2, 4, 7)]
+  vector = _vectors(y[3])
+
+  def count_inputs(outs, taps, stride):
+    return (outs + taps - 2) // stride + 1 if transposed else (outs - 1) * stride + taps
+
+  def find_cost(tile):
+    inputs = count_inputs(tile.rows, kh, sh) * count_inputs(tile.cols, kw, sw)
+    outputs = tile.rows * tile.cols
+    products = kt * kh * kw / (sh * sw if transposed else 1)
+    reads = 2.5 * inputs / outputs * (1 if tile.frames == kt else kt)
+    weights = 0 if _keeps(plan.taps, tile) else 2 * kt * kh * kw / outputs
+    waste = math.prod(
+      -(-n // m) * m / n for n, m in zip(y[1:3], (tile.rows, tile.cols), strict=True)
+    )
+    return waste * (products + reads + weights) * _slow_down(find_registers(tile))
+
+  def find_registers(tile):
+    sums = tile.frames * tile.rows * tile.cols
+    taps = math.prod(plan.taps) if _keeps(plan.taps, tile) else kw
+    return 30 + tile.vector * (sums + taps + count_inputs(tile.cols, kw, sw))
+
+  def find_length(tile):
+    """Products in the text: every phase of time is written out."""
+    return tile.frames * tile.frames * kh * kw * tile.rows * tile.cols * vector
+
+  tiles = [
+    Tile(vector, r, c, held) for r, c, held in itertools.product(rows, cols, sorted({1, kt}))
+  ]
+  tiles = [tile for tile in tiles if find_length(tile) <= _LONGEST] or tiles[:1]
+  return min(tiles, key=find_cost)
+
+
+def _choose_correlation(plan) -> Tile:
+  """As `_choose_tile`; the sums of all taps are registers, and a window of the gradient."""
+  kt, kh, kw = plan.taps
+  sh, sw = plan.stride
+  vector = _vectors(plan.x[3])
+  most = max(1, 100 // (kh * kw * vector))
+  groups = -(-kt // most)
+  frames = -(-kt // groups)  # of the kernel, at once
+
+  def find_cost(tile):
+    inputs = ((tile.rows - 1) * sh + kh) * ((tile.cols - 1) * sw + kw)
+    outputs = tile.rows * tile.cols
+    products, reads = kt * kh * kw, 2.5 * groups * (inputs / outputs + 1)
+    waste = math.prod(
+      -(-n // m) * m / n for n, m in zip(plan.y[1:3], (tile.rows, tile.cols), strict=True)
+    )
+    registers = 30 + vector * (frames * (kh * kw + outputs) + (tile.cols - 1) * sw + kw)
+    return waste * (products + reads) * _slow_down(registers)
+
+  def find_length(tile):
+    return frames * frames * kh * kw * tile.rows * tile.cols * vector
+
+  tiles = [Tile(vector, r, c, frames) for r, c in itertools.product((1, 2, 3, 4), (1, 2, 4, 7))]
+  tiles = [tile for tile in tiles if find_length(tile) <= _LONGEST] or tiles[:1]
+  return min(tiles, key=find_cost)
+
+
+def _slow_down(registers) -> float:
+  """What many registers cost: fewer threads, that wait for memory more; and none beyond 255."""
+  if registers > 230:
+    return 100.0
+  return max(1.0, registers / 128) ** 1.5

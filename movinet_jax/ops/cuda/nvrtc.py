@@ -1,0 +1,99 @@
+"""NVRTC, NVIDIA's compiler of CUDA C++ as a library: `pip install 'jax[cuda13]'` brings it.
+
+It needs no GPU, no driver and no other compiler. What comes out is PTX, the text that every NVIDIA
+driver translates for its own GPU.
+"""
+
+import ctypes
+import functools
+import glob
+import importlib.util
+import os
+import re
+
+# The least that CUDA 13 compiles for. A driver translates it for every later GPU; nothing that the
+# kernels use came later.
+ARCHITECTURE = 'compute_75'
+# NVRTC writes the version of its own release, which an older driver refuses unread.
+PTX_VERSION = '7.8'
+
+
+class CudaError(RuntimeError):
+  """A kernel cannot be compiled; says why."""
+
+
+def find_library() -> str | None:
+  """The file of NVRTC: of NVIDIA's packages, else of a CUDA toolkit."""
+  places = []
+  if spec := importlib.util.find_spec('nvidia'):
+    for folder in spec.submodule_search_locations:
+      places += [f'{folder}/cu*/lib', f'{folder}/cuda_nvrtc/lib']
+  places += [f'{os.environ.get("CUDA_HOME", "/usr/local/cuda")}/lib64']
+  found = (file for place in places for file in sorted(glob.glob(f'{place}/libnvrtc.so.*[0-9]')))
+  return next(found, None)
+
+
+@functools.cache
+def load():
+  """The library.
+
+  Raises:
+    CudaError: it is not installed, or does not load.
+  """
+  file = find_library()
+  if file is None:
+    raise CudaError("NVRTC is not installed: pip install 'jax[cuda13]'")
+  try:
+    library = ctypes.CDLL(file)
+  except OSError as fault:
+    raise CudaError(f'NVRTC does not load: {fault}') from fault
+  library.nvrtcGetErrorString.restype = ctypes.c_char_p
+  return library
+
+
+@functools.lru_cache(maxsize=1024)
+def compile_ptx(source: str) -> str:
+  """CUDA C++ -> PTX.
+
+  Raises:
+    CudaError: NVRTC is missing or refuses the source; says what it says.
+  """
+  ptx = _compile(source, f'--gpu-architecture={ARCHITECTURE}')[0]
+  return re.sub(r'^\.version .*$', f'.version {PTX_VERSION}', ptx.decode(), flags=re.MULTILINE)
+
+
+def report(source: str, architecture: str) -> str:
+  """What the assembler says of a program for `architecture`, such as `sm_90`: registers, spills."""
+  options = (f'--gpu-architecture={architecture}', '--ptxas-options=-v')
+  return _compile(source, *options, result='CUBIN')[1]
+
+
+def _compile(source, *options, result='PTX') -> tuple[bytes, str]:
+  """What NVRTC makes of a source, and what it says."""
+  library, program = load(), ctypes.c_void_p()
+  text = source.encode()
+  _check(library.nvrtcCreateProgram(ctypes.byref(program), text, b'kernel.cu', 0, None, None))
+  try:
+    words = [option.encode() for option in ('--std=c++17', *options)]
+    status = library.nvrtcCompileProgram(
+      program, len(words), (ctypes.c_char_p * len(words))(*words)
+    )
+    log = _read(program, 'ProgramLog').decode()
+    if status:
+      raise CudaError(f'NVRTC refuses a kernel:\n{log}')
+    return _read(program, result), log
+  finally:
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _read(program, what) -> bytes:
+  library, size = load(), ctypes.c_size_t()
+  _check(getattr(library, f'nvrtcGet{what}Size')(program, ctypes.byref(size)))
+  text = ctypes.create_string_buffer(size.value)
+  _check(getattr(library, f'nvrtcGet{what}')(program, text))
+  return text.raw.rstrip(b'\0') if what != 'CUBIN' else text.raw
+
+
+def _check(status):
+  if status:
+    raise CudaError(f'NVRTC: {load().nvrtcGetErrorString(status).decode()}')
