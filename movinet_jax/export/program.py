@@ -71,8 +71,6 @@ def build_part(
   Raises:
     ExportError: the module has something that no graph can say.
   """
-  if hasattr(module, 'form'):
-    module = module.clone(form='native')  # else all forms are traced
   closed, leaves = _trace(module, variables, shape)
   return _build(closed, leaves, shape, reads, gives)
 

@@ -586,6 +586,13 @@ def _convolve(walk: Walk, equation, x, kernel):
   return _convolve_video(walk, x, kernel, stride[1:], pads, groups, shape)
 
 
+def _convolve_channels(walk: Walk, equation, x, kernel):
+  """Writes ops.depthwise_conv3d, of which a program holds one operation, whatever its form."""
+  plan, shape = equation.params['plan'], equation.outvars[0].aval.shape
+  kernel = np.asarray(kernel, np.float32)[..., None, :]
+  return _convolve_video(walk, x, kernel, plan.stride, plan.pads, plan.x[-1], shape)
+
+
 def _convolve_images(walk, images: Tensor, kernel, stride, pads, groups) -> Tensor:
   how = {'stride': tuple(stride), 'pads': tuple(pads), 'groups': groups}
   return walk.add('conv', images, kernel, **how)
@@ -624,12 +631,8 @@ def _call_unary(op: str):
 
 def _average(walk: Walk, equation, x):
   """Writes ops.average_pool, which does not count its padding."""
-  convolution = next(find(equation.params['jaxpr'].jaxpr, 'conv_general_dilated'))
-  window = convolution.invars[1].aval.shape[1:3]
-  params = convolution.params
-  return _pool(
-    walk, 'average_pool', equation, x, window, params['window_strides'][1:], params['padding'][1:]
-  )
+  plan = next(find(equation.params['jaxpr'].jaxpr, 'depthwise_convolve')).params['plan']
+  return _pool(walk, 'average_pool', equation, x, plan.taps[1:], plan.stride, plan.pads[1:])
 
 
 def _largest(walk: Walk, equation, x):
@@ -717,6 +720,7 @@ _PLAIN_RULES = {
   'cumsum': _cumulate,
   'dot_general': _multiply,
   'conv_general_dilated': _convolve,
+  'depthwise_convolve': _convolve_channels,
 }
 # These take values that are still to be broadcast.
 _SPREADING = {*_UNARY, *_BINARY, 'select_n', 'convert_element_type', 'broadcast_in_dim', 'square'}

@@ -1,14 +1,18 @@
 """The stem's forms are one operation."""
 
 import functools
+import importlib.util
 import itertools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from movinet_jax.ops import spatial_conv
+from movinet_jax.ops import pointwise_conv, skip_pixels, spatial_conv
 
 KERNELS = ((1, 1), (3, 3), (2, 5), (5, 2), (7, 4))
 STRIDES = ((1, 1), (2, 2), (1, 3), (4, 2))
@@ -72,3 +76,51 @@ def test_the_form_is_that_of_the_platform_compiled_for(platform, channels, nativ
   traced = spatial_conv.trace(x, kernel, stride=(2, 2))
   program = traced.lower(lowering_platforms=(platform,)).as_text()
   assert ('stablehlo.convolution' in program) is native
+
+
+@pytest.mark.parametrize('stride', [1, 2, 3])
+def test_pixels_are_skipped_from_the_first_on(stride):
+  x, _ = make_case((1, 1), (9, 8))
+  np.testing.assert_array_equal(skip_pixels(x, stride), x[:, :, ::stride, ::stride])
+
+
+@pytest.mark.parametrize('platform', ['cpu', 'tpu', 'cuda'])
+def test_gpus_see_skipped_pixels_apart_from_the_product(platform):
+  """Elsewhere the slice is free for the compiler to fuse."""
+
+  @jax.jit
+  def shorten(x, kernel):
+    return pointwise_conv(skip_pixels(x, 2), kernel)
+
+  traced = shorten.trace(jnp.ones((2, 4, 16, 16, 4)), jnp.ones((4, 4)))
+  program = traced.lower(lowering_platforms=(platform,)).as_text()
+  assert ('optimization_barrier' in program) is (platform == 'cuda')
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec('jax_cuda13_plugin') is None,
+  reason="jax_cuda13_plugin is not installed: pip install 'jax[cuda13]' (Linux)",
+)
+def test_a_strided_shortcut_compiles_for_a_gpu():
+  """The smallest program that aborts the compiler without `skip_pixels`, in its own process."""
+  program = """
+import jax, jax.numpy as jnp
+from launch.pods.preflight.machine import find_chips, find_devices
+from movinet_jax.ops import pointwise_conv, skip_pixels
+
+def loss(x, kernel):
+  return pointwise_conv(skip_pixels(jnp.maximum(x, 0), 2), kernel).astype(jnp.float32).sum()
+
+place = jax.sharding.SingleDeviceSharding(find_devices(find_chips('h100:1'))[0])
+for dtype in (jnp.float32, jnp.bfloat16):
+  shapes = (2, 4, 16, 16, 4), (4, 4)
+  arguments = [jax.ShapeDtypeStruct(shape, dtype, sharding=place) for shape in shapes]
+  jax.jit(jax.grad(loss, (0, 1))).lower(*arguments).compile()
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', program],
+    env={**os.environ, 'PYTHONPATH': os.getcwd()},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]

@@ -26,7 +26,7 @@ class Kernel:
   """One kernel, cut for one call.
 
   Attributes:
-    file: of this folder.
+    file: with its source.
     name: of the function in it.
     dtype: of its elements, `float32` or `bfloat16`.
     constants: which the file reads, by their names.
@@ -36,7 +36,7 @@ class Kernel:
     out_dtype: of what it writes.
   """
 
-  file: str
+  file: Path
   name: str
   dtype: str
   constants: tuple[tuple[str, int], ...]
@@ -53,9 +53,7 @@ class Kernel:
     return '\n'.join([*lines, _read(self.file)])
 
 
-@functools.cache
-def _read(file: str) -> str:
-  return Path(__file__).with_name(file).read_text()
+_read = functools.cache(Path.read_text)
 
 
 def launch(kernel: Kernel, *operands: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
 """Compiles a convolution's values and gradients for H100s that are not here; says what it checked.
 
-Run by depthwise_test.py, in a process of its own.
+Run by cuda_test.py, in a process of its own.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""Depthwise 3D convolution and its gradients by the kernels of `depthwise.cu`.
+"""Kernels for NVIDIA GPUs, in `cuda.cu`.
 
 A call is cut into programs by a few numbers: rows and columns of a thread, frames of a program.
 `_choose_tile` finds them by counting what a program would do; nothing is tried out at run time.
@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,45 +18,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from movinet_jax.ops.cuda import nvrtc
 from movinet_jax.ops.cuda.kernel import Kernel, launch
+from movinet_jax.ops.depthwise.plan import Plan
 
-FILE = 'depthwise.cu'
+_SOURCE = Path(__file__).with_suffix('.cu')
 DTYPES = ('float32', 'bfloat16')
-LARGEST = 7  # of a kernel, along each axis
+LARGEST, LONGEST_STRIDE = 7, 3  # of a kernel, along each axis
 
 _THREADS = 128  # of a block
 _RESIDENT = 132 * 512  # threads that an H100 runs at once with the registers that these take
 _SHARED_BYTES = 48 << 10  # of a block
 _LONGEST = 2600  # products in a program's text: longer ones take minutes to compile
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-  """One convolution, without the batch.
-
-  Attributes:
-    x: its input's frames, height, width and channels.
-    y: its output's.
-    taps: the kernel's frames, height and width.
-    stride: of height and width.
-    pads: zeros before the first frame, row and column.
-    dtype: `float32` or `bfloat16`.
-  """
-
-  x: tuple[int, int, int, int]
-  y: tuple[int, int, int, int]
-  taps: tuple[int, int, int]
-  stride: tuple[int, int]
-  pads: tuple[int, int, int]
-  dtype: str
-
-  def name_constants(self, x: Sequence[int], y: Sequence[int], pads: Sequence[int]) -> dict:
-    return {
-      **dict(zip(('T_IN', 'H_IN', 'W_IN', 'C'), x, strict=True)),
-      **dict(zip(('T_OUT', 'H_OUT', 'W_OUT'), y[:3], strict=True)),
-      **dict(zip(('KT', 'KH', 'KW'), self.taps, strict=True)),
-      **dict(zip(('STRIDE_H', 'STRIDE_W'), self.stride, strict=True)),
-      **dict(zip(('PAD_T', 'PAD_H', 'PAD_W'), pads, strict=True)),
-    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,13 +40,14 @@ class Tile:
   frames: int  # of the kernel, whose sums or taps are registers
 
 
-def can_run() -> bool:
-  """Whether NVRTC is here; where there is a GPU without it, one warning says so."""
+def can_run(plan: Plan) -> bool:
+  """Whether there are kernels for it, and NVRTC to compile them; one warning if only that lacks."""
+  if _find_fault(plan):
+    return False
   try:
     nvrtc.load()
   except nvrtc.CudaError as fault:
-    if jax.default_backend() == 'gpu':
-      _warn(str(fault))
+    _warn(str(fault))
     return False
   return True
 
@@ -89,43 +61,36 @@ def _warn(fault: str):
   )
 
 
-def fits(x: jax.Array, kernel: jax.Array) -> bool:
-  """Whether there are kernels for a convolution of [B, T, H, W, C] by [KT, KH, KW, ..., C]."""
-  return x.dtype.name in DTYPES and max(kernel.shape[:3]) <= LARGEST
-
-
-def make_plan(x: jax.Array, kernel: jax.Array, stride, pads) -> Plan:
+def check_plan(plan: Plan):
   """
   Raises:
     ValueError: no kernel is made for such a convolution.
   """
-  if not fits(x, kernel) or max(stride) > 3:
+  if fault := _find_fault(plan):
     raise ValueError(
       f'form=cuda has kernels for {" and ".join(DTYPES)}, up to {LARGEST}x{LARGEST}x{LARGEST} with '
-      f'strides up to 3; got {x.dtype}, {kernel.shape[:3]} with stride {stride}: use form=auto'
+      f'strides up to {LONGEST_STRIDE}; got {fault}: use form=auto'
     )
-  taps = kernel.shape[:3]
-  y = (
-    (n + sum(pad) - k) // step + 1
-    for n, pad, k, step in zip(x.shape[1:4], pads, taps, (1, *stride), strict=True)
-  )
-  before = tuple(pad[0] for pad in pads)
-  return Plan(x.shape[1:], (*y, x.shape[4]), taps, stride, before, x.dtype.name)
+
+
+def _find_fault(plan) -> str:
+  if plan.dtype not in DTYPES:
+    return plan.dtype
+  if max(plan.taps) > LARGEST:
+    return 'x'.join(map(str, plan.taps))
+  return f'stride {plan.stride}' if max(plan.stride) > LONGEST_STRIDE else ''
 
 
 def convolve(x: jax.Array, kernel: jax.Array, plan: Plan) -> jax.Array:
-  """x [B, T, H, W, C], kernel [KT, KH, KW, C] -> [B, T', H', W', C] in x's dtype."""
-  return _forward(x, kernel.astype(jnp.float32), plan)
+  return _convolve(x, kernel.astype(jnp.float32), plan)
 
 
 def transpose(g: jax.Array, kernel: jax.Array, plan: Plan) -> jax.Array:
-  """The input's gradient [B, T, H, W, C], of the output's g [B, T', H', W', C]."""
-  return _transposed(g, kernel.astype(jnp.float32), plan)
+  return _transpose(g, kernel.astype(jnp.float32), plan)
 
 
 def correlate(x: jax.Array, g: jax.Array, plan: Plan) -> jax.Array:
-  """The kernel's gradient [KT, KH, KW, C] in float32."""
-  return _correlated(x, g, plan).sum(0)
+  return _correlate(x, g, plan).sum(0).astype(plan.kernel_dtype)
 
 
 def _split(rule, frees):
@@ -166,22 +131,22 @@ def _spec(shape):
 
 def _call_local(function, plan, a, b):
   channels = a.shape[-1]
-  local = dataclasses.replace(plan, x=(*plan.x[:3], channels), y=(*plan.y[:3], channels))
+  local = dataclasses.replace(plan, x=(*plan.x[:3], channels))
   return function(a, b, local)
 
 
 @_split('b t h w c, i j k c -> b u v z c', frees=('b', 'c'))
-def _forward(x, kernel, plan):
+def _convolve(x, kernel, plan):
   return launch(make_convolve(x.shape[0], plan), x, kernel)
 
 
 @_split('b t h w c, i j k c -> b u v z c', frees=('b', 'c'))
-def _transposed(g, kernel, plan):
+def _transpose(g, kernel, plan):
   return launch(make_convolve(g.shape[0], plan, transposed=True), g, kernel)
 
 
 @_split('b t h w c, b u v z c -> b i j k c', frees=('b', 'c'))
-def _correlated(x, g, plan):
+def _correlate(x, g, plan):
   """Of each clip: one sum of what devices hold is then left to JAX."""
   clips = x.shape[0]
   parts = launch(make_correlate(clips, plan), x, g)
@@ -190,7 +155,7 @@ def _correlated(x, g, plan):
 
 def make_convolve(clips: int, plan: Plan, transposed: bool = False) -> Kernel:
   """The kernel of a convolution, or of the gradient of its input."""
-  x, y, pads = plan.x, plan.y, plan.pads
+  x, y, pads = plan.x, plan.y, [before for before, _ in plan.pads]
   if transposed:
     # Of time, which has no stride, the gradient is a convolution with the kernel reversed.
     x, y, pads = y, x, (plan.taps[0] - 1 - pads[0], *pads[1:])
@@ -198,7 +163,7 @@ def make_convolve(clips: int, plan: Plan, transposed: bool = False) -> Kernel:
   columns = -(-y[2] // tile.cols) * (y[3] // tile.vector)
   rows = -(-y[1] // tile.rows)
   frames = _cut(y[0], 2 * _RESIDENT / (clips * rows * columns), least=2 * plan.taps[0])
-  constants = plan.name_constants(x, y, pads) | {
+  constants = _name_constants(plan, x, y, pads) | {
     **{'VEC': tile.vector, 'ROWS': tile.rows, 'COLS': tile.cols, 'HELD': tile.frames},
     **{'FRAMES': frames, 'THREADS': _THREADS, 'TRANSPOSED': int(transposed)},
     'KEEP': int(_keeps(plan.taps, tile)),
@@ -206,7 +171,7 @@ def make_convolve(clips: int, plan: Plan, transposed: bool = False) -> Kernel:
   grid = -(-columns // _THREADS), rows, clips * -(-y[0] // frames)
   shape = clips, *y
   return Kernel(
-    FILE, 'convolve', plan.dtype, tuple(constants.items()), grid, _THREADS, shape, plan.dtype
+    _SOURCE, 'convolve', plan.dtype, tuple(constants.items()), grid, _THREADS, shape, plan.dtype
   )
 
 
@@ -225,7 +190,7 @@ def make_correlate(clips: int, plan: Plan) -> Kernel:
   groups = _cut(row_groups, wanted, least=1)
   parts = -(-row_groups // groups)
   frames = _cut(x[0], wanted / parts, least=2 * kt)
-  constants = plan.name_constants(x, y, plan.pads) | {
+  constants = _name_constants(plan, x, y, [before for before, _ in plan.pads]) | {
     **{'VEC': tile.vector, 'ROWS': tile.rows, 'COLS': tile.cols, 'KTS': tile.frames},
     **{'FRAMES': frames, 'LANES': lanes, 'TEAMS': teams, 'GROUPS': groups},
   }
@@ -234,8 +199,18 @@ def make_correlate(clips: int, plan: Plan) -> Kernel:
   shape = chunks * parts, *plan.taps, x[3]
   threads = lanes * teams
   return Kernel(
-    FILE, 'correlate', plan.dtype, tuple(constants.items()), grid, threads, shape, 'float32'
+    _SOURCE, 'correlate', plan.dtype, tuple(constants.items()), grid, threads, shape, 'float32'
   )
+
+
+def _name_constants(plan, x, y, pads) -> dict:
+  return {
+    **dict(zip(('T_IN', 'H_IN', 'W_IN', 'C'), x, strict=True)),
+    **dict(zip(('T_OUT', 'H_OUT', 'W_OUT'), y[:3], strict=True)),
+    **dict(zip(('KT', 'KH', 'KW'), plan.taps, strict=True)),
+    **dict(zip(('STRIDE_H', 'STRIDE_W'), plan.stride, strict=True)),
+    **dict(zip(('PAD_T', 'PAD_H', 'PAD_W'), pads, strict=True)),
+  }
 
 
 def _cut(size, parts, least) -> int:

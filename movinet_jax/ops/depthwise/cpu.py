@@ -1,0 +1,91 @@
+"""The sum of shifted products on a CPU.
+
+XLA must not merge the sum with what follows: it takes sums for cheap and computes all taps once
+more in everything that reads them, such as norm, squeeze and gate. The two sums of an X3D block
+that is trained, its own and its input's gradient, would be in eight to ten loops.
+
+The kernel's gradient is a loop over image rows that keeps its accumulators in cache. On several
+CPU devices, where slicing a sharded batch row by row would gather it, it is one sum a tap.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
+
+from movinet_jax.ops.depthwise import shifted
+from movinet_jax.ops.depthwise.plan import Plan
+
+
+def convolve(x: jax.Array, kernel: jax.Array, plan: Plan) -> jax.Array:
+  return _add_taps_apart(x, kernel, plan.stride, plan.pads).astype(plan.dtype)
+
+
+def transpose(g: jax.Array, kernel: jax.Array, plan: Plan) -> jax.Array:
+  # Stored once with zeros for all phases, the same as those that `correlate` reads.
+  around = [axis.pads for axis in shifted.make_axes(plan)]
+  padded = shifted.pad(g, around)
+
+  def add_phase(kernel, pads):
+    cuts = [(a - m, b - n) for (a, b), (m, n) in zip(pads, around, strict=True)]
+    return _add_taps_apart(padded, kernel, (1, 1), cuts)
+
+  return shifted.add_phases(g, kernel, plan, add_phase)
+
+
+def correlate(x: jax.Array, g: jax.Array, plan: Plan) -> jax.Array:
+  if jax.device_count() > 1:
+    return shifted.correlate(x, g, plan)
+  return _add_rows(x, g, plan).astype(plan.kernel_dtype)
+
+
+def _add_taps_apart(x, kernel, stride, pads):
+  # Padded it is stored once: the sum reads no other x. An optimisation barrier would not keep the
+  # sum apart: XLA takes it out before it merges loops.
+  with set_xla_metadata(inlineable='false'):
+    return _add_taps(shifted.pad(x, pads), kernel, stride=stride)
+
+
+@functools.partial(jax.jit, static_argnames='stride')
+def _add_taps(x, kernel, *, stride):
+  return shifted.add_taps(x, kernel, stride, ((0, 0),) * 3)
+
+
+def _add_rows(x, g, plan):
+  """Walks the image rows of g with an accumulator [KT, KH, W, C] for each kernel column.
+
+  A row of an NDHWC array is one contiguous vector, and a step to the next column is a
+  step of C within it: without a stride in width, all taps of a kernel column are one
+  plain product of vectors.
+  """
+  x = shifted.pad(x, plan.pads)
+  around = [axis.pads for axis in shifted.make_axes(plan)]
+  padded, first = shifted.pad(g, around), [pads[0] for pads in around]
+  (sh, sw), (b, t, h, w, c) = plan.stride, g.shape
+  kt, kh, kw = plan.taps
+  flat = sw == 1
+
+  def read_column(rows, m):
+    """What kernel column m multiplies, of x's rows [KT, KH, W', C]."""
+    if flat:
+      return rows.reshape(kt, kh, -1)[..., m * c : (m + w) * c]
+    return rows[:, :, m : m + sw * (w - 1) + 1 : sw]
+
+  def add_row(n, sums):
+    frame, i, j = n // (t * h), n // h % t, n % h
+    at = frame, i + first[0], j + first[1], first[2], 0
+    row = lax.dynamic_slice(padded, at, (1, 1, 1, w, c))
+    row = row.reshape(-1) if flat else row.reshape(w, c)
+    size = 1, kt, kh, *x.shape[3:]
+    rows = lax.dynamic_slice(x, (frame, i, j * sh, 0, 0), size)[0]
+    columns = (read_column(rows, m).astype(jnp.float32) for m in range(kw))
+    return tuple(a + column * row for a, column in zip(sums, columns, strict=True))
+
+  # Made of g, not plain zeros: under shard_map a loop's first value must be marked as
+  # differing between devices just as its later ones are.
+  zeros = jnp.zeros_like(g[0, 0, 0], jnp.float32) + jnp.zeros((kt, kh, 1, 1))
+  zeros = zeros.reshape(kt, kh, -1) if flat else zeros
+  sums = lax.fori_loop(0, b * t * h, add_row, (zeros,) * kw, unroll=2)
+  return jnp.stack(sums, 2).reshape(*plan.taps, w, c).sum(3)

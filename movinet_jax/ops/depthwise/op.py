@@ -1,0 +1,150 @@
+"""The operation: its checks, its derivatives, and which form a platform takes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax._src.dispatch import prim_requires_devices_during_lowering
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jax.sharding import PartitionSpec
+
+from movinet_jax.names import check_name
+from movinet_jax.ops.depthwise import cpu, cuda, native, shifted
+from movinet_jax.ops.depthwise.plan import Plan
+from movinet_jax.ops.padding import space_padding, time_padding
+
+FORMS = ('auto', 'shifted', 'native', 'cuda')
+FEW = 8  # frames of all clips together, for which a GPU needs no kernels of its own
+
+
+@functools.partial(jax.jit, static_argnames=('stride', 'time', 'padding', 'form'))
+def depthwise_conv3d(
+  x: jax.Array,
+  kernel: jax.Array,
+  *,
+  stride: tuple[int, int] = (1, 1),
+  time: str = 'same',
+  padding: str = 'same',
+  form: str = 'auto',
+) -> jax.Array:
+  """Convolves every channel with its own kernel.
+
+  Args:
+    x: [B, T, H, W, C].
+    kernel: [KT, KH, KW, 1, C], any sizes.
+    stride: of height and width; time always has stride 1.
+    time: `same`, `causal` or `valid` (no padding: x carries KT - 1 earlier frames).
+    padding: of height and width, `same` or `centred`, see ops.space_padding.
+    form: `shifted`; `native`; `cuda`, on NVIDIA GPUs, for kernels up to 7x7x7; or `auto`: `native`
+      on TPU, where the compiler's own account of training is better in sum, `cuda` for clips on
+      NVIDIA GPUs, else `shifted`, as was measured on CPU and GPU (docs/performance.md).
+
+  Returns:
+    [B, T', ceil(H / stride), ceil(W / stride), C] in x's dtype, summed in float32 by all forms but
+    `native`; T' = T, or T - KT + 1 when `time` is `valid`.
+
+  Raises:
+    ValueError: shapes, `time`, `padding` or `form` do not fit.
+  """
+  # Being its own jit gives the operation a name in every trace: movinet_jax.cost counts
+  # it by that name, whichever form runs.
+  if x.ndim != 5 or kernel.ndim != 5 or kernel.shape[3:] != (1, x.shape[-1]):
+    raise ValueError(
+      f'depthwise_conv3d wants x [B, T, H, W, C] and kernel [KT, KH, KW, 1, C], '
+      f'got {x.shape} and {kernel.shape}'
+    )
+  check_name(form, FORMS, 'form')
+  kt, kh, kw = kernel.shape[:3]
+  pads = (
+    time_padding(kt, time),
+    space_padding(padding, x.shape[2], kh, stride[0]),
+    space_padding(padding, x.shape[3], kw, stride[1]),
+  )
+  if x.shape[1] + sum(pads[0]) < kt:
+    raise ValueError(
+      f'{x.shape[1]} frames with time={time!r} are fewer than the kernel needs ({kt})'
+    )
+  plan = Plan(x.shape[1:], (kt, kh, kw), stride, pads, x.dtype.name, kernel.dtype.name)
+  kernel = kernel[..., 0, :]
+  if form == 'native':
+    return native.convolve(x, kernel, plan)
+  if form == 'cuda':
+    cuda.check_plan(plan)
+  if jax.sharding.get_abstract_mesh().manual_axes:
+    # Under shard_map, clips may differ between devices that share a kernel. A sum marks all that
+    # it reads alike; XLA drops its zeros.
+    zero = jnp.zeros_like(x.ravel()[0]) + jnp.zeros_like(kernel.ravel()[0])
+    x, kernel = x + zero.astype(x.dtype), kernel + zero.astype(kernel.dtype)
+  return _convolve_p.bind(x, kernel, plan=plan, form=form)
+
+
+def _choose(form: str, platform: str, clips: int, plan: Plan):
+  """The module whose operations are lowered."""
+  if form == 'auto':
+    form = 'native' if platform == 'tpu' else 'shifted'
+    # A few frames are a few microseconds of work, which XLA joins with what is around it.
+    if platform == 'cuda' and clips * plan.x[0] > FEW and cuda.can_run(plan):
+      form = 'cuda'
+  if form == 'shifted':
+    return cpu if platform == 'cpu' else shifted
+  return {'native': native, 'cuda': cuda}[form]
+
+
+def _make_primitive(name: str, find_shape, find_dtype) -> Primitive:
+  """An operation of two arrays that every form has by this name."""
+  primitive = Primitive(f'depthwise_{name}')
+
+  def find_aval(a, b, *, plan, form):
+    # Made of a: under shard_map, the result differs between devices as its operands do.
+    del b, form
+    shape, dtype = find_shape(a, plan), np.dtype(find_dtype(plan))
+    sharding = a.sharding.update(spec=PartitionSpec(*(None,) * len(shape)))
+    return a.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
+
+  def lower(context, a, b, *, plan, form, platform):
+    module = _choose(form, platform, context.avals_in[0].shape[0], plan)
+    function = functools.partial(getattr(module, name), plan=plan)
+    return mlir.lower_fun(function, multiple_results=False)(context, a, b)
+
+  def batch(arrays, axes, *, plan, form):
+    del form
+    return jax.vmap(functools.partial(getattr(shifted, name), plan=plan), axes)(*arrays), 0
+
+  primitive.def_abstract_eval(find_aval)
+  primitive.def_impl(lambda a, b, *, plan, form: getattr(shifted, name)(a, b, plan))
+  for platform in ('cpu', 'tpu', 'cuda', 'rocm'):
+    rule = functools.partial(lower, platform=platform)
+    mlir.register_lowering(primitive, rule, platform=platform)
+  batching.primitive_batchers[primitive] = batch
+  # Or a lowering would not know the devices, between which kernels are split. JAX's own kernels
+  # say so by the same set, which is not public.
+  prim_requires_devices_during_lowering.add(primitive)
+  return primitive
+
+
+def _clips_of(find_plan_shape):
+  return lambda a, plan: (a.shape[0], *find_plan_shape(plan))
+
+
+_convolve_p = _make_primitive('convolve', _clips_of(lambda p: p.y), lambda p: p.dtype)
+_transpose_p = _make_primitive('transpose', _clips_of(lambda p: p.x), lambda p: p.dtype)
+_correlate_p = _make_primitive('correlate', lambda a, p: p.kernel, lambda p: p.kernel_dtype)
+
+# y = convolve(x, kernel), x' = transpose(y', kernel), kernel' = correlate(x, y'): linear in each.
+ad.defbilinear(
+  _convolve_p,
+  lambda g, x, kernel, **how: _transpose_p.bind(g, kernel, **how),
+  lambda g, x, kernel, **how: _correlate_p.bind(x, g, **how),
+)
+ad.defbilinear(
+  _transpose_p,
+  lambda x, g, kernel, **how: _convolve_p.bind(x, kernel, **how),
+  lambda x, g, kernel, **how: _correlate_p.bind(x, g, **how),
+)
+ad.defbilinear(
+  _correlate_p,
+  lambda kernel, x, g, **how: _transpose_p.bind(g, kernel, **how),
+  lambda kernel, x, g, **how: _convolve_p.bind(x, kernel, **how),
+)
