@@ -1,8 +1,8 @@
-"""A kernel of CUDA C++ as an operation of JAX.
+"""Runs kernels of CUDA C++ as operations of JAX.
 
-The program of JAX carries the kernel as PTX, in a call that XLA launches itself: no library is
-registered, nothing of Python runs at a launch, the call can be part of a CUDA graph, programs are
-cached and exported like any other, and compiled for GPUs that are not here.
+The compiled program carries a kernel as PTX, in a custom call that XLA itself launches. So nobody
+builds or registers a library, no Python runs at a launch, XLA can put the call into a CUDA graph,
+JAX's cache keeps the program, and you can compile for a GPU that is not there.
 """
 
 import dataclasses
@@ -23,17 +23,17 @@ _CALL = '__gpu$xla.gpu.ptx'
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-  """One kernel, cut for one call.
+  """A kernel with all constants of one call.
 
   Attributes:
-    file: with its source.
-    name: of the function in it.
-    dtype: of its elements, `float32` or `bfloat16`.
-    constants: which the file reads, by their names.
-    grid: blocks along x, y and z.
-    threads: of a block.
-    shape: of what it writes.
-    out_dtype: of what it writes.
+    file: holds the source.
+    name: of the function in the file.
+    dtype: of the elements, `float32` or `bfloat16`.
+    constants: names and values that the source reads.
+    grid: the number of blocks along x, y and z.
+    threads: in a block.
+    shape: of the result.
+    out_dtype: of the result.
   """
 
   file: Path
@@ -47,7 +47,7 @@ class Kernel:
 
   @property
   def source(self) -> str:
-    """The whole text that a compiler gets."""
+    """The text to compile: the constants, then the file."""
     lines = [f'#define {self.name.upper()}', f'using Element = {_ELEMENTS[self.dtype]};']
     lines += [f'constexpr int {name} = {value};' for name, value in self.constants]
     return '\n'.join([*lines, _read(self.file)])
@@ -57,12 +57,12 @@ _read = functools.cache(Path.read_text)
 
 
 def launch(kernel: Kernel, *operands: jax.Array) -> jax.Array:
-  """Runs a kernel on arrays as they lie, row by row.
+  """Runs a kernel on arrays in row-major order.
 
-  Under `jax.shard_map`, all operands differ between the same devices, and so does the result.
+  Under `jax.shard_map`, all operands must vary between the same devices. The result does so, too.
 
   Raises:
-    CudaError: while the program is lowered, if the kernel cannot be compiled.
+    CudaError: when JAX lowers the program, if the kernel cannot be compiled.
   """
   return _launch_p.bind(*operands, kernel=kernel)
 
@@ -84,7 +84,7 @@ def _lower(context, *operands: Sequence, kernel: Kernel):
     name=kernel.name,
     kernel_type='ptx',
     kernel_data=nvrtc.compile_ptx(kernel.source),
-    shared_mem_bytes=np.int32(0),  # beyond what a kernel declares itself
+    shared_mem_bytes=np.int32(0),  # besides what the kernel declares
     output_indices=(np.int32(len(operands)),),
     **grid,
     **block,

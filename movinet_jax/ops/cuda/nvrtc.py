@@ -1,7 +1,7 @@
-"""NVRTC, NVIDIA's compiler of CUDA C++ as a library: `pip install 'jax[cuda13]'` brings it.
+"""Compiles CUDA C++ with NVRTC, NVIDIA's compiler library, which `jax[cuda13]` installs.
 
-It needs no GPU, no driver and no other compiler. What comes out is PTX, the text that every NVIDIA
-driver translates for its own GPU.
+NVRTC needs no GPU, no driver and no other compiler. It returns PTX, a text that every NVIDIA driver
+translates for its own GPU.
 """
 
 import ctypes
@@ -11,10 +11,11 @@ import importlib.util
 import os
 import re
 
-# The least that CUDA 13 compiles for. A driver translates it for every later GPU; nothing that the
-# kernels use came later.
+# The oldest architecture that CUDA 13 compiles for. A driver translates it for every later GPU, and
+# the kernels use nothing newer.
 ARCHITECTURE = 'compute_75'
-# NVRTC writes the version of its own release, which an older driver refuses unread.
+# NVRTC writes the version of its own release, which an older driver refuses. The kernels need no
+# more than this one.
 PTX_VERSION = '7.8'
 
 
@@ -23,7 +24,7 @@ class CudaError(RuntimeError):
 
 
 def find_library() -> str | None:
-  """The file of NVRTC: of NVIDIA's packages, else of a CUDA toolkit."""
+  """Returns the library's file, from NVIDIA's packages or else from a CUDA toolkit."""
   places = []
   if spec := importlib.util.find_spec('nvidia'):
     for folder in spec.submodule_search_locations:
@@ -35,7 +36,7 @@ def find_library() -> str | None:
 
 @functools.cache
 def load():
-  """The library.
+  """Loads the library.
 
   Raises:
     CudaError: it is not installed, or does not load.
@@ -53,7 +54,7 @@ def load():
 
 @functools.lru_cache(maxsize=1024)
 def compile_ptx(source: str) -> str:
-  """CUDA C++ -> PTX.
+  """Compiles CUDA C++ to PTX.
 
   Raises:
     CudaError: NVRTC is missing or refuses the source; says what it says.
@@ -63,13 +64,13 @@ def compile_ptx(source: str) -> str:
 
 
 def report(source: str, architecture: str) -> str:
-  """What the assembler says of a program for `architecture`, such as `sm_90`: registers, spills."""
+  """Returns the assembler's report for an architecture such as `sm_90`: registers and spills."""
   options = (f'--gpu-architecture={architecture}', '--ptxas-options=-v')
   return _compile(source, *options, result='CUBIN')[1]
 
 
 def _compile(source, *options, result='PTX') -> tuple[bytes, str]:
-  """What NVRTC makes of a source, and what it says."""
+  """Returns what NVRTC makes of a source, and its log."""
   library, program = load(), ctypes.c_void_p()
   text = source.encode()
   _check(library.nvrtcCreateProgram(ctypes.byref(program), text, b'kernel.cu', 0, None, None))

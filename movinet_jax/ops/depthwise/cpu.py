@@ -1,11 +1,11 @@
-"""The sum of shifted products on a CPU.
+"""Convolves with a sum of shifted products, arranged for a CPU.
 
-XLA must not merge the sum with what follows: it takes sums for cheap and computes all taps once
-more in everything that reads them, such as norm, squeeze and gate. The two sums of an X3D block
-that is trained, its own and its input's gradient, would be in eight to ten loops.
+The sum stays apart from the operations that read it. XLA takes sums for cheap and would compute all
+taps again in every reader, such as the norm, the squeeze and the gate. In the training step of an
+X3D block, eight to ten loops would repeat its two sums.
 
-The kernel's gradient is a loop over image rows that keeps its accumulators in cache. On several
-CPU devices, where slicing a sharded batch row by row would gather it, it is one sum a tap.
+The kernel's gradient loops over image rows and keeps its accumulators in cache. With several CPU
+devices it is one sum for each tap, because slicing a sharded batch row by row would gather it.
 """
 
 import functools
@@ -24,7 +24,7 @@ def convolve(x: jax.Array, kernel: jax.Array, plan: Plan) -> jax.Array:
 
 
 def transpose(g: jax.Array, kernel: jax.Array, plan: Plan) -> jax.Array:
-  # Stored once with zeros for all phases, the same as those that `correlate` reads.
+  # One padded copy serves all phases, and `correlate`, which pads in the same way.
   around = [axis.pads for axis in shifted.make_axes(plan)]
   padded = shifted.pad(g, around)
 
@@ -42,8 +42,7 @@ def correlate(x: jax.Array, g: jax.Array, plan: Plan) -> jax.Array:
 
 
 def _add_taps_apart(x, kernel, stride, pads):
-  # Padded it is stored once: the sum reads no other x. An optimisation barrier would not keep the
-  # sum apart: XLA takes it out before it merges loops.
+  # XLA removes optimization barriers before it merges loops, so a barrier would not do.
   with set_xla_metadata(inlineable='false'):
     return _add_taps(shifted.pad(x, pads), kernel, stride=stride)
 
@@ -54,11 +53,10 @@ def _add_taps(x, kernel, *, stride):
 
 
 def _add_rows(x, g, plan):
-  """Walks the image rows of g with an accumulator [KT, KH, W, C] for each kernel column.
+  """Loops over the image rows of g with an accumulator [KT, KH, W, C] for each kernel column.
 
-  A row of an NDHWC array is one contiguous vector, and a step to the next column is a
-  step of C within it: without a stride in width, all taps of a kernel column are one
-  plain product of vectors.
+  A row of an NDHWC array is one contiguous vector, and the next column lies C elements further on.
+  Without a stride in width, all taps of a kernel column are therefore one product of vectors.
   """
   x = shifted.pad(x, plan.pads)
   around = [axis.pads for axis in shifted.make_axes(plan)]
@@ -83,8 +81,8 @@ def _add_rows(x, g, plan):
     columns = (read_column(rows, m).astype(jnp.float32) for m in range(kw))
     return tuple(a + column * row for a, column in zip(sums, columns, strict=True))
 
-  # Made of g, not plain zeros: under shard_map a loop's first value must be marked as
-  # differing between devices just as its later ones are.
+  # Under shard_map, a loop's first value must vary between devices as its later values do, so the
+  # zeros are made from g.
   zeros = jnp.zeros_like(g[0, 0, 0], jnp.float32) + jnp.zeros((kt, kh, 1, 1))
   zeros = zeros.reshape(kt, kh, -1) if flat else zeros
   sums = lax.fori_loop(0, b * t * h, add_row, (zeros,) * kw, unroll=2)

@@ -1,18 +1,18 @@
-// Depthwise 3D convolution of clips [B, T, H, W, C], channels last: values and both gradients.
+// Depthwise 3D convolution of clips [B, T, H, W, C], its transpose, and its correlation.
 //
-// depthwise.py puts the constants of one call in front of this text, each as `constexpr int`, and
+// cuda.py writes the constants of one call in front of this text, each as a `constexpr int`, and
 // the type of an element: float, or the bits of a bfloat16. All sums are float32.
 //
-// A thread owns VEC channels, ROWS rows and COLS columns and walks over the frames, so that it
-// loads every frame once and meets it with all KT frames of the kernel. Nothing is padded in
-// memory: what lies outside is not loaded. Loops over constants are unrolled, so that all arrays
-// are registers and what a tap meets is known to the compiler.
+// A thread owns VEC channels, ROWS rows and COLS columns and walks over the frames. It loads each
+// frame once and multiplies it with all KT frames of the kernel. No padded copy is needed: a thread
+// does not load what lies outside. The compiler unrolls every loop over constants, so it keeps all
+// arrays in registers and knows which tap meets which element.
 
 __device__ constexpr int divide_down(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 __device__ constexpr int divide_up(int a, int b) { return divide_down(a + b - 1, b); }
 __device__ constexpr int modulo(int a, int b) { return (a % b + b) % b; }
 
-// A vector of VEC elements moves as one word.
+// A thread loads and stores VEC elements as one word.
 template <int BYTES> struct Bits;
 template <> struct Bits<2> { using Type = unsigned short; };
 template <> struct Bits<4> { using Type = unsigned int; };
@@ -51,8 +51,8 @@ constexpr int PACKS = C / VEC;
 constexpr int FRAME_IN = H_IN * W_IN * C, FRAME_OUT = H_OUT * W_OUT * C;
 
 #if defined(CONVOLVE)
-// Of an axis: the tap through which the output `out` of a group reads the input `in`, both counted
-// from where the group begins. Transposed, a convolution's input is the output's gradient.
+// Along one axis, returns the tap through which output `out` of a group reads input `in`, both
+// counted from the start of the group. A transposed convolution reads the output's gradient.
 __device__ constexpr int find_tap(int in, int out, int stride, int pad) {
   return TRANSPOSED ? out + pad - in * stride : in - out * stride + pad;
 }
@@ -97,10 +97,11 @@ convolve(const Element* __restrict__ x, const float* __restrict__ kernel, Elemen
 #pragma unroll
     for (int v = 0; v < VEC; v++) taps[tap][v] = __ldg(kernel + tap * C + channel + v);
 
-  // Adds what a frame of the input gives through the HELD taps of time from `first` on: tap t of
-  // them to sums[(phase - t) % HELD].
+  // Adds the products of an input frame with the HELD kernel frames from `first` on. The product
+  // with the t-th of them belongs to sums[(phase - t) % HELD].
   float sums[HELD][ROWS][COLS][VEC] = {};
-  auto add_frame = [&](const int frame, const int first, const int phase) __attribute__((always_inline)) {
+  auto add_frame = [&](const int frame, const int first,
+                       const int phase) __attribute__((always_inline)) {
     if (frame < 0 || frame >= T_IN) return;
     const Element* image = x + (long long)frame * FRAME_IN;
 #pragma unroll
@@ -137,7 +138,7 @@ convolve(const Element* __restrict__ x, const float* __restrict__ kernel, Elemen
       }
     }
   };
-  // Stores an output of this chunk, if it has so many, and begins another in its place.
+  // Stores an output of this chunk, if the chunk has so many, and clears its sums for the next.
   auto finish = [&](const int output, const int slot) __attribute__((always_inline)) {
     Element* image = y + (long long)(begin + output) * FRAME_OUT;
 #pragma unroll
@@ -153,14 +154,14 @@ convolve(const Element* __restrict__ x, const float* __restrict__ kernel, Elemen
   };
 
   const int frame = begin - PAD_T;
-  if (HELD == KT) {  // a frame is loaded once, for all outputs that it meets
+  if (HELD == KT) {  // each frame is loaded once, for all outputs that read it
     for (int step = 0; step < count + KT - 1; step += KT)
 #pragma unroll
       for (int phase = 0; phase < KT; phase++) {
         if (step + phase < count + KT - 1) add_frame(frame + step + phase, 0, phase);
         finish(step + phase - (KT - 1), modulo(phase + 1, KT));
       }
-  } else {  // the program would be too long: a frame is loaded for each output
+  } else {  // unrolled over KT, the program would be too long: each output loads its frames
     for (int output = 0; output < count; output++) {
 #pragma unroll 1
       for (int t = 0; t < KT; t++) add_frame(frame + output + t, t, 0);
@@ -176,10 +177,11 @@ constexpr int ROW_GROUPS = divide_up(H_OUT, ROWS), COL_GROUPS = divide_up(W_OUT,
 constexpr int CHUNKS = divide_up(T_IN, FRAMES), THREADS = LANES * TEAMS;
 constexpr int LANE_BLOCKS = divide_up(PACKS, LANES);
 
-// x [B, T_IN, H_IN, W_IN, C], g [B, T_OUT, H_OUT, W_OUT, C] -> parts [B * CHUNKS, gridDim.y, KT, KH,
-// KW, C] in float32, whose sum is the kernel's gradient. LANES threads are packs of channels; TEAMS
-// of them share the positions of GROUPS row groups, and add up in the end. KTS frames of the kernel
-// are summed at once.
+// x [B, T_IN, H_IN, W_IN, C], g [B, T_OUT, H_OUT, W_OUT, C]
+// -> parts [B * CHUNKS, gridDim.y, KT, KH, KW, C] in float32, whose sum is the kernel's gradient.
+// A team has LANES threads, one for each pack of channels. TEAMS teams share the positions of
+// GROUPS row groups and add their sums at the end. A block computes the gradient of KTS frames of
+// the kernel.
 extern "C" __global__ void __launch_bounds__(THREADS)
 correlate(const Element* __restrict__ x, const Element* __restrict__ g, float* __restrict__ parts) {
   const int lane = threadIdx.x % LANES, team = threadIdx.x / LANES;
@@ -204,8 +206,8 @@ correlate(const Element* __restrict__ x, const Element* __restrict__ g, float* _
 #pragma unroll
     for (int n = 0; n < COLS_IN; n++) there[n] = col_in + n >= 0 && col_in + n < W_IN;
 
-    // Frame s of x meets, through tap t, frame s + PAD_T - t of g, which lies in
-    // window[(s - t) % KTS]; the first steps only fill the window.
+    // Through tap t, frame s of x meets frame s + PAD_T - t of g, which lies in
+    // window[(s - t) % KTS]. The first steps only fill the window.
     float window[KTS][ROWS][COLS][VEC];
     for (int step = 0; step < count + KTS - 1; step += KTS) {
 #pragma unroll

@@ -1,7 +1,8 @@
-"""Kernels for NVIDIA GPUs, in `cuda.cu`.
+"""Convolves with the kernels for NVIDIA GPUs in `cuda.cu`.
 
-A call is cut into programs by a few numbers: rows and columns of a thread, frames of a program.
-`_choose_tile` finds them by counting what a program would do; nothing is tried out at run time.
+A few numbers cut a call into threads: the rows and columns that a thread owns, and the frames that
+it walks over. `_choose_tile` chooses them by counting instructions and registers. Nothing is tried
+out at run time.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ _LONGEST = 2600  # products in a program's text: longer ones take minutes to com
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-  """What a thread owns: vectors of channels, rows, columns; and the taps of time at once."""
+  """What a thread owns: a vector of channels, rows, columns, and some frames of the kernel."""
 
   vector: int
   rows: int
@@ -41,7 +42,7 @@ class Tile:
 
 
 def can_run(plan: Plan) -> bool:
-  """Whether there are kernels for it, and NVRTC to compile them; one warning if only that lacks."""
+  """Tells whether there are kernels for a plan, and warns once if NVRTC is missing for them."""
   if _find_fault(plan):
     return False
   try:
@@ -94,9 +95,9 @@ def correlate(x: jax.Array, g: jax.Array, plan: Plan) -> jax.Array:
 
 
 def _split(rule, frees):
-  """Lets devices share the clips, or the channels, of a function of two arrays and a plan.
+  """Splits a function of two arrays and a plan between devices along the axes in `frees`.
 
-  Frames and pixels are gathered first: a mesh that cuts them is served by the shifted form.
+  JAX gathers the other axes first. If your mesh cuts frames or pixels, form='shifted' is faster.
   """
 
   def decorate(function):
@@ -109,7 +110,6 @@ def _split(rule, frees):
 
       sides = [side.split() for side in rule.replace('->', ',').split(',')]
       places = [place(s, n) for s, n in zip((*shapes, result), sides, strict=True)]
-      # Channels shared are fewer channels here.
       local = functools.partial(_call_local, function, plan)
       return mesh, local, places[-1], tuple(places[:-1])
 
@@ -147,17 +147,17 @@ def _transpose(g, kernel, plan):
 
 @_split('b t h w c, b u v z c -> b i j k c', frees=('b', 'c'))
 def _correlate(x, g, plan):
-  """Of each clip: one sum of what devices hold is then left to JAX."""
+  """Returns one gradient for each clip, so that JAX adds what the devices hold."""
   clips = x.shape[0]
   parts = launch(make_correlate(clips, plan), x, g)
   return parts.reshape(clips, -1, *parts.shape[1:]).sum(1)
 
 
 def make_convolve(clips: int, plan: Plan, transposed: bool = False) -> Kernel:
-  """The kernel of a convolution, or of the gradient of its input."""
+  """Returns the kernel of a convolution, or of its transpose."""
   x, y, pads = plan.x, plan.y, [before for before, _ in plan.pads]
   if transposed:
-    # Of time, which has no stride, the gradient is a convolution with the kernel reversed.
+    # Time has no stride, so along time the transpose is a convolution with the kernel reversed.
     x, y, pads = y, x, (plan.taps[0] - 1 - pads[0], *pads[1:])
   tile = _choose_tile(plan, y, transposed)
   columns = -(-y[2] // tile.cols) * (y[3] // tile.vector)
@@ -176,7 +176,7 @@ def make_convolve(clips: int, plan: Plan, transposed: bool = False) -> Kernel:
 
 
 def make_correlate(clips: int, plan: Plan) -> Kernel:
-  """The kernel of the kernel's gradient; it writes [clips * parts, KT, KH, KW, C]."""
+  """Returns the kernel of a correlation, which writes [clips * parts, KT, KH, KW, C]."""
   x, y, (kt, kh, kw) = plan.x, plan.y, plan.taps
   tile = _choose_correlation(plan)
   packs = x[3] // tile.vector
@@ -214,13 +214,13 @@ def _name_constants(plan, x, y, pads) -> dict:
 
 
 def _cut(size, parts, least) -> int:
-  """The length of a part of `size`, of about so many, but not below `least`."""
+  """Returns how long a part of `size` is when there are about `parts`, each at least `least`."""
   parts = max(1, min(math.ceil(parts), size // least))
   return -(-size // parts)
 
 
 def _keeps(taps, tile) -> bool:
-  """Whether the kernel's taps are registers; else they are loaded for every frame."""
+  """Tells whether a thread keeps the kernel in registers or loads it for every frame."""
   return tile.frames == taps[0] and math.prod(taps) * tile.vector <= 100
 
 
@@ -229,10 +229,10 @@ def _vectors(channels) -> int:
 
 
 def _choose_tile(plan, y, transposed) -> Tile:
-  """The cheapest tile, in instructions for an output element, whose registers suffice.
+  """Returns the tile with the fewest instructions for each output element.
 
-  Each tap is a product; each element loaded is converted, too; what a tile computes beyond the
-  edge is lost.
+  Each tap costs one instruction, and each element that a thread loads costs about 2.5, with its
+  conversion. A tile that reaches beyond the edge of the image computes in vain.
   """
   kt, kh, kw = plan.taps
   sh, sw = plan.stride
@@ -260,7 +260,7 @@ def _choose_tile(plan, y, transposed) -> Tile:
     return 30 + tile.vector * (sums + taps + count_inputs(tile.cols, kw, sw))
 
   def find_length(tile):
-    """Products in the text: every phase of time is written out."""
+    """Counts the products in the compiled text, which writes out every phase of time."""
     return tile.frames * tile.frames * kh * kw * tile.rows * tile.cols * vector
 
   tiles = [
@@ -271,7 +271,7 @@ def _choose_tile(plan, y, transposed) -> Tile:
 
 
 def _choose_correlation(plan) -> Tile:
-  """As `_choose_tile`; the sums of all taps are registers, and a window of the gradient."""
+  """As `_choose_tile`; the registers hold the sums of all taps and a window of the gradient."""
   kt, kh, kw = plan.taps
   sh, sw = plan.stride
   vector = _vectors(plan.x[3])
@@ -298,7 +298,10 @@ def _choose_correlation(plan) -> Tile:
 
 
 def _slow_down(registers) -> float:
-  """What many registers cost: fewer threads, that wait for memory more; and none beyond 255."""
+  """Returns how much slower a thread with many registers is, since fewer fit on a processor.
+
+  A thread has at most 255; what does not fit would go to memory.
+  """
   if registers > 230:
     return 100.0
   return max(1.0, registers / 128) ** 1.5

@@ -1,4 +1,4 @@
-"""XLA's grouped convolution, with the gradients that JAX derives."""
+"""Convolves with XLA's grouped convolution; JAX derives the gradients."""
 
 import jax
 from jax import lax

@@ -1,4 +1,4 @@
-"""The operation: its checks, its derivatives, and which form a platform takes."""
+"""Defines the operation: its checks, its derivatives, and the form that each platform takes."""
 
 import functools
 
@@ -16,7 +16,7 @@ from movinet_jax.ops.depthwise.plan import Plan
 from movinet_jax.ops.padding import space_padding, time_padding
 
 FORMS = ('auto', 'shifted', 'native', 'cuda')
-FEW = 8  # frames of all clips together, for which a GPU needs no kernels of its own
+FEW = 8  # frames; a GPU runs so few, of all clips together, without kernels of our own
 
 
 @functools.partial(jax.jit, static_argnames=('stride', 'time', 'padding', 'form'))
@@ -37,19 +37,18 @@ def depthwise_conv3d(
     stride: of height and width; time always has stride 1.
     time: `same`, `causal` or `valid` (no padding: x carries KT - 1 earlier frames).
     padding: of height and width, `same` or `centred`, see ops.space_padding.
-    form: `shifted`; `native`; `cuda`, on NVIDIA GPUs, for kernels up to 7x7x7; or `auto`: `native`
-      on TPU, where the compiler's own account of training is better in sum, `cuda` for clips on
-      NVIDIA GPUs, else `shifted`, as was measured on CPU and GPU (docs/performance.md).
+    form: `shifted`, `native`, `cuda` (NVIDIA GPUs, kernels up to 7x7x7), or `auto`. `auto` takes
+      `native` on a TPU, as its compiler's estimates say, `cuda` for clips on an NVIDIA GPU, and
+      `shifted` elsewhere, as measured (docs/performance.md).
 
   Returns:
-    [B, T', ceil(H / stride), ceil(W / stride), C] in x's dtype, summed in float32 by all forms but
-    `native`; T' = T, or T - KT + 1 when `time` is `valid`.
+    [B, T', ceil(H / stride), ceil(W / stride), C] in x's dtype. All forms but `native` add in
+    float32. T' is T, or T - KT + 1 when `time` is `valid`.
 
   Raises:
     ValueError: shapes, `time`, `padding` or `form` do not fit.
   """
-  # Being its own jit gives the operation a name in every trace: movinet_jax.cost counts
-  # it by that name, whichever form runs.
+  # A jit of its own names the operation in every trace: movinet_jax.cost counts it by that name.
   if x.ndim != 5 or kernel.ndim != 5 or kernel.shape[3:] != (1, x.shape[-1]):
     raise ValueError(
       f'depthwise_conv3d wants x [B, T, H, W, C] and kernel [KT, KH, KW, 1, C], '
@@ -73,18 +72,18 @@ def depthwise_conv3d(
   if form == 'cuda':
     cuda.check_plan(plan)
   if jax.sharding.get_abstract_mesh().manual_axes:
-    # Under shard_map, clips may differ between devices that share a kernel. A sum marks all that
-    # it reads alike; XLA drops its zeros.
+    # Under shard_map, the clips may vary between devices while the kernel does not. Adding zeros
+    # that depend on both marks both as varying; XLA removes the additions.
     zero = jnp.zeros_like(x.ravel()[0]) + jnp.zeros_like(kernel.ravel()[0])
     x, kernel = x + zero.astype(x.dtype), kernel + zero.astype(kernel.dtype)
   return _convolve_p.bind(x, kernel, plan=plan, form=form)
 
 
-def _choose(form: str, platform: str, clips: int, plan: Plan):
-  """The module whose operations are lowered."""
+def _choose(form: str, platform: str | None, clips: int, plan: Plan):
+  """Returns the module to lower an operation with; platform None is any that is not named."""
   if form == 'auto':
     form = 'native' if platform == 'tpu' else 'shifted'
-    # A few frames are a few microseconds of work, which XLA joins with what is around it.
+    # A few frames take a few microseconds, and XLA fuses them with the operations around them.
     if platform == 'cuda' and clips * plan.x[0] > FEW and cuda.can_run(plan):
       form = 'cuda'
   if form == 'shifted':
@@ -93,11 +92,11 @@ def _choose(form: str, platform: str, clips: int, plan: Plan):
 
 
 def _make_primitive(name: str, find_shape, find_dtype) -> Primitive:
-  """An operation of two arrays that every form has by this name."""
+  """Makes the primitive of an operation on two arrays, which every form defines by this name."""
   primitive = Primitive(f'depthwise_{name}')
 
   def find_aval(a, b, *, plan, form):
-    # Made of a: under shard_map, the result differs between devices as its operands do.
+    # An update of a's type keeps, under shard_map, what a says of the devices it varies between.
     del b, form
     shape, dtype = find_shape(a, plan), np.dtype(find_dtype(plan))
     sharding = a.sharding.update(spec=PartitionSpec(*(None,) * len(shape)))
@@ -114,12 +113,12 @@ def _make_primitive(name: str, find_shape, find_dtype) -> Primitive:
 
   primitive.def_abstract_eval(find_aval)
   primitive.def_impl(lambda a, b, *, plan, form: getattr(shifted, name)(a, b, plan))
-  for platform in ('cpu', 'tpu', 'cuda', 'rocm'):
+  for platform in (None, 'cpu', 'tpu', 'cuda'):
     rule = functools.partial(lower, platform=platform)
     mlir.register_lowering(primitive, rule, platform=platform)
   batching.primitive_batchers[primitive] = batch
-  # Or a lowering would not know the devices, between which kernels are split. JAX's own kernels
-  # say so by the same set, which is not public.
+  # custom_partitioning, which splits the kernels between devices, needs to know the devices. JAX's
+  # own cuDNN kernels register in the same set; it is not public.
   prim_requires_devices_during_lowering.add(primitive)
   return primitive
 
@@ -132,7 +131,7 @@ _convolve_p = _make_primitive('convolve', _clips_of(lambda p: p.y), lambda p: p.
 _transpose_p = _make_primitive('transpose', _clips_of(lambda p: p.x), lambda p: p.dtype)
 _correlate_p = _make_primitive('correlate', lambda a, p: p.kernel, lambda p: p.kernel_dtype)
 
-# y = convolve(x, kernel), x' = transpose(y', kernel), kernel' = correlate(x, y'): linear in each.
+# Each operation is linear in both of its arrays, so its derivatives are the other two operations.
 ad.defbilinear(
   _convolve_p,
   lambda g, x, kernel, **how: _transpose_p.bind(g, kernel, **how),

@@ -1,17 +1,17 @@
-"""What one depthwise convolution is, apart from its arrays."""
+"""Describes one depthwise convolution without its arrays."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """Shapes and types of a convolution y of x by a kernel [KT, KH, KW, C].
+  """The shapes, padding and types of a convolution of x with a kernel, which gives y.
 
   Attributes:
-    x: frames, height, width and channels of its input.
+    x: frames, height, width and channels of the input.
     taps: frames, height and width of the kernel.
-    stride: of height and width; time has none.
-    pads: zeros before and behind: of frames, rows and columns.
+    stride: of height and width. Time has stride 1.
+    pads: how many zeros come before and after the frames, the rows and the columns.
     dtype: of x and y.
     kernel_dtype: of the kernel.
   """
@@ -25,6 +25,7 @@ class Plan:
 
   @property
   def steps(self) -> tuple[int, int, int]:
+    """The stride of time, height and width."""
     return (1, *self.stride)
 
   @property
@@ -35,4 +36,5 @@ class Plan:
 
   @property
   def kernel(self) -> tuple[int, int, int, int]:
+    """The shape of the kernel, [KT, KH, KW, C]."""
     return (*self.taps, self.x[3])

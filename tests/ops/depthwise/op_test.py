@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.test_util import check_grads
 
 from movinet_jax.ops import depthwise_conv3d, same_padding, time_padding
 
@@ -109,6 +110,25 @@ def test_many_taps_sum_in_float32():
   y = depthwise_conv3d(x, jnp.ones((1, 24, 24, 1, 1), jnp.bfloat16), stride=(24, 24))
   assert y.dtype == jnp.bfloat16
   assert y.item() == 576
+
+
+def test_derivatives_of_derivatives():
+  """The operation, its transpose and its correlation are each other's derivatives."""
+  x, kernel, _ = make_case((3, 3, 2), (2, 1), (5, 6), 'causal', jnp.float32)
+
+  def convolve(x, kernel):
+    return shifted(x, kernel, (2, 1), 'causal')
+
+  check_grads(convolve, (x, kernel), order=3, modes=('fwd', 'rev'), rtol=2e-2)
+
+
+def test_a_program_holds_one_operation():
+  """Whatever the form: tracing all of them took longer than tracing the rest of a network."""
+  x, kernel, _ = make_case((3, 3, 3), (1, 1), (8, 7), 'same', jnp.float32)
+  (call,) = jax.make_jaxpr(depthwise_conv3d)(x, kernel).eqns
+  names = [equation.primitive.name for equation in call.params['jaxpr'].eqns]
+  assert names[-1] == 'depthwise_convolve'
+  assert set(names[:-1]) <= {'reshape', 'squeeze', 'slice'}
 
 
 def test_vmap():
