@@ -3,10 +3,14 @@
 Programs that can run here are timed by movinet_jax.timing.
 """
 
+import os
 import time
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
+
+from movinet_jax.timing import queue_in_turns
 
 
 def estimate_program(function: Callable, topology: str, *args) -> dict:
@@ -45,5 +49,21 @@ def describe_machine() -> dict:
   return {
     'date': time.strftime('%Y-%m-%d'),
     'device': f'{len(jax.devices())} x {device.device_kind} ({device.platform})',
+    'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
     'jax': jax.__version__,
   }
+
+
+def measure_copy_rate() -> float:
+  """Bytes a second of an elementwise pass over a large array, counting what is read and written."""
+  megabytes = 32 if jax.default_backend() == 'cpu' else 2048
+  x = jnp.ones(megabytes * 2**19, jnp.bfloat16)
+  copy = jax.jit(lambda x: x + 1)
+  ms = queue_in_turns({'copy': lambda _: copy(x)})['copy']
+  return 2 * x.nbytes / (1e-3 * ms)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+  """Whether JAX or PyTorch says so of a program that a smaller batch may fit."""
+  said = str(error)
+  return 'RESOURCE_EXHAUSTED' in said or 'out of memory' in said.lower()

@@ -7,7 +7,8 @@ goes through movinet_jax.convert; random weights.
 import torch
 from torch import nn
 
-from movinet_jax.models.x3d import Spec, round_width
+from movinet_jax.layers import count_squeezed
+from movinet_jax.models.x3d import Spec
 
 Conv = nn.Conv3d
 
@@ -21,7 +22,7 @@ class Excite(nn.Module):
 
   def __init__(self, features: int):
     super().__init__()
-    hidden = round_width(features, 1 / 16)
+    hidden = count_squeezed(features)
     layers = Conv(features, hidden, 1), nn.ReLU(), Conv(hidden, features, 1)
     self.block = nn.Sequential(*layers, nn.Sigmoid())
 

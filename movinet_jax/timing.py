@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import statistics
 import time
@@ -17,6 +18,7 @@ from movinet_jax import models
 _WARM_UP_SHARE = 0.2  # of the time that a measurement may take
 _LEAST_ROUNDS = 3
 _MOST_TIMES = 10  # longer than asked may a measurement take for the sake of the least rounds
+_MOST_QUEUED = 200  # calls between two synchronisations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +114,49 @@ def time_in_turns(
       jax.block_until_ready(call())
       times[name].append(1e3 * (time.perf_counter() - start))
     if n >= 2 and time.perf_counter() - began > budget_secs:
+      break
+  return {name: statistics.median(t) for name, t in times.items()}
+
+
+def queue_in_turns(
+  calls: Mapping[str, Callable[[int], object]],
+  *,
+  rounds: int = 5,
+  queue_secs: float = 0.05,
+  budget_secs: float = 20,
+  wait: Callable[[object], object] = jax.block_until_ready,
+) -> dict[str, float]:
+  """Median milliseconds of each call, many of which are queued before each synchronisation.
+
+  An accelerator is given its next program while it runs the one before, as in training.
+  Waiting for every call would add the way to the device and back, 0.1 ms and more.
+
+  Args:
+    calls: each is given its own number, counted from 0, so that it can rotate its inputs.
+    rounds: in each of them, every call is queued in turn. Rounds end early when the budget is
+      spent, but never before three.
+    queue_secs: about how long the calls between two synchronisations run.
+    budget_secs: for all rounds.
+    wait: synchronises with what the last call returned.
+  """
+  numbers = {name: itertools.count() for name in calls}
+
+  def time_queue(name: str, count: int) -> float:
+    began, found = time.perf_counter(), None
+    for _ in range(count):
+      found = calls[name](next(numbers[name]))
+    wait(found)
+    return (time.perf_counter() - began) / count
+
+  counts = {}
+  for name in calls:
+    time_queue(name, 1)  # warms up
+    counts[name] = max(1, min(_MOST_QUEUED, round(queue_secs / time_queue(name, 2))))
+  times, began = {name: [] for name in calls}, time.perf_counter()
+  for n in range(rounds):
+    for name, count in counts.items():
+      times[name].append(1e3 * time_queue(name, count))
+    if n + 1 >= _LEAST_ROUNDS and time.perf_counter() - began > budget_secs:
       break
   return {name: statistics.median(t) for name, t in times.items()}
 

@@ -40,6 +40,27 @@ def test_slow_calls_are_few():
   assert len(made) == (1 + 3) + (1 + 1)
 
 
+def test_queued_calls_are_waited_for_once_and_take_turns():
+  made, waited = [], []
+
+  def make_call(name, secs):
+    def call(n):
+      made.append((name, n))
+      time.sleep(secs)
+      return name
+
+    return call
+
+  calls = {'fast': make_call('fast', 0.002), 'slow': make_call('slow', 0.02)}
+  times = timing.queue_in_turns(calls, rounds=3, queue_secs=0.02, wait=waited.append)
+  assert 2 <= times['fast'] < 15
+  assert 20 <= times['slow'] < 60
+  numbers = [n for name, n in made if name == 'fast']
+  assert numbers == list(range(len(numbers)))  # so that inputs can rotate
+  assert waited == [*('fast', 'fast', 'slow', 'slow'), *('fast', 'slow') * 3]
+  assert len(numbers) - 3 >= 2 * 3  # several a queue
+
+
 @pytest.fixture
 def events():
   """What JAX tells of its cache."""

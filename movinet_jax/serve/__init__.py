@@ -1,39 +1,39 @@
 """Live: a network on a stream of frames, in constant memory."""
 
-from movinet_jax.serve.cuts import mark_scenes
-from movinet_jax.serve.exported import LiveFile
-from movinet_jax.serve.live import Latency, Live, Prediction
-from movinet_jax.serve.memory import (
-  MEMORIES,
-  Exact,
-  Forgetting,
-  Memory,
-  Window,
-  make_memory,
-)
-from movinet_jax.serve.page import Broadcast, BrowserCamera, Page, Viewers
-from movinet_jax.serve.recorder import Recorder
-from movinet_jax.serve.steps import Resets, Step, find_fps, predict
+import importlib
 
-__all__ = [
-  'MEMORIES',
-  'Broadcast',
-  'BrowserCamera',
-  'Exact',
-  'Forgetting',
-  'Latency',
-  'Live',
-  'LiveFile',
-  'Memory',
-  'Page',
-  'Prediction',
-  'Recorder',
-  'Resets',
-  'Step',
-  'Viewers',
-  'Window',
-  'find_fps',
-  'make_memory',
-  'mark_scenes',
-  'predict',
-]
+# Found when they are asked for: a stream of arrays needs no decoder of videos, no page and no
+# exported files.
+_HOMES = {
+  'MEMORIES': 'memory',
+  'Broadcast': 'page',
+  'BrowserCamera': 'page',
+  'Exact': 'memory',
+  'Forgetting': 'memory',
+  'Latency': 'live',
+  'Live': 'live',
+  'LiveFile': 'exported',
+  'Memory': 'memory',
+  'Page': 'page',
+  'Prediction': 'live',
+  'Recorder': 'recorder',
+  'Resets': 'steps',
+  'Step': 'steps',
+  'Viewers': 'page',
+  'Window': 'memory',
+  'find_fps': 'steps',
+  'make_memory': 'memory',
+  'mark_scenes': 'cuts',
+  'predict': 'steps',
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+  if name not in _HOMES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(importlib.import_module(f'{__name__}.{_HOMES[name]}'), name)
+
+
+def __dir__():
+  return sorted({*globals(), *__all__})
