@@ -2,11 +2,13 @@
 
   movinet preflight --topology=v5e:16x16 -- \\
       train --config=configs/movinet/kinetics600.py:a2 --workdir=runs/a2
+  movinet preflight --topology=h100:8 -- train --config=configs/x3d/kinetics400.py:m
   movinet preflight -- search --config=configs/search/quickstart.py --workdir=runs/found
 
-What follows `--` is the command as it will be given. With --topology its step is compiled
-for TPUs that need not be here (`pip install 'jax[tpu]'`), and without for the devices of
-this machine, where it is also run. Nothing is trained and nothing is written.
+What follows `--` is the command as it will be given. With --topology its step is compiled for TPUs
+(`pip install 'jax[tpu]'`) or NVIDIA GPUs (`pip install 'jax[cuda13]'`) that need not be here, and
+without for the devices of this machine, where it is also run. Nothing is trained and nothing is
+written. TPUs are v5e, v5p and v6e; GPUs are a100, h100, h200 and b200, with their number.
 
 Of `sweep`, the training step of the largest network of its space is checked, on one device. Of an
 ensemble, the step of each member is checked, or with --member that of one; members whose steps are
@@ -83,7 +85,7 @@ def _split_command(argv):
 def make_arguments() -> argparse.ArgumentParser:
   parser = make_parser('preflight', __doc__)
   add = parser.add_argument
-  add('--topology', default='', help='TPU slice, such as v5e:16x16; default: what is here')
+  add('--topology', default='', help='TPU slice, v5e:16x16, or GPUs, h100:8; default: what is here')
   add('--classes', type=at_least_1, help='where neither data nor config say how many')
   add(
     '--compiles',

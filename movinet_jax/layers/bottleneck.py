@@ -71,7 +71,7 @@ class Bottleneck(nn.Module):
     y = thread(project, y)
     y = thread(StochasticDepth(self.drop_rate, name='drop'), y)
     projects = self.projects or x.shape[-1] != self.features
-    x = x[:, :, :: self.stride, :: self.stride]
+    x = ops.skip_pixels(x, self.stride)
     if projects or (self.stride > 1 and self.shortcut_norm):
       x = thread(conv_norm(pointwise(self.features), name='shortcut'), x)
     elif self.stride > 1:

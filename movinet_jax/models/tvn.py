@@ -167,7 +167,7 @@ class Layer(nn.Module):
       y = thread(part, y)
     if block.residual:
       stride = block.spatial.stride if block.spatial else 1
-      x = x[:, :, ::stride, ::stride]
+      x = ops.skip_pixels(x, stride)
       y = y + thread(self._project(y.shape[-1], 'identity', 'shortcut'), x)
     return ops.get_activation(block.activation)(y), thread.after
 

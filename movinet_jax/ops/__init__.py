@@ -3,7 +3,7 @@
 from movinet_jax.ops.activation import Activation, get_activation
 from movinet_jax.ops.attention import attend
 from movinet_jax.ops.buffer import prepend
-from movinet_jax.ops.conv import pointwise_conv, spatial_conv
+from movinet_jax.ops.conv import pointwise_conv, skip_pixels, spatial_conv
 from movinet_jax.ops.depthwise import depthwise_conv3d
 from movinet_jax.ops.nodes import gather_nodes, scatter_nodes
 from movinet_jax.ops.padding import (
@@ -46,6 +46,7 @@ __all__ = [
   'same_padding',
   'scatter_nodes',
   'sine_positions',
+  'skip_pixels',
   'sliding_mean',
   'space_padding',
   'spatial_conv',

@@ -31,6 +31,27 @@ def pointwise_conv(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = Non
   return y if bias is None else y + bias.astype(kernel.dtype)
 
 
+def skip_pixels(x: jax.Array, stride: int) -> jax.Array:
+  """Keeps every `stride`-th row and column: what a strided 1x1x1 convolution sees.
+
+  Args:
+    x: [B, T, H, W, C].
+    stride: 1 or more, of height and width.
+
+  Returns:
+    [B, T, ceil(H / stride), ceil(W / stride), C].
+  """
+  if stride == 1:
+    return x
+  pick = lambda x: x[:, :, ::stride, ::stride]  # noqa: E731
+  # On NVIDIA GPUs, XLA fuses a strided slice into the product that follows and then aborts the
+  # process: "Check failed: subdim_size_accumulator == dim_size" in triton_tiling_propagation.cc,
+  # with jax 0.10.2 and 0.11.2, in the training steps of X3D and Auto-TSNet. The barrier keeps the
+  # slice out of the product. See github.com/openxla/xla/issues/47381.
+  apart = lambda x: lax.optimization_barrier(pick(x))  # noqa: E731
+  return lax.platform_dependent(x, cuda=apart, default=pick)
+
+
 @functools.partial(jax.jit, static_argnames=('stride', 'padding', 'form'))
 def spatial_conv(
   x: jax.Array,

@@ -10,7 +10,8 @@ import pytest
 
 from launch.config import load_config, merge_config
 from launch.main import main
-from launch.pods.preflight import checks
+from launch.pods.gpus import KINDS
+from launch.pods.preflight import apart, checks
 from launch.pods.preflight import machine as machines
 from launch.pods.preflight.capacity import find_largest
 from launch.pods.preflight.findings import Findings
@@ -112,6 +113,9 @@ def test_without_a_compiler_for_tpus_it_is_said_how_to_get_one(monkeypatch, caps
   argv = ['--topology=v5e:2x2', '--', 'train', '--config=configs/movinet/quickstart.py']
   assert main(['preflight', *argv]) == 2
   assert "pip install 'jax[tpu]'" in capsys.readouterr().err
+  argv[0] = '--topology=h100:8'
+  assert main(['preflight', *argv]) == 2
+  assert "pip install 'jax[cuda13]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -258,10 +262,59 @@ def test_rows_of_a_part_are_named(capsys):
 
 
 def test_of_a_slice_the_compiler_says_what_fits():
-  slice_, here = (Machine('', (), 1000, 1, here=here) for here in (False, True))
+  slice_ = Machine('', (), 1000, 1, here=False, topology='v5e:4x4', refuses=True)
+  gpus = Machine('', (), 1000, 1, here=False, topology='h100:8')
+  here = Machine('', (), 1000, 1, here=True)
   assert make_compiled(1, 1001).fits(slice_)
-  assert not make_compiled(1, 1001).fits(here)
-  assert not make_compiled(1, None).fits(slice_)
+  for machine in (gpus, here):
+    assert make_compiled(1, 1000).fits(machine)
+    assert not make_compiled(1, 1001).fits(machine)
+  assert not any(make_compiled(1, None).fits(one) for one in (slice_, gpus, here))
+
+
+ABORT = (
+  'F1128 19:50:29.134224    6707 triton_tiling_propagation.cc:703] Check failed: '
+  'subdim_size_accumulator == dim_size (3136 vs. 112) \n*** Check failure stack trace: ***'
+)
+
+
+@pytest.mark.parametrize(
+  ('end', 'said'),
+  [
+    (f'sys.stderr.write({ABORT!r}); sys.stderr.flush(); os.abort()', 'dim_size (3136 vs. 112)'),
+    ('os.abort()', 'SIGABRT'),
+    ('os.kill(os.getpid(), 9)', 'memory of this host'),
+  ],
+)
+def test_a_compiler_that_aborts_is_a_finding(end, said, monkeypatch, capsys):
+  monkeypatch.setattr(apart, '_CODE', f'import os, sys; {end}')
+  gpus = Machine('h100:1', jax.devices()[:1], 1 << 40, 1, here=False, topology='h100:1')
+  monkeypatch.setattr(preflight, 'find_machine', lambda topology: gpus)
+  argv = ['preflight', '--topology=h100:1', '--classes=4', '--json', '--', 'train']
+  assert main([*argv, f'--config={PAIR}', '--member=0']) == 2
+  found = json.loads(capsys.readouterr().out)
+  rows = {row['name']: row for row in found['rows']}
+  assert rows['compiler']['ok'] is False
+  assert said in rows['compiler']['said']
+  assert ('triton_gemm=false' in rows['compiler']['said']) is ('tiling' in end)
+  assert 'memory' not in rows
+  assert rows['largest batch']['ok'] is None  # not sought
+
+
+def test_an_error_of_our_own_is_none_of_the_compiler(monkeypatch):
+  monkeypatch.setattr(apart, '_CODE', 'raise ValueError("no such thing")')
+  with pytest.raises(ChildProcessError, match='no such thing'):
+    apart.compile_apart(apart.Step('train', {}, 4, 'h100:1', 1), 8)
+
+
+def test_jax_takes_a_part_of_the_memory_of_a_gpu(monkeypatch):
+  monkeypatch.setattr(machines, 'find_devices', lambda chips: [None] * chips.chips)
+  monkeypatch.delenv('XLA_CLIENT_MEM_FRACTION', raising=False)
+  monkeypatch.delenv('XLA_PYTHON_CLIENT_MEM_FRACTION', raising=False)
+  whole = KINDS['h100'].memory_bytes
+  assert machines.find_machine('h100:8').memory_bytes == int(0.75 * whole)
+  monkeypatch.setenv('XLA_CLIENT_MEM_FRACTION', '.9')
+  assert machines.find_machine('h100:8').memory_bytes == int(0.9 * whole)
 
 
 @pytest.mark.slow
@@ -315,3 +368,19 @@ def test_a_run_of_a_slice_that_is_not_here(train_command, tmp_path, capsys):
   assert main([*argv[:4], '--', *command]) == 2
   said = json.loads(capsys.readouterr().out)['rows'][-1]
   assert 'take 16 or 32' in said['said']
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  importlib.util.find_spec('jax_cuda13_plugin') is None,
+  reason="jax_cuda13_plugin is not installed: pip install 'jax[cuda13]' (Linux)",
+)
+def test_a_run_of_gpus_that_are_not_here(train_command, tmp_path, capsys):
+  command = train_command(tmp_path / 'run', **SMALL, batch_size=32)
+  argv = ['preflight', '--topology=h100:16', '--compiles=1', '--json', '--', *command]
+  assert main(argv) == 0
+  rows = {row['name']: row for row in json.loads(capsys.readouterr().out)['rows']}
+  assert rows['config and batch']['shares'] == 16
+  assert rows['between devices']['all-reduce'] > 0
+  assert '59.3 GiB' in rows['memory']['said']  # 75 % of what an H100 has
+  assert 0 < rows['memory']['total_bytes'] < 1 << 30

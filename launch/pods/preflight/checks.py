@@ -3,17 +3,19 @@
 import dataclasses
 import functools
 import math
+import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from launch.pods.preflight.apart import Step, compile_apart
 from launch.pods.preflight.capacity import find_largest
 from launch.pods.preflight.findings import Findings
 from launch.pods.preflight.machine import Machine
-from launch.pods.preflight.program import Compiled, Program, compile_step, make_program, time_step
+from launch.pods.preflight.program import Compiled, Program, compile_step, time_step
 from launch.runs import ensemble, members, search, sweep, training
 from launch.runs.kinds import RUNS
 from launch.runs.ownership import check_owner
@@ -54,7 +56,8 @@ def check(
   """
   findings.add('devices', machine.name)
   _check_workdir(command, findings)
-  kind, config = RUNS[command.verb], command.config
+  verb, config = command.verb, command.config
+  kind = RUNS[verb]
   try:
     member = _find_member(command)
   except ValueError as error:
@@ -66,7 +69,7 @@ def check(
   if kind is sweep:
     findings.add('sweep', 'checked is its largest network, trained on one device')
     kind, config = training, sweep.resolve(config, num_classes=classes).fit_largest()
-    machine = dataclasses.replace(machine, devices=machine.devices[:1], hosts=1)
+    verb, machine = 'train', dataclasses.replace(machine, devices=machine.devices[:1], hosts=1)
 
   try:
     if kind is search:
@@ -75,16 +78,16 @@ def check(
     if kind is training:
       here = source is not None and machine.here
       chosen = choose_members(config, member, classes, machine, findings, data_here=here)
-    build = functools.partial(kind.resolve, num_classes=classes, devices=machine.devices)
-    programs = {name: make_program(build(one)) for name, one in chosen.items()}
+    place = {'topology': machine.topology, 'count': len(machine.devices)}
+    steps = {name: Step(verb, one, classes, **place) for name, one in chosen.items()}
+    programs = {name: step.make_program(machine.devices) for name, step in steps.items()}
   except ValueError as error:
     findings.add('config and batch', str(error), ok=False)
     return {}
   found = {}
   for name, whole in programs.items():
-    attempt = functools.partial(_attempt, kind, chosen[name], build)
     part = findings.name_part(name) if name else findings
-    found[name] = _check_program(whole, source, attempt, machine, compiles, part)
+    found[name] = _check_program(whole, steps[name], source, machine, compiles, part)
   return found.get('') or {'members': found}
 
 
@@ -102,16 +105,12 @@ def _find_member(command: Command) -> str:
   return members.find_member(command.member, configs)
 
 
-def _attempt(kind: ModuleType, config: Mapping, build: Callable, clips: int) -> Compiled:
-  return compile_step(make_program(build(kind.resize(config, clips))))[0]
-
-
 def _check_program(
-  whole: Program, source, attempt: Callable, machine: Machine, compiles: int, findings
+  whole: Program, step: Step, source, machine: Machine, compiles: int, findings
 ) -> dict:
   """Compiles a step and, on this machine, runs it; then tries larger batches and the input."""
   _tell_batch(whole, findings)
-  first, executable = compile_step(whole)
+  first, executable = _compile(whole, step, machine)
   _tell_step(first, machine, findings)
   for note in pictures.find_notes({'train': source}, {'train': whole.run.clip}) if source else ():
     findings.add('pictures', note, ok=None)
@@ -121,7 +120,12 @@ def _check_program(
     findings.add('a step', f'{secs:.3g} s, measured', step_secs=secs)
   del executable  # or it would take its memory while others are compiled
   _check_input(whole, source, machine, secs, findings)
-  return _tell_largest(whole, first, attempt, machine, compiles, findings)
+  return _tell_largest(whole, step, first, machine, compiles, findings)
+
+
+def _compile(whole: Program, step: Step, machine: Machine) -> tuple[Compiled, object]:
+  """As `compile_step`; without the program itself where it cannot run here."""
+  return compile_step(whole) if machine.here else (compile_apart(step, whole.clips), None)
 
 
 def _tell_steps(config: Mapping, classes: int, machine: Machine, findings: Findings):
@@ -244,7 +248,9 @@ def _check_workdir(command: Command, findings: Findings):
 def _tell_step(first: Compiled, machine: Machine, findings: Findings):
   """Rows of the step at the config's own batch."""
   fits, memory = first.fits(machine), first.memory
-  if memory is None:
+  if first.failure:
+    findings.add('compiler', f'it fails: {first.failure}{_advise(first.failure)}', ok=False)
+  elif memory is None:
     findings.add('memory', f'too little on a device: {first.refusal}', ok=False)
   else:
     total, limit = f'{_say_bytes(memory.total)} a device', machine.memory_bytes
@@ -265,6 +271,13 @@ def _tell_step(first: Compiled, machine: Machine, findings: Findings):
     said = f'{secs:.3g} s, the compiler estimates' if secs else 'no estimate'
     findings.add('a step', said, estimate_secs=secs)
   findings.add('to compile', f'{first.compile_secs:.0f} s', secs=first.compile_secs)
+
+
+def _advise(failure: str) -> str:
+  """What may help against a failure of XLA; '' where nothing is known."""
+  if not re.search('triton|gemm', failure, re.IGNORECASE):
+    return ''
+  return '; XLA_FLAGS=--xla_gpu_enable_triton_gemm=false may help'
 
 
 def _check_input(whole: Program, source, machine, secs, findings):
@@ -304,18 +317,22 @@ def time_input(whole: Program, source: data.Source) -> tuple[float, tuple[int, .
 
 
 def _tell_largest(
-  whole: Program, first: Compiled, attempt: Callable, machine, compiles: int, findings
+  whole: Program, step: Step, first: Compiled, machine, compiles: int, findings
 ) -> dict:
   """Rows of the largest batch that fits, and what to do with it."""
   unit, limit = whole.run.unit, machine.memory_bytes
 
   def try_units(units: int) -> Compiled:
-    found = attempt(units * unit)
-    fits = 'fits' if found.fits(machine) else 'does not fit'
+    other = step.resize(units * unit)
+    found, _ = _compile(other.make_program(machine.devices), other, machine)
+    fits = 'fits' if found.fits(machine) else found.failure or 'does not fit'
     said = f'  {found.clips} clips a step: {fits} ({found.compile_secs:.0f} s)'
     print(said, file=sys.stderr)
     return found
 
+  if first.failure:
+    findings.add('largest batch', 'not sought: the compiler fails', ok=None)
+    return {'clips': first.clips, 'largest': 0}
   known = {first.clips // unit: first} if first.clips % unit == 0 else {}
   low, high = find_largest(try_units, known, machine, compiles - 1, start=first.clips / unit)
   if limit is None:

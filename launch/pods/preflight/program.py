@@ -45,9 +45,10 @@ class Program:
 
   def compile(self):
     """As `jax.stages.Lowered.compile` does."""
-    lowered = self.step.lower(self.state, self.batch)
-    here = self.place.devices.flat[0] in jax.devices()
-    return lowered.compile() if here else compile_for_others(lowered)
+    lowered, device = self.step.lower(self.state, self.batch), self.place.devices.flat[0]
+    if device in jax.devices():
+      return lowered.compile()
+    return _compile_for_gpus(lowered) if device.platform == 'gpu' else compile_for_others(lowered)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +56,9 @@ class Compiled:
   """A step of so many clips as the compiler left it.
 
   Attributes:
-    memory: of a device; None if the compiler itself refused.
-    refusal: what it then said.
+    memory: of a device; None if there is no program.
+    refusal: what the compiler said of a program that is too large for the device.
+    failure: what it said when it failed for another reason, or aborted its process.
     exchanged_bytes: by kind of collective, of a device and step.
     estimate_secs: the compiler's, None where it has none.
   """
@@ -65,12 +67,13 @@ class Compiled:
   compile_secs: float
   memory: cost.Memory | None = None
   refusal: str = ''
+  failure: str = ''
   exchanged_bytes: Mapping[str, int] = dataclasses.field(default_factory=dict)
   estimate_secs: float | None = None
 
   def fits(self, machine: Machine) -> bool:
-    """Whether it runs there: of slices, the TPU compiler refuses what does not."""
-    if self.memory is None or not machine.here:
+    """Whether it runs there: some compilers refuse what does not, and know it better."""
+    if self.memory is None or machine.refuses:
       return self.memory is not None
     return machine.memory_bytes is None or self.memory.total <= machine.memory_bytes
 
@@ -97,16 +100,32 @@ def _make_batch(run, clips: int) -> dict:
   }
 
 
-def compile_for_others(lowered):
+def _compile_for_gpus(lowered):
+  """As `compile_for_others`, for GPUs.
+
+  XLA times kernels on the GPU to choose between them. Without one it takes its first choice,
+  which for products with a fused operand may be no kernel at all: then cuBLAS's is taken.
+  """
+  untimed = {'xla_gpu_autotune_level': 0}
+  try:
+    return compile_for_others(lowered, untimed)
+  except JaxRuntimeError:
+    return compile_for_others(lowered, {**untimed, 'xla_gpu_enable_triton_gemm': False})
+
+
+def compile_for_others(lowered, options: Mapping = {}):
   """Compiles for devices that are not here, past JAX's cache.
 
   It would keep such programs, too, but cannot read them back.
+
+  Args:
+    options: of the compiler, by the names of XLA's flags.
   """
   name = 'jax_persistent_cache_min_compile_time_secs'
   secs = getattr(jax.config, name)
   jax.config.update(name, math.inf)
   try:
-    return lowered.compile()
+    return lowered.compile(dict(options))
   finally:
     jax.config.update(name, secs)
 

@@ -4,8 +4,9 @@ Three operations are each other's derivatives: the convolution, its transpose (t
 input) and the correlation (the gradient of the kernel). Each form is a module that defines
 `convolve`, `transpose` and `correlate`:
 
-* `shifted` adds shifted products. On a CPU, `cpu` arranges that sum, which is two orders of
-  magnitude faster there than XLA's grouped convolution (`benchmarks/depthwise.py` measures both).
+* `shifted` adds shifted products. `cpu` and `padded` arrange the sum for CPUs and TPUs. On a CPU it
+  is two orders of magnitude faster than XLA's grouped convolution (`benchmarks/depthwise.py`
+  measures both).
 * `cuda` runs kernels of our own on NVIDIA GPUs.
 * `native` is XLA's grouped convolution.
 

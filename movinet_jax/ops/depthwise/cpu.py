@@ -15,41 +15,33 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from movinet_jax.ops.depthwise import shifted
+from movinet_jax.ops.depthwise import padded, shifted
 from movinet_jax.ops.depthwise.plan import Plan
 
 
 def convolve(x: jax.Array, kernel: jax.Array, plan: Plan) -> jax.Array:
-  return _add_taps_apart(x, kernel, plan.stride, plan.pads).astype(plan.dtype)
+  return padded.convolve(x, kernel, plan, _add_taps_apart)
 
 
 def transpose(g: jax.Array, kernel: jax.Array, plan: Plan) -> jax.Array:
-  # One padded copy serves all phases, and `correlate`, which pads in the same way.
-  around = [axis.pads for axis in shifted.make_axes(plan)]
-  padded = shifted.pad(g, around)
-
-  def add_phase(kernel, pads):
-    cuts = [(a - m, b - n) for (a, b), (m, n) in zip(pads, around, strict=True)]
-    return _add_taps_apart(padded, kernel, (1, 1), cuts)
-
-  return shifted.add_phases(g, kernel, plan, add_phase)
+  return padded.transpose(g, kernel, plan, _add_taps_apart)
 
 
 def correlate(x: jax.Array, g: jax.Array, plan: Plan) -> jax.Array:
   if jax.device_count() > 1:
-    return shifted.correlate(x, g, plan)
+    return padded.correlate(x, g, plan)
   return _add_rows(x, g, plan).astype(plan.kernel_dtype)
 
 
-def _add_taps_apart(x, kernel, stride, pads):
+def _add_taps_apart(x, kernel, stride):
   # XLA removes optimization barriers before it merges loops, so a barrier would not do.
   with set_xla_metadata(inlineable='false'):
-    return _add_taps(shifted.pad(x, pads), kernel, stride=stride)
+    return _add_taps(x, kernel, stride=stride)
 
 
 @functools.partial(jax.jit, static_argnames='stride')
 def _add_taps(x, kernel, *, stride):
-  return shifted.add_taps(x, kernel, stride, ((0, 0),) * 3)
+  return padded.add_taps(x, kernel, stride)
 
 
 def _add_rows(x, g, plan):
@@ -59,8 +51,9 @@ def _add_rows(x, g, plan):
   Without a stride in width, all taps of a kernel column are therefore one product of vectors.
   """
   x = shifted.pad(x, plan.pads)
+  # The same padded copy as in `padded.transpose`, so that XLA stores it once.
   around = [axis.pads for axis in shifted.make_axes(plan)]
-  padded, first = shifted.pad(g, around), [pads[0] for pads in around]
+  rows_of_g, first = shifted.pad(g, around), [pads[0] for pads in around]
   (sh, sw), (b, t, h, w, c) = plan.stride, g.shape
   kt, kh, kw = plan.taps
   flat = sw == 1
@@ -74,7 +67,7 @@ def _add_rows(x, g, plan):
   def add_row(n, sums):
     frame, i, j = n // (t * h), n // h % t, n % h
     at = frame, i + first[0], j + first[1], first[2], 0
-    row = lax.dynamic_slice(padded, at, (1, 1, 1, w, c))
+    row = lax.dynamic_slice(rows_of_g, at, (1, 1, 1, w, c))
     row = row.reshape(-1) if flat else row.reshape(w, c)
     size = 1, kt, kh, *x.shape[3:]
     rows = lax.dynamic_slice(x, (frame, i, j * sh, 0, 0), size)[0]

@@ -11,7 +11,7 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import PartitionSpec
 
 from movinet_jax.names import check_name
-from movinet_jax.ops.depthwise import cpu, cuda, native, shifted
+from movinet_jax.ops.depthwise import cpu, cuda, native, padded, shifted
 from movinet_jax.ops.depthwise.plan import Plan
 from movinet_jax.ops.padding import space_padding, time_padding
 
@@ -87,7 +87,7 @@ def _choose(form: str, platform: str | None, clips: int, plan: Plan):
     if platform == 'cuda' and clips * plan.x[0] > FEW and cuda.can_run(plan):
       form = 'cuda'
   if form == 'shifted':
-    return cpu if platform == 'cpu' else shifted
+    return {'cpu': cpu, 'tpu': padded}.get(platform, shifted)
   return {'native': native, 'cuda': cuda}[form]
 
 

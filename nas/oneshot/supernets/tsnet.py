@@ -404,7 +404,7 @@ class Supernet(masked.MaskedNet):
     width = params['norm']['scale'].shape[0]
 
     def project(x):
-      y = self._multiply(params['conv'], x[:, :, ::stride, ::stride])
+      y = self._multiply(params['conv'], ops.skip_pixels(x, stride))
       y = y if lateral is None else y + lateral['shortcut']
       return self._norm(params, y, chosen['width'])
 
@@ -454,7 +454,7 @@ class Supernet(masked.MaskedNet):
   def _read_fused(self, params, name, number, fused):
     if name == 'shortcut':
       stride = self.space.groups[0][number + 1].stride
-      fused = fused[:, :, ::stride, ::stride]
+      fused = ops.skip_pixels(fused, stride)
     return self._multiply(params, fused)
 
   def _find_lateral_shapes(self, number, x) -> dict[str, tuple[int, ...]]:
