@@ -99,13 +99,25 @@ def _magnitude(name: str, level: float, sign: int) -> float:
 def _look_up(clip: np.ndarray, table: np.ndarray) -> np.ndarray:
   """Maps values through `[256]` or, per channel, `[3, 256]`; tables may be float."""
   table = np.clip(np.round(table), 0, 255).astype(np.uint8)
-  if table.ndim == 1:
-    return table[clip]
-  return np.stack([table[c][clip[..., c]] for c in range(3)], axis=-1)
+  if table.ndim == 1:  # five times as fast as an index
+    return np.frombuffer(bytearray(clip).translate(table.tobytes()), np.uint8).reshape(clip.shape)
+  return np.asarray(_as_picture(clip).point(table.ravel().tolist())).reshape(clip.shape)
 
 
-def _histograms(clip: np.ndarray) -> list[np.ndarray]:
-  return [np.bincount(clip[..., c].ravel(), minlength=256) for c in range(3)]
+def _as_picture(clip: np.ndarray) -> Image.Image:
+  """All frames of a clip, one below the other."""
+  return Image.fromarray(clip.reshape(-1, *clip.shape[2:]))
+
+
+def _histograms(clip: np.ndarray) -> np.ndarray:
+  """How often each value is there in each channel, `[3, 256]`."""
+  return np.reshape(_as_picture(clip).histogram(), (3, 256))
+
+
+def _mean(clip: np.ndarray) -> np.ndarray:
+  """The mean of each channel, `[3]`; sums of whole rows are taken at once."""
+  rows = clip.reshape(-1, clip.shape[2] * 3).sum(0, dtype=np.uint64)
+  return rows.reshape(-1, 3).sum(0) / (clip.size // 3)
 
 
 def _equalize(clip: np.ndarray, _: float) -> np.ndarray:
@@ -133,14 +145,14 @@ def _brightness(clip: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _contrast(clip: np.ndarray, factor: float) -> np.ndarray:
-  middle = float(clip.mean(axis=(0, 1, 2)) @ _LUMA)
+  middle = float(_mean(clip) @ _LUMA)
   return _look_up(clip, (np.arange(256) - middle) * factor + middle)
 
 
 def _mix(clip: np.ndarray, matrix: np.ndarray) -> np.ndarray:
   """Multiplies each RGB pixel by a 3x3 matrix."""
   mixed = clip.astype(np.float32) @ matrix.T.astype(np.float32)
-  return np.clip(np.round(mixed), 0, 255).astype(np.uint8)
+  return np.clip(np.rint(mixed, out=mixed), 0, 255, out=mixed).astype(np.uint8)
 
 
 def _colour(clip: np.ndarray, factor: float) -> np.ndarray:

@@ -87,15 +87,19 @@ class Packets:
         self._kept = None
 
   def _note_span(self, packet: av.Packet):
-    stamp = packet.dts if packet.pts is None else packet.pts
-    if stamp is None or packet.time_base is None:
+    stamp = packet.pts
+    if stamp is None and (stamp := packet.dts) is None:
       return
     end, span = stamp + (packet.duration or 0), self._spans.get(packet.stream_index)
     if span is None:
-      self._spans[packet.stream_index] = [stamp, end, packet.time_base]
-    else:
-      span[0] = min(span[0], stamp)
-      span[1] = max(span[1], end)
+      # Asked once: PyAV makes a fraction of it for each packet.
+      if packet.time_base is not None:
+        self._spans[packet.stream_index] = [stamp, end, packet.time_base]
+      return
+    if stamp < span[0]:
+      span[0] = stamp
+    if end > span[1]:
+      span[1] = end
 
   @property
   def span_secs(self) -> tuple[float, float]:
@@ -173,5 +177,9 @@ def _read_packets(container, *streams) -> Iterator[av.Packet]:
 
 def _identify(packet: av.Packet) -> tuple[int, int, int]:
   """(pts, dts, place in the file) of a packet."""
-  pts, dts = (NONE if stamp is None else stamp for stamp in (packet.pts, packet.dts))
-  return pts, dts, -1 if packet.pos is None else packet.pos
+  pts, dts, place = packet.pts, packet.dts, packet.pos
+  return (
+    NONE if pts is None else pts,
+    NONE if dts is None else dts,
+    -1 if place is None else place,
+  )

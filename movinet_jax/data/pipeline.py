@@ -34,6 +34,7 @@ from absl import flags
 from movinet_jax import signals
 from movinet_jax.data import augment, shared_memory
 from movinet_jax.data.clip import Clip
+from movinet_jax.data.pace import Reading, Spent, advise, start_watch
 from movinet_jax.data.reader import VideoReader, read_clip
 from movinet_jax.data.sampling import Sampling, make_order
 from movinet_jax.data.source import Record, Source
@@ -157,7 +158,8 @@ def make_batches(
   least_tried = min(_LEAST_TRIED, -(-len(source) // count))
   with shared_memory.explaining_shortage(need):
     iterator = iter(dataset)
-  return Batches(iterator, identity, start, max_failed_share, least_tried, need)
+  reading = Reading(source, clip, size, workers, threads)
+  return Batches(iterator, identity, start, max_failed_share, least_tried, need, reading)
 
 
 def check_shared_memory(
@@ -208,15 +210,16 @@ class Batches:
     position: batches consumed since the beginning of the stream: `start` to resume here.
     decoded, failed: videos so far, since this iterator was made.
     failures: reason by name of each video that failed.
+    reading: how its clips are read, and what that has taken so far.
   """
 
-  def __init__(self, iterator, identity, start, max_failed_share, least_tried, need):
+  def __init__(self, iterator, identity, start, max_failed_share, least_tried, need, reading):
     self._iterator, self._identity, self._need = iterator, identity, need
     self._exit = shared_memory.Exit()
     if need.workers:
       _waiting[self] = need
     self._max_failed_share, self._least_tried = max_failed_share, least_tried
-    self.position = start
+    self.position, self.reading = start, reading
     self.decoded = self.failed = 0
     self.failures: dict[str, str] = {}
 
@@ -231,10 +234,15 @@ class Batches:
     short = shared_memory.explaining_shortage(self._need)
     with _explaining_death(), short, signals.starting_children():
       batch = next(self._iterator)
+    self.reading = self.reading.add(batch.pop('spent'))
     batch = self._exit.take(batch)
     self._count(batch, batch.pop('reason'))
     self.position += 1
     return batch
+
+  def advise(self, step_secs: float) -> str:
+    """What would make batches as fast as steps of that length; see pace.py."""
+    return advise([self.reading], step_secs)
 
   def identity(self) -> dict:
     """What the stream is a function of, as JSON: keep it in a checkpoint and compare.
@@ -298,6 +306,10 @@ class PairedBatches:
   def failed(self) -> int:
     return self._first.failed + self._second.failed
 
+  def advise(self, step_secs: float) -> str:
+    """As `Batches.advise`, of both."""
+    return advise([self._first.reading, self._second.reading], step_secs)
+
   def identity(self) -> dict:
     """As `Batches.identity`, of both."""
     return {**self._first.identity(), 'valid': self._second.identity()}
@@ -320,9 +332,11 @@ class _Row:
   record: Record | None = None
   video: np.ndarray | None = None
   reason: str = ''
+  spent: Spent = dataclasses.field(default_factory=Spent)
 
 
-@dataclasses.dataclass(frozen=True)
+# Without a repr, which would spell out all records: grain asks every transform for its own.
+@dataclasses.dataclass(frozen=True, repr=False)
 class _Load(grain.transforms.RandomMap):
   """Index of a record -> row, with its clip decoded and augmented."""
 
@@ -331,6 +345,11 @@ class _Load(grain.transforms.RandomMap):
   reader: VideoReader
 
   def random_map(self, index: int, rng: np.random.Generator) -> _Row:
+    stop = start_watch()
+    row = self._load(index, rng)
+    return dataclasses.replace(row, spent=stop(1))
+
+  def _load(self, index: int, rng: np.random.Generator) -> _Row:
     if index >= len(self.source):
       return _Row()
     record = self.source.records[index]
@@ -365,7 +384,12 @@ class _Collate:
   clip: Clip
   classes: int  # of a multi-hot label; 0: one number
 
-  def __call__(self, rows: list[_Row]) -> Batch:
+  def __call__(self, rows: list[_Row]) -> dict:
+    stop = start_watch()
+    batch = self._collate(rows)
+    return {**batch, 'spent': sum((row.spent for row in rows), stop(0))}
+
+  def _collate(self, rows: list[_Row]) -> Batch:
     good = [i for i, row in enumerate(rows) if row.video is not None]
     views = (self.clip.views,) if self.clip.views > 1 else ()
     shape = (*views, self.clip.frames, self.clip.size, self.clip.size, 3)

@@ -143,10 +143,11 @@ class Exit:
     self._freeing = None
 
   def take(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Copies a batch; nobody may read the original again."""
-    taken = {key: np.array(array) for key, array in batch.items()}
+    """Copies what of a batch is in shared memory; nobody may read the original again."""
+    shared = [array for array in batch.values() if getattr(array, 'shm', None)]
+    taken = {k: np.array(x) if getattr(x, 'shm', None) else x for k, x in batch.items()}
     self.wait()
-    if shared := [array for array in batch.values() if getattr(array, 'shm', None)]:
+    if shared:
       self._freeing = threading.Thread(target=_free, args=(shared,), daemon=True)
       self._freeing.start()
     return taken

@@ -7,7 +7,6 @@ them, `evaluate_frames` says how often the answer is right frame by frame.
 """
 
 import dataclasses
-import functools
 import io
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ from movinet_jax.train.mesh import (
 )
 from movinet_jax.train.metrics import Classification, MultiLabel
 from movinet_jax.train.predictions import Predictions, find_probabilities
+from movinet_jax.train.waiting import run_ahead
 
 MODES = ('clip', 'stream', 'multiclip')
 TOPK = (1, 5)
@@ -101,8 +101,8 @@ def evaluate(
   """Evaluates on all batches.
 
   Args:
-    predict: (variables, batch on the host) -> logits [B, N] of this process's clips;
-      made once by `make_predict`, so that it is compiled once.
+    predict: (variables, batch on the host) -> logits [B, N] of this process's clips, or of
+      all on the devices; made once by `make_predict`, so that it is compiled once.
     variables: {'params', 'batch_stats'}; of a TrainState, its `ema`.
     batches: dicts of video, label, mask as for training, and `name`, B names that say
       which video a clip is of; `failed` [B], where given, says which clips are of videos that
@@ -119,7 +119,7 @@ def evaluate(
   """
   check_name(mode, MODES, 'mode')
   began = time.perf_counter()
-  rows = [_read_rows(predict, variables, batch) for batch in batches]
+  rows = [_read_rows(*found) for found in _predict_all(predict, variables, batches)]
   (names, scores, labels), failed = _gather(rows)
   _check_finite(names, scores)
   predictions = _group(names, scores, labels, mode, multi_label)
@@ -162,8 +162,8 @@ def evaluate_frames(
     ValueError: for a name that comes twice, scores that are not finite, or no video at all.
   """
   began = time.perf_counter()
-  find_right = functools.partial(_find_right, predict)
-  rows = [_read_rows(find_right, variables, batch) for batch in batches]
+  found = _predict_all(predict, variables, batches)
+  rows = [_read_rows(batch, _find_right(batch, logits)) for batch, logits in found]
   (names, right, _), _ = _gather(rows)
   _check_finite(names, right.reshape(len(right), -1))
   videos, counts = np.unique(names, return_counts=True)
@@ -177,12 +177,12 @@ def evaluate_frames(
   )
 
 
-def _find_right(predict, variables, batch):
+def _find_right(batch, logits):
   """1 or 0 for each frame, float64 [B, K, T]; NaN where a logit is not finite.
 
   All logits of a large data set would not fit into memory.
   """
-  logits, label = np.asarray(predict(variables, batch)), np.asarray(batch['label'])
+  label = np.asarray(batch['label'])
   best = logits.argmax(-1)  # of equal scores the lower number
   if label.ndim == 1:
     right = best == label[:, None, None]
@@ -195,7 +195,8 @@ def make_predict(eval_step, mesh=None) -> Callable:
   """Compiles a step of `make_eval_step` or `make_frame_step`.
 
   Returns:
-    (variables, batch on the host) -> logits of this process's clips.
+    (variables, batch on the host) -> logits on the devices, which may still be computed; the
+    batch's rows of this process are `read_local_rows` of them.
   """
   mesh = make_mesh() if mesh is None else mesh
   compiled = jax.jit(eval_step, out_shardings=split(mesh))
@@ -203,15 +204,26 @@ def make_predict(eval_step, mesh=None) -> Callable:
   def predict(variables, batch):
     variables = jax.device_put(variables, replicated(mesh))
     video = shard_batch({'video': batch['video']}, mesh)['video']
-    return read_local_rows(compiled(variables, video))
+    return compiled(variables, video)
 
   return predict
 
 
-def _read_rows(predict, variables, batch):
-  if 'name' not in batch:
-    raise ValueError(f'A batch has {sorted(batch)} and no name: videos are counted by their names.')
-  logits = np.asarray(predict(variables, batch))
+def _predict_all(predict, variables, batches):
+  """Yields (batch, logits of this process's clips) of each batch."""
+
+  def dispatch(batch):
+    if 'name' not in batch:
+      raise ValueError(
+        f'A batch has {sorted(batch)} and no name: videos are counted by their names.'
+      )
+    return predict(variables, batch)
+
+  for batch, logits in run_ahead(dispatch, batches):
+    yield batch, read_local_rows(logits)
+
+
+def _read_rows(batch, logits):
   failed = np.asarray(batch.get('failed', np.zeros(len(logits))), bool)
   keep = (np.asarray(batch['mask']) > 0) | failed
   names = np.asarray([str(name) for name in batch['name']], dtype=np.str_)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from movinet_jax import signals
 from movinet_jax.schema import Count, Natural, checked
 from movinet_jax.train.failures import is_of_a_lost_process
+from movinet_jax.train.waiting import DeviceClock, InputWatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +96,10 @@ def run(
   flag is read one step late, so that the device always has its next step before the host
   waits. It is read at once where the state is about to be saved, so no bad state is saved.
 
+  A batch is asked for, and begins its way to the devices, while they compute the step before.
+  `input_wait_share` is the share of time in which they had ended that step and the next batch
+  was not there. Where it stays high, one note says what would help (waiting.py).
+
   Args:
     step: (state, batch) -> (state, metrics). Metrics are scalars; `finite` is required.
       The entry `aux`, if there is one, is a tree of arrays of any shape: it goes to
@@ -102,7 +107,7 @@ def run(
     state: where to begin, with a `step` scalar; fresh or restored.
     batches: iterator that stands at batch number `state.step`. `name` in a batch lists
       its files; `mask` counts its clips; `batches.failed` counts clips that could not
-      be decoded so far.
+      be decoded so far; `batches.advise(step_secs)` says what would make the input keep up.
     checkpointer: a Checkpointer.
     writer: a Writer.
     evaluate: state -> dict of scalars, written as 'eval/...'; runs every eval_every
@@ -138,13 +143,14 @@ def run(
   on_step = on_step or (lambda number, aux: None)
   on_save = on_save or (lambda number: None)
   watch = _FiniteWatch(checkpointer)
-  log = _Log(writer, batches)
   saves = _Saves(checkpointer, writer)
   with (
     _finishing(checkpointer, writer, saves),
+    DeviceClock() as clock,
     _StopSignal().listening() as stop,
     _make_bar(first, total_steps, progress) as bar,
   ):
+    log = _Log(writer, batches, clock)
 
     def evaluate_saved(number):
       with log.paused(), stop.at_once(number):
@@ -162,7 +168,9 @@ def run(
     for number in range(first + 1, total_steps + 1):
       with log.waiting():
         batch = _next_batch(batches, number, total_steps)
+      called = time.perf_counter()
       state, metrics = step(state, batch)
+      clock.follow(metrics['finite'], called)
       scalars, aux = _split_aux(metrics)
       on_step(number, aux)
       watch.add(number, scalars['finite'], batch.get('name'))
@@ -279,15 +287,17 @@ class _FiniteWatch:
 
 
 class _Log:
-  """Metrics between two log steps: their means, the speed, the wait for input."""
+  """Metrics between two log steps: their means, the speed, the devices' wait for input."""
 
-  def __init__(self, writer, batches):
-    self._writer, self._batches = writer, batches
+  def __init__(self, writer, batches, clock):
+    self._writer, self._batches, self._clock = writer, batches, clock
+    self._input = InputWatch(batches)
     self._reset()
 
   def _reset(self):
     self._metrics, self._clips = [], 0
-    self._began, self._wait_secs, self._pause_secs = time.perf_counter(), 0.0, 0.0
+    self._began, self._idle_secs, self._pause_secs = time.perf_counter(), 0.0, 0.0
+    self._busy_before = self._clock.busy_secs
 
   def add(self, metrics, batch):
     self._metrics.append(metrics)
@@ -296,9 +306,10 @@ class _Log:
 
   @contextlib.contextmanager
   def waiting(self):
+    """Time in which the loop waits for a batch; what the devices compute meanwhile is no wait."""
     began = time.perf_counter()
     yield
-    self._wait_secs += time.perf_counter() - began
+    self._idle_secs += self._clock.count_idle_secs(began)
 
   @contextlib.contextmanager
   def paused(self):
@@ -315,14 +326,26 @@ class _Log:
     secs = max(time.perf_counter() - self._began - self._pause_secs, 1e-9)
     # Every process reads its own part of the batch.
     values['examples_per_sec'] = self._clips * jax.process_count() / secs
-    values['input_wait_share'] = min(self._wait_secs / secs, 1.0)
+    values['input_wait_share'] = min(self._idle_secs / secs, 1.0)
     if hasattr(self._batches, 'failed'):
       values['failed_decodes'] = float(self._batches.failed)
     values.update(_read_memory())
     self._writer.write(number, values)
+    busy_secs = self._clock.busy_secs - self._busy_before
+    if note := self._input.add(len(self._metrics), secs, self._idle_secs, busy_secs):
+      _tell(note)
     self._reset()
     shown = ('loss', 'examples_per_sec')
     return {name: f'{values[name]:.4g}' for name in shown if name in values}
+
+
+def _tell(note: str):
+  if jax.process_index():
+    return
+  try:
+    tqdm.write(f'Note: {note}', file=sys.stderr)
+  except OSError as error:
+    signals.survive(error)
 
 
 def _read_memory() -> dict[str, float]:

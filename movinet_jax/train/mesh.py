@@ -183,8 +183,11 @@ def jit_step(step, mesh):
 
 
 def read_local_rows(array) -> np.ndarray:
-  """The rows [B, ...] of a batch-sharded array that this process put in, in order."""
-  if array.is_fully_replicated:
+  """The rows [B, ...] of a batch-sharded array that this process put in, in order.
+
+  Waits until they are computed. What is on the host already is what it is.
+  """
+  if not isinstance(array, jax.Array) or array.is_fully_replicated:
     return np.asarray(array)
   parts = {(s.index[0].start or 0): s.data for s in array.addressable_shards}
   return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])

@@ -16,6 +16,7 @@ from flax import traverse_util
 
 from movinet_jax.train.mesh import make_mesh, replicated, shard_batch
 from movinet_jax.train.steps import list_statistics, to_float
+from movinet_jax.train.waiting import run_ahead
 
 
 def make_estimate(model, mesh=None) -> Callable:
@@ -46,11 +47,11 @@ def make_estimate(model, mesh=None) -> Callable:
 
   def estimate(variables, batches: Iterable[Mapping]):
     variables = jax.device_put(variables, replicated(mesh))
-    found = []
-    for batch in batches:
-      video = shard_batch({'video': batch['video']}, mesh)['video']
-      found.append(jax.device_get(moments(variables, video)))
-    return combine(found)
+
+    def step(batch):
+      return moments(variables, shard_batch({'video': batch['video']}, mesh)['video'])
+
+    return combine([jax.device_get(found) for _, found in run_ahead(step, batches)])
 
   return estimate
 

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -319,6 +320,19 @@ def test_closing_ends_the_workers_and_can_be_repeated(source):
   batches.close()
   with pytest.raises(ValueError):
     next(batches)
+
+
+def test_records_are_not_spelled_out(source):
+  """Those of a large dataset would take gigabytes in each worker."""
+
+  class Records(tuple):
+    __slots__ = ()
+
+    def __repr__(self):
+      raise AssertionError('asked for the text of all records')
+
+  records = dataclasses.replace(source, records=Records(source.records))
+  assert_equal_streams(read(records, 1), read(source, 1))
 
 
 def test_source_pickles_small(source):

@@ -111,7 +111,7 @@ def test_a_runtime_that_is_not_installed_is_named(monkeypatch):
   monkeypatch.setattr(
     importlib.util, 'find_spec', lambda name: None if name == 'onnxruntime' else find(name)
   )
-  with pytest.raises(export.ExportError, match=r"onnxruntime.*movinet-jax\[export\]"):
+  with pytest.raises(export.ExportError, match=r'onnxruntime.*movinet-jax\[export\]'):
     exported.Runtime('onnxruntime', 1)
 
 

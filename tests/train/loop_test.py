@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from movinet_jax.train import loop
+from movinet_jax.train import loop, waiting
 from movinet_jax.train.checkpoint import Checkpointer, count_steps, read_meta
 from movinet_jax.train.state import make_state
 from movinet_jax.train.writers import Writer
@@ -128,6 +128,52 @@ def test_waiting_for_input_is_seen(tmp_path):
   assert shares[1] < shares[0]
 
 
+class Device:
+  """Computes steps one after the other, each for so long, while the host goes on."""
+
+  def __init__(self, secs):
+    self.secs, self.ends = secs, 0.0
+
+  def step(self, state, batch):
+    state, metrics = step(state, batch)
+    self.ends = max(self.ends, time.perf_counter()) + self.secs
+    return state, {**metrics, 'finite': Later(self.ends)}
+
+
+class Later:
+  def __init__(self, ends):
+    self.ends = ends
+
+  def block_until_ready(self):
+    time.sleep(max(0.0, self.ends - time.perf_counter()))
+
+  def __bool__(self):
+    self.block_until_ready()
+    return True
+
+
+def test_a_wait_while_the_device_computes_costs_nothing(tmp_path):
+  """The loop waits for 0.02 s of every step; the device only for what of it a step leaves."""
+  for secs in (0.06, 0.005):
+    slow = Batches(on=dict.fromkeys(range(1, 21), lambda: time.sleep(0.02)))
+    stepper = Device(secs).step
+    _run(tmp_path / str(secs), slow, stepper=stepper, total_steps=20, log_every=10, save_every=0)
+  shares = [_lines(tmp_path / x)[1]['input_wait_share'] for x in ('0.06', '0.005')]
+  assert shares[0] < 0.2
+  assert shares[1] > 0.4
+
+
+def test_a_run_that_waits_is_told_once_what_would_help(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(waiting, '_WINDOW_SECS', 0.05)
+  monkeypatch.setattr(waiting, '_WINDOW_STEPS', 2)
+  slow = Batches(on=dict.fromkeys(range(1, 11), lambda: time.sleep(0.05)))
+  slow.advise = lambda step_secs: f'a step takes {step_secs:.0e} s'
+  _run(tmp_path, slow, log_every=2, save_every=0)
+  (note,) = capsys.readouterr().err.splitlines()
+  assert note.startswith('Note: the devices waited for input in ')
+  assert 'a step takes ' in note
+
+
 def test_evaluation_does_not_count_as_training_time(tmp_path):
   slow = Batches(on=dict.fromkeys(range(1, 11), lambda: time.sleep(0.02)))
 
@@ -154,7 +200,8 @@ def test_nan_stops_and_is_never_saved(tmp_path, nan_at, good):
 
 
 def test_the_flag_is_read_one_step_late(monkeypatch):
-  """The device always holds its next step before the host waits for the last one."""
+  """The device always holds its next step before the host waits for the last one, and the next
+  batch is asked for while both are computed."""
   order = []
 
   class Flag:
@@ -186,7 +233,7 @@ def test_the_flag_is_read_one_step_late(monkeypatch):
   loop.run(
     stepper,
     _fresh(),
-    Batches(),
+    Batches(on={n: lambda n=n: order.append(('batch', n)) for n in range(1, 5)}),
     total_steps=4,
     log_every=0,
     save_every=0,
@@ -194,8 +241,8 @@ def test_the_flag_is_read_one_step_late(monkeypatch):
     writer=NoWriter(),
   )
   assert order == [
-    ('step', 1), ('step', 2), ('read', 1), ('step', 3), ('read', 2),
-    ('step', 4), ('read', 3), ('read', 4),
+    ('batch', 1), ('step', 1), ('batch', 2), ('step', 2), ('read', 1), ('batch', 3), ('step', 3),
+    ('read', 2), ('batch', 4), ('step', 4), ('read', 3), ('read', 4),
   ]  # fmt: skip
 
 
