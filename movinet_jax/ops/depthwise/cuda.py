@@ -14,11 +14,13 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 from movinet_jax.ops.cuda import nvrtc
 from movinet_jax.ops.cuda.kernel import Kernel, launch
+from movinet_jax.ops.depthwise import shifted
 from movinet_jax.ops.depthwise.plan import Plan
 
 _SOURCE = Path(__file__).with_suffix('.cu')
@@ -42,15 +44,40 @@ class Tile:
 
 
 def can_run(plan: Plan) -> bool:
-  """Tells whether there are kernels for a plan, and warns once if NVRTC is missing for them."""
+  """Tells whether kernels can run a plan; warns once if they should and cannot."""
   if _find_fault(plan):
     return False
+  if fault := _try_out():
+    _warn(fault)
+  return not fault
+
+
+@functools.cache
+def _try_out() -> str:
+  """Returns why kernels cannot run, or ''. Runs a small one if there is a GPU here.
+
+  XLA's way to launch a kernel is not a public interface, so a later version may change it.
+  """
   try:
     nvrtc.load()
-  except nvrtc.CudaError as fault:
-    _warn(str(fault))
-    return False
-  return True
+    return _find_error() if jax.default_backend() == 'gpu' else ''
+  except Exception as fault:  # of NVRTC, of XLA, or of the driver
+    return f'{type(fault).__name__}: {fault}'
+
+
+def _find_error() -> str:
+  """Compares a small convolution on the GPU here with the sum of shifted products."""
+  plan = Plan((4, 5, 6, 6), (3, 3, 3), (2, 1), ((2, 0), (1, 1), (1, 1)), 'float32', 'float32')
+  random = np.random.default_rng(0)
+  x, kernel = random.normal(size=(1, *plan.x)), random.normal(size=plan.kernel)
+  with jax.ensure_compile_time_eval(), jax.default_device(jax.local_devices()[0]):
+    operands = [jnp.asarray(array, jnp.float32) for array in (x, kernel)]
+    ours, theirs = (
+      np.asarray(jax.jit(functools.partial(form, plan=plan))(*operands))
+      for form in (convolve, shifted.convolve)
+    )
+  error = np.abs(ours - theirs).max()
+  return '' if error < 1e-4 else f'a small convolution differs by {error:.3g}'
 
 
 @functools.cache

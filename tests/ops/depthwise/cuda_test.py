@@ -15,7 +15,7 @@ import pytest
 
 from movinet_jax.ops import depthwise_conv3d, space_padding, time_padding
 from movinet_jax.ops.cuda import nvrtc
-from movinet_jax.ops.depthwise import cuda
+from movinet_jax.ops.depthwise import cuda, shifted
 from movinet_jax.ops.depthwise.plan import Plan
 from tests.ops.depthwise.host import COMPILER, compile_kernels, run
 
@@ -155,18 +155,46 @@ def test_a_gpu_gets_kernels_for_clips_and_none_for_a_few_frames():
   assert 'xla.gpu.ptx' not in lower(platform='cpu')
 
 
-def test_without_a_compiler_one_warning_says_so(monkeypatch):
+@pytest.fixture
+def fresh():
+  """Nothing is known yet of the kernels, the compiler and the GPU."""
+  caches = nvrtc.load, cuda._try_out, cuda._warn
+  for one in caches:
+    one.cache_clear()
+  yield
+  for one in caches:
+    one.cache_clear()
+  depthwise_conv3d.clear_cache()
+
+
+def test_without_a_compiler_one_warning_says_so(monkeypatch, fresh):
   monkeypatch.setattr(nvrtc, 'find_library', lambda: None)
-  nvrtc.load.cache_clear()
-  try:
-    with pytest.warns(RuntimeWarning, match=r"NVRTC.*pip install 'jax\[cuda13\]'"):
-      assert 'xla.gpu.ptx' not in lower()
-    with warnings.catch_warnings():
-      warnings.simplefilter('error')
-      lower()
-  finally:
-    nvrtc.load.cache_clear()
-    depthwise_conv3d.clear_cache()
+  with pytest.warns(RuntimeWarning, match=r"NVRTC.*pip install 'jax\[cuda13\]'"):
+    assert 'xla.gpu.ptx' not in lower()
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    lower()
+
+
+@needs_nvrtc
+@pytest.mark.parametrize(
+  ('convolve', 'message'),
+  [
+    # As on a GPU whose XLA cannot launch: this CPU cannot, either.
+    (cuda.convolve, 'ValueError: the kernel convolve'),
+    (lambda x, kernel, plan: 1.01 * shifted.convolve(x, kernel, plan), 'differs by 0.1'),
+    (shifted.convolve, None),
+  ],
+)
+def test_a_small_convolution_is_tried_on_a_gpu_first(monkeypatch, fresh, convolve, message):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  monkeypatch.setattr(cuda, 'convolve', convolve)
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    plan = make_plan((1, 16, 8, 8, 6), (3, 3, 3), (1, 1), 'same', 'same', 'float32')
+    assert cuda.can_run(plan) == (message is None)
+  said = [str(one.message) for one in caught if one.category is RuntimeWarning]
+  assert (not said) if message is None else message in said[0]
 
 
 @pytest.mark.parametrize(
