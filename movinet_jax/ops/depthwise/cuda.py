@@ -1,13 +1,11 @@
 """Convolves with the kernels for NVIDIA GPUs in `cuda.cu`.
 
-A few numbers cut a call into threads: the rows and columns that a thread owns, and the frames that
-it walks over. `_choose_tile` chooses them by counting instructions and registers. Nothing is tried
-out at run time.
+`tiles` chooses what a thread owns. This module cuts a call into so many threads that they fill a
+GPU, and splits it between devices.
 """
 
 import dataclasses
 import functools
-import itertools
 import math
 import warnings
 from pathlib import Path
@@ -22,6 +20,7 @@ from movinet_jax.ops.cuda import nvrtc
 from movinet_jax.ops.cuda.kernel import Kernel, launch
 from movinet_jax.ops.depthwise import shifted
 from movinet_jax.ops.depthwise.plan import Plan
+from movinet_jax.ops.depthwise.tiles import choose_correlation, choose_tile, keeps_taps
 
 _SOURCE = Path(__file__).with_suffix('.cu')
 DTYPES = ('float32', 'bfloat16')
@@ -30,17 +29,6 @@ LARGEST, LONGEST_STRIDE = 7, 3  # of a kernel, along each axis
 _THREADS = 128  # of a block
 _RESIDENT = 132 * 512  # threads that an H100 runs at once with the registers that these take
 _SHARED_BYTES = 48 << 10  # of a block
-_LONGEST = 2600  # products in a program's text: longer ones take minutes to compile
-
-
-@dataclasses.dataclass(frozen=True)
-class Tile:
-  """What a thread owns: a vector of channels, rows, columns, and some frames of the kernel."""
-
-  vector: int
-  rows: int
-  cols: int
-  frames: int  # of the kernel, whose sums or taps are registers
 
 
 def can_run(plan: Plan) -> bool:
@@ -186,14 +174,14 @@ def make_convolve(clips: int, plan: Plan, transposed: bool = False) -> Kernel:
   if transposed:
     # Time has no stride, so along time the transpose is a convolution with the kernel reversed.
     x, y, pads = y, x, (plan.taps[0] - 1 - pads[0], *pads[1:])
-  tile = _choose_tile(plan, y, transposed)
+  tile = choose_tile(plan, y, transposed)
   columns = -(-y[2] // tile.cols) * (y[3] // tile.vector)
   rows = -(-y[1] // tile.rows)
   frames = _cut(y[0], 2 * _RESIDENT / (clips * rows * columns), least=2 * plan.taps[0])
   constants = _name_constants(plan, x, y, pads) | {
     **{'VEC': tile.vector, 'ROWS': tile.rows, 'COLS': tile.cols, 'HELD': tile.frames},
     **{'FRAMES': frames, 'THREADS': _THREADS, 'TRANSPOSED': int(transposed)},
-    'KEEP': int(_keeps(plan.taps, tile)),
+    'KEEP': int(keeps_taps(plan, tile)),
   }
   grid = -(-columns // _THREADS), rows, clips * -(-y[0] // frames)
   shape = clips, *y
@@ -205,7 +193,7 @@ def make_convolve(clips: int, plan: Plan, transposed: bool = False) -> Kernel:
 def make_correlate(clips: int, plan: Plan) -> Kernel:
   """Returns the kernel of a correlation, which writes [clips * parts, KT, KH, KW, C]."""
   x, y, (kt, kh, kw) = plan.x, plan.y, plan.taps
-  tile = _choose_correlation(plan)
+  tile = choose_correlation(plan)
   packs = x[3] // tile.vector
   lane_blocks = -(-packs // 32)
   lanes = -(-packs // lane_blocks)
@@ -244,91 +232,3 @@ def _cut(size, parts, least) -> int:
   """Returns how long a part of `size` is when there are about `parts`, each at least `least`."""
   parts = max(1, min(math.ceil(parts), size // least))
   return -(-size // parts)
-
-
-def _keeps(taps, tile) -> bool:
-  """Tells whether a thread keeps the kernel in registers or loads it for every frame."""
-  return tile.frames == taps[0] and math.prod(taps) * tile.vector <= 100
-
-
-def _vectors(channels) -> int:
-  return 2 if channels % 2 == 0 else 1
-
-
-def _choose_tile(plan, y, transposed) -> Tile:
-  """Returns the tile with the fewest instructions for each output element.
-
-  Each tap costs one instruction, and each element that a thread loads costs about 2.5, with its
-  conversion. A tile that reaches beyond the edge of the image computes in vain.
-  """
-  kt, kh, kw = plan.taps
-  sh, sw = plan.stride
-  rows = [n * sh if transposed else n for n in (1, 2, 3, 4, 7)]
-  cols = [n * sw if transposed else n for n in (1, 2, 4, 7)]
-  vector = _vectors(y[3])
-
-  def count_inputs(outs, taps, stride):
-    return (outs + taps - 2) // stride + 1 if transposed else (outs - 1) * stride + taps
-
-  def find_cost(tile):
-    inputs = count_inputs(tile.rows, kh, sh) * count_inputs(tile.cols, kw, sw)
-    outputs = tile.rows * tile.cols
-    products = kt * kh * kw / (sh * sw if transposed else 1)
-    reads = 2.5 * inputs / outputs * (1 if tile.frames == kt else kt)
-    weights = 0 if _keeps(plan.taps, tile) else 2 * kt * kh * kw / outputs
-    waste = math.prod(
-      -(-n // m) * m / n for n, m in zip(y[1:3], (tile.rows, tile.cols), strict=True)
-    )
-    return waste * (products + reads + weights) * _slow_down(find_registers(tile))
-
-  def find_registers(tile):
-    sums = tile.frames * tile.rows * tile.cols
-    taps = math.prod(plan.taps) if _keeps(plan.taps, tile) else kw
-    return 30 + tile.vector * (sums + taps + count_inputs(tile.cols, kw, sw))
-
-  def find_length(tile):
-    """Counts the products in the compiled text, which writes out every phase of time."""
-    return tile.frames * tile.frames * kh * kw * tile.rows * tile.cols * vector
-
-  tiles = [
-    Tile(vector, r, c, held) for r, c, held in itertools.product(rows, cols, sorted({1, kt}))
-  ]
-  tiles = [tile for tile in tiles if find_length(tile) <= _LONGEST] or tiles[:1]
-  return min(tiles, key=find_cost)
-
-
-def _choose_correlation(plan) -> Tile:
-  """As `_choose_tile`; the registers hold the sums of all taps and a window of the gradient."""
-  kt, kh, kw = plan.taps
-  sh, sw = plan.stride
-  vector = _vectors(plan.x[3])
-  most = max(1, 100 // (kh * kw * vector))
-  groups = -(-kt // most)
-  frames = -(-kt // groups)  # of the kernel, at once
-
-  def find_cost(tile):
-    inputs = ((tile.rows - 1) * sh + kh) * ((tile.cols - 1) * sw + kw)
-    outputs = tile.rows * tile.cols
-    products, reads = kt * kh * kw, 2.5 * groups * (inputs / outputs + 1)
-    waste = math.prod(
-      -(-n // m) * m / n for n, m in zip(plan.y[1:3], (tile.rows, tile.cols), strict=True)
-    )
-    registers = 30 + vector * (frames * (kh * kw + outputs) + (tile.cols - 1) * sw + kw)
-    return waste * (products + reads) * _slow_down(registers)
-
-  def find_length(tile):
-    return frames * frames * kh * kw * tile.rows * tile.cols * vector
-
-  tiles = [Tile(vector, r, c, frames) for r, c in itertools.product((1, 2, 3, 4), (1, 2, 4, 7))]
-  tiles = [tile for tile in tiles if find_length(tile) <= _LONGEST] or tiles[:1]
-  return min(tiles, key=find_cost)
-
-
-def _slow_down(registers) -> float:
-  """Returns how much slower a thread with many registers is, since fewer fit on a processor.
-
-  A thread has at most 255; what does not fit would go to memory.
-  """
-  if registers > 230:
-    return 100.0
-  return max(1.0, registers / 128) ** 1.5
