@@ -1,6 +1,7 @@
 """Convolves with XLA's grouped convolution; JAX derives the gradients."""
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from movinet_jax.ops.depthwise.plan import Plan
@@ -18,10 +19,16 @@ def convolve(x: jax.Array, kernel: jax.Array, plan: Plan) -> jax.Array:
 
 
 def transpose(g: jax.Array, kernel: jax.Array, plan: Plan) -> jax.Array:
-  x = jax.ShapeDtypeStruct((g.shape[0], *plan.x), g.dtype)
-  return jax.linear_transpose(lambda x: convolve(x, kernel, plan), x)(g)[0]
+  x = _make_zeros((g.shape[0], *plan.x), g)
+  return jax.vjp(lambda x: convolve(x, kernel, plan), x)[1](g)[0]
 
 
 def correlate(x: jax.Array, g: jax.Array, plan: Plan) -> jax.Array:
-  kernel = jax.ShapeDtypeStruct(plan.kernel, plan.kernel_dtype)
-  return jax.linear_transpose(lambda kernel: convolve(x, kernel, plan), kernel)(g)[0]
+  kernel = _make_zeros(plan.kernel, g).astype(plan.kernel_dtype)
+  return jax.vjp(lambda kernel: convolve(x, kernel, plan), kernel)[1](g)[0]
+
+
+def _make_zeros(shape, like):
+  # Under shard_map, zeros that do not vary between devices as `like` does would make JAX add the
+  # gradient over the devices.
+  return jnp.zeros(shape, like.dtype) + jnp.zeros_like(like.ravel()[0])

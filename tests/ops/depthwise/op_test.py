@@ -13,6 +13,9 @@ from jax import lax
 from jax.test_util import check_grads
 
 from movinet_jax.ops import depthwise_conv3d, same_padding, time_padding
+from movinet_jax.ops.depthwise import cpu, native, padded
+from movinet_jax.ops.depthwise import shifted as shifted_sum
+from movinet_jax.ops.depthwise.plan import Plan
 
 KERNELS = (
   (1, 3, 3),
@@ -94,6 +97,49 @@ def test_values_and_gradients(grid, dtype, tolerance):
     for name, a, b in zip(('y', 'dx', 'dkernel'), us, them, strict=True):
       assert a.dtype == dtype
       assert relative_error(a, b) < tolerance, (case, name)
+
+
+@pytest.mark.parametrize('module', [cpu, native, padded, shifted_sum], ids=lambda m: m.__name__)
+@pytest.mark.parametrize('case', [GRIDS[1][9], GRIDS[-1][1]], ids=str)
+def test_every_form_has_the_three_operations(module, case):
+  """As platforms that are not here lower them; `cuda` has tests of its own."""
+  x, kernel, g = make_case(*case, jnp.float32)
+  _, stride, size, time = case
+  spatial = (same_padding(n, k, s) for n, k, s in zip(size, kernel.shape[1:3], stride, strict=True))
+  pads = (time_padding(kernel.shape[0], time), *spatial)
+  plan = Plan(x.shape[1:], kernel.shape[:3], stride, pads, 'float32', 'float32')
+  taps = kernel[..., 0, :]
+
+  @jax.jit
+  def run(x, taps, g):
+    return (
+      module.convolve(x, taps, plan),
+      module.transpose(g, taps, plan),
+      module.correlate(x, g, plan),
+    )
+
+  y, pull = jax.vjp(lambda x, k: reference(x, k, stride, time), x, kernel)
+  dx, dk = pull(g)
+  for ours, theirs in zip(run(x, taps, g), (y, dx, dk[..., 0, :]), strict=True):
+    assert relative_error(ours, theirs) < 3e-6
+
+
+@pytest.mark.parametrize('platform', ['cpu', 'tpu', 'cuda'])
+def test_no_platform_adds_over_devices_by_itself(platform):
+  """Inside shard_map, where a branch that only some devices take would then hang."""
+  mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ('data',))
+  x, kernel, g = make_case((3, 3, 3), (1, 1), (5, 6), 'same', jnp.float32)
+  split = jax.sharding.PartitionSpec('data')
+
+  def gradients(x, kernel, g):
+    _, pull = jax.vjp(lambda x, k: depthwise_conv3d(x, k[0]), x, kernel)
+    return pull(g)
+
+  specs = {'in_specs': (split,) * 3, 'out_specs': (split, split)}
+  mapped = jax.jit(jax.shard_map(gradients, mesh=mesh, **specs))
+  traced = mapped.trace(x, kernel[None], g)
+  text = traced.lower(lowering_platforms=(platform,)).as_text()
+  assert 'all_reduce' not in text
 
 
 def test_the_native_form_is_the_same_operation():
