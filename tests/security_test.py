@@ -56,6 +56,7 @@ LOADERS = {
 # Who imports by a name that is not written there, and where the name comes from.
 IMPORTERS = {
   'movinet_jax/__init__.py': 'what it shows of itself, from a table of its own',
+  'movinet_jax/serve/__init__.py': 'what it shows of itself, from a table of its own',
   'movinet_jax/registry.py': 'members of a package, among the files of its folder',
   'nas/trials/worker.py': "the objective, by what the coordinator's code says",
 }

@@ -4,9 +4,10 @@ XLA ends its process where one of its own checks fails. A preflight reports that
 reason why a command will not run.
 """
 
+import ast
 import dataclasses
+import json
 import os
-import pickle
 import re
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from jax.errors import JaxRuntimeError
 from launch.pods.preflight.machine import find_machine
 from launch.pods.preflight.program import Compiled, Program, compile_step, make_program
 from launch.runs.kinds import RUNS
+from movinet_jax import cost
 from movinet_jax.names import show
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -74,12 +76,12 @@ def compile_apart(step: Step, clips: int) -> Compiled:
   began = time.perf_counter()
   done = subprocess.run(
     [sys.executable, '-P', '-c', _CODE],
-    input=pickle.dumps(step),
+    input=repr(vars(step)).encode(),
     env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
     capture_output=True,
   )
   if done.returncode == 0:
-    return pickle.loads(done.stdout)
+    return _read_answer(done.stdout)
   said = done.stderr.decode(errors='replace')
   if done.returncode > 0:
     raise ChildProcessError((said.strip().splitlines() or ['no word'])[-1])
@@ -89,7 +91,7 @@ def compile_apart(step: Step, clips: int) -> Compiled:
 
 def main():
   """Compiles the step that comes in, and gives out what is known of its program."""
-  step = pickle.load(sys.stdin.buffer)
+  step = Step(**ast.literal_eval(sys.stdin.read()))  # which reads tuples, unlike JSON
   answer = os.fdopen(os.dup(1), 'wb')
   os.dup2(2, 1)  # what compilers print is no part of the answer
   whole = step.make_program(find_machine(step.topology).devices)
@@ -100,7 +102,13 @@ def main():
     said = show(str(error).strip().partition('\n')[0], _SHOWN)
     found = Compiled(whole.clips, time.perf_counter() - began, failure=said)
   with answer:
-    pickle.dump(found, answer)
+    answer.write(json.dumps(dataclasses.asdict(found)).encode())
+
+
+def _read_answer(text: bytes) -> Compiled:
+  found = json.loads(text)
+  memory = found.pop('memory')
+  return Compiled(**found, memory=memory and cost.Memory(**memory))
 
 
 def _find_abort(number: int, said: str) -> str:

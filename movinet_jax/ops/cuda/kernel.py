@@ -2,7 +2,7 @@
 
 The compiled program carries a kernel as PTX, in a custom call that XLA itself launches. So nobody
 builds or registers a library, no Python runs at a launch, XLA can put the call into a CUDA graph,
-JAX's cache keeps the program, and you can compile for a GPU that is not there.
+JAX's cache keeps the program of one device, and you can compile for a GPU that is not there.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from movinet_jax.ops.cuda import nvrtc
 
 _ELEMENTS = {'float32': 'float', 'bfloat16': 'unsigned short'}  # the bits of a bfloat16
 _CALL = '__gpu$xla.gpu.ptx'
+LARGEST_GRID = 65_535  # along y and z, of every NVIDIA GPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,13 @@ def launch(kernel: Kernel, *operands: jax.Array) -> jax.Array:
 
   Raises:
     CudaError: when JAX lowers the program, if the kernel cannot be compiled.
+    ValueError: the kernel has more blocks than a GPU takes.
   """
+  if max(kernel.grid[1:]) > LARGEST_GRID:
+    raise ValueError(
+      f'{kernel.name} needs {kernel.grid} blocks, and a GPU takes {LARGEST_GRID} along y and z: '
+      'use fewer clips or form=auto'
+    )
   return _launch_p.bind(*operands, kernel=kernel)
 
 

@@ -1,5 +1,6 @@
 """Defines the operation: its checks, its derivatives, and the form that each platform takes."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,12 +12,13 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import PartitionSpec
 
 from movinet_jax.names import check_name
+from movinet_jax.ops.cuda.kernel import LARGEST_GRID
 from movinet_jax.ops.depthwise import cpu, cuda, native, padded, shifted
 from movinet_jax.ops.depthwise.plan import Plan
 from movinet_jax.ops.padding import space_padding, time_padding
 
 FORMS = ('auto', 'shifted', 'native', 'cuda')
-FEW = 8  # frames; a GPU runs so few, of all clips together, without kernels of our own
+FEW = 8  # clips x frames, up to which a GPU runs no kernels of our own
 
 
 @functools.partial(jax.jit, static_argnames=('stride', 'time', 'padding', 'form'))
@@ -79,12 +81,15 @@ def depthwise_conv3d(
   return _convolve_p.bind(x, kernel, plan=plan, form=form)
 
 
-def _choose(form: str, platform: str | None, clips: int, plan: Plan):
+def _choose(form: str, platform: str | None, clips, plan: Plan, exported: bool):
   """Returns the module to lower an operation with; platform None is any that is not named."""
   if form == 'auto':
     form = 'native' if platform == 'tpu' else 'shifted'
+    # XLA guarantees no later version's kernel launch to an exported program, and kernels are made
+    # for one number of clips.
+    known = platform == 'cuda' and isinstance(clips, int) and not exported
     # A few frames take a few microseconds, and XLA fuses them with the operations around them.
-    if platform == 'cuda' and clips * plan.x[0] > FEW and cuda.can_run(plan):
+    if known and FEW < clips * plan.x[0] <= LARGEST_GRID and cuda.can_run(plan):
       form = 'cuda'
   if form == 'shifted':
     return {'cpu': cpu, 'tpu': padded}.get(platform, shifted)
@@ -96,20 +101,23 @@ def _make_primitive(name: str, find_shape, find_dtype) -> Primitive:
   primitive = Primitive(f'depthwise_{name}')
 
   def find_aval(a, b, *, plan, form):
-    # An update of a's type keeps, under shard_map, what a says of the devices it varies between.
+    # Under shard_map, a's type says between which devices it varies; the result's says the same.
     del b, form
     shape, dtype = find_shape(a, plan), np.dtype(find_dtype(plan))
-    sharding = a.sharding.update(spec=PartitionSpec(*(None,) * len(shape)))
+    first, *_, last = a.sharding.spec
+    ends = (first, last) if len(shape) == 5 else (None, last)
+    spec = PartitionSpec(ends[0], *(None,) * (len(shape) - 2), ends[1])
+    sharding = a.sharding.update(spec=spec)
     return a.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)
 
   def lower(context, a, b, *, plan, form, platform):
-    module = _choose(form, platform, context.avals_in[0].shape[0], plan)
+    exported = context.module_context.lowering_parameters.for_export
+    module = _choose(form, platform, context.avals_in[0].shape[0], plan, exported)
     function = functools.partial(getattr(module, name), plan=plan)
     return mlir.lower_fun(function, multiple_results=False)(context, a, b)
 
   def batch(arrays, axes, *, plan, form):
-    del form
-    return jax.vmap(functools.partial(getattr(shifted, name), plan=plan), axes)(*arrays), 0
+    return _fold(primitive, arrays, axes, plan, form)
 
   primitive.def_abstract_eval(find_aval)
   primitive.def_impl(lambda a, b, *, plan, form: getattr(shifted, name)(a, b, plan))
@@ -118,9 +126,24 @@ def _make_primitive(name: str, find_shape, find_dtype) -> Primitive:
     mlir.register_lowering(primitive, rule, platform=platform)
   batching.primitive_batchers[primitive] = batch
   # custom_partitioning, which splits the kernels between devices, needs to know the devices. JAX's
-  # own cuDNN kernels register in the same set; it is not public.
+  # own cuDNN kernels register in the same set; it is not public. The price: no platform lowers a
+  # convolution for an AbstractMesh.
   prim_requires_devices_during_lowering.add(primitive)
   return primitive
+
+
+def _fold(primitive, arrays, axes, plan: Plan, form: str):
+  """Maps an operation by one call with so many times the channels."""
+  (count,) = {a.shape[n] for a, n in zip(arrays, axes, strict=True) if n is not None}
+
+  def widen(array, axis):
+    array = jnp.stack([array] * count, -1) if axis is None else jnp.moveaxis(array, axis, -1)
+    return array.reshape(*array.shape[:-2], -1)
+
+  channels = plan.x[3]
+  wide = dataclasses.replace(plan, x=(*plan.x[:3], channels * count))
+  result = primitive.bind(*map(widen, arrays, axes), plan=wide, form=form)
+  return result.reshape(*result.shape[:-1], channels, count), result.ndim
 
 
 def _clips_of(find_plan_shape):

@@ -177,19 +177,32 @@ def test_a_program_holds_one_operation():
   assert set(names[:-1]) <= {'reshape', 'squeeze', 'slice'}
 
 
-def test_vmap():
+@pytest.mark.parametrize('axes', [(0, None), (None, 1), (2, 0)])
+def test_vmap(axes):
+  """Also differentiated, by the written gradients: the operations stay what they are."""
   x, kernel, g = make_case((3, 3, 3), (2, 2), (5, 6), 'same', jnp.float32)
-  kernels = jnp.stack([kernel, -2 * kernel])
+  xs = x if axes[0] is None else jnp.stack([x, x + 1], axes[0])
+  kernels = kernel if axes[1] is None else jnp.stack([kernel, -2 * kernel], axes[1])
 
   def gradients(x, kernel):
     y, pull = jax.vjp(lambda x, k: shifted(x, k, (2, 2), 'same'), x, kernel)
     return y, *pull(g)
 
-  mapped = jax.jit(jax.vmap(gradients, (None, 0)))(x, kernels)
+  def loss(x, kernel):
+    y = jax.vmap(lambda x, k: shifted(x, k, (2, 2), 'same'), axes)(x, kernel)
+    return jnp.sum(y * g)
+
+  mapped = jax.jit(jax.vmap(gradients, axes))(xs, kernels)
+  outside = jax.grad(loss, (0, 1))(xs, kernels)
+  assert 'depthwise_correlate' in str(jax.make_jaxpr(jax.grad(loss, 1))(xs, kernels))
   for i in range(2):
-    single = gradients(x, kernels[i])
+    one = [a if n is None else jnp.take(a, i, n) for a, n in zip((xs, kernels), axes, strict=True)]
+    single = gradients(*one)
     for a, b in zip(mapped, single, strict=True):
       assert relative_error(a[i], b) < 1e-5
+    for whole, n, b in zip(outside, axes, single[1:], strict=True):
+      if n is not None:
+        assert relative_error(jnp.take(whole, i, n), b) < 1e-5
 
 
 def test_every_sum_is_computed_once():
@@ -235,6 +248,30 @@ for got in (mapped, sharded):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), got, wanted)
 text = automatic.lower(shards, kernel).compile().as_text()
 assert 'all-gather' not in text, 'the sharded batch was gathered'
+
+# Kernels of GPUs are split by rules of their own, here around the sum of shifted products.
+from movinet_jax.ops.depthwise import cuda, shifted
+from movinet_jax.ops.depthwise.plan import Plan
+
+mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ('d', 'm'))
+plan = Plan((3, 5, 6, 2), (3, 3, 3), (1, 1), ((1, 1),) * 3, 'float32', 'float32')
+split = cuda._split('b t h w c, i j k c -> b u v z c', frees=('b', 'c'))(
+  lambda x, k, plan: shifted.convolve(x, k, plan)
+)
+whole, clips, channels = P(), P('d'), P(None, None, None, None, 'm')
+for x_spec, k_spec, y_spec in (
+  (clips, whole, P('m')), (channels, whole, whole), (whole, P(None, None, None, 'm'), whole),
+  (P('d', None, None, None, 'm'), P(None, None, None, 'm'), clips), (P(('d', 'm')), whole, whole),
+  (P(None, None, None, None, 'd'), P(None, None, None, 'm'), channels),
+  (P(None, None, None, 'm'), whole, clips),
+):
+  operands = (
+    jax.device_put(x, NamedSharding(mesh, x_spec)),
+    jax.device_put(kernel[..., 0, :], NamedSharding(mesh, k_spec)),
+  )
+  function = jax.jit(lambda x, k: split(x, k, plan), out_shardings=NamedSharding(mesh, y_spec))
+  wanted = shifted.convolve(x, kernel[..., 0, :], plan)
+  np.testing.assert_allclose(function(*operands), wanted, atol=2e-5, err_msg=f'{x_spec} {k_spec}')
 print('equal')
 """
 
