@@ -42,7 +42,7 @@ def run(tmp_path, arguments, customize):
   )
   command = [sys.executable, str(SCRIPT), *arguments]
   return subprocess.run(
-    command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+    command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200
   )
 
 
@@ -95,7 +95,7 @@ sys.modules['programs'] = programs
 
 
 def test_a_step_that_is_out_of_memory_is_tried_with_half_its_batch(tmp_path):
-  done = run(tmp_path, ['steps', '--quick', '--minutes=1'], _SCARCE)
+  done = run(tmp_path, ['steps', '--quick', '--minutes=8'], _SCARCE)
   rows = [row for row in read_rows(done) if row['case'] == 'x3d']
   failed = [(row['clips'], row.get('failed')) for row in rows]
   assert failed == [(8, 'out of memory'), (4, 'out of memory'), (2, None)]
@@ -105,7 +105,7 @@ def test_a_step_that_is_out_of_memory_is_tried_with_half_its_batch(tmp_path):
 @pytest.mark.slow
 def test_each_part_runs_with_jax_flax_and_optax_alone(tmp_path):
   block = f'import sys\nsys.modules |= dict.fromkeys({ABSENT})\n'
-  done = run(tmp_path, ['--quick', '--jobs=2', '--minutes=5'], block)
+  done = run(tmp_path, ['--quick', '--jobs=2', '--minutes=15'], block)
   assert done.returncode == 0, done.stderr
   rows = read_rows(done)
   measured = {row['part'] for row in rows if 'not_measured' not in row}
