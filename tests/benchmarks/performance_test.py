@@ -36,6 +36,8 @@ def run(tmp_path, arguments, customize):
   """Runs the script and its processes; each begins with `customize`."""
   (tmp_path / 'sitecustomize.py').write_text(customize)
   environment = {**os.environ, 'PYTHONPATH': str(tmp_path), 'JAX_PLATFORMS': 'cpu'}
+  # The commands set it, in the process of another test too; a script imports what lies beside it.
+  environment.pop('PYTHONSAFEPATH', None)
   # What runs is not to be fast here, only to run.
   environment['XLA_FLAGS'] = (
     '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
