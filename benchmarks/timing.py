@@ -3,13 +3,13 @@
 Programs that can run here are timed by movinet_jax.timing.
 """
 
-import os
 import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from movinet_jax.cores import count_cores
 from movinet_jax.timing import queue_in_turns
 
 
@@ -49,7 +49,7 @@ def describe_machine() -> dict:
   return {
     'date': time.strftime('%Y-%m-%d'),
     'device': f'{len(jax.devices())} x {device.device_kind} ({device.platform})',
-    'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+    'cores': count_cores(),
     'jax': jax.__version__,
   }
 

@@ -3,16 +3,15 @@
 import contextlib
 import hashlib
 import json
-import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import jaxlib
 
-CGROUPS = Path('/sys/fs/cgroup')
+from movinet_jax.cores import count_cores
 
 
 def describe() -> dict[str, str | int | float]:
@@ -44,38 +43,6 @@ def list_differences(was: Mapping, now: Mapping) -> list[str]:
     for key in sorted({*was, *now})
     if was.get(key) != now.get(key)
   ]
-
-
-def count_cores() -> int | float:
-  """Counts the cores that this process may use.
-
-  A container may have a share of the machine's time, such as 1.5 cores, on more of its cores.
-  """
-  may_use = getattr(os, 'sched_getaffinity', None)
-  cores = len(may_use(0)) if may_use else os.cpu_count() or 1
-  share = min(_list_quotas(), default=math.inf)
-  return cores if share >= cores else share
-
-
-def _list_quotas() -> Iterator[float]:
-  """Yields the most cores that each control group of this process allows, of those that say."""
-  with contextlib.suppress(OSError):
-    lines = Path('/proc/self/cgroup').read_text().splitlines()
-    # A container sees its own group as the root; elsewhere all groups above count as well.
-    own = next((line[3:].strip('/') for line in lines if line.startswith('0::')), '')
-    for group in (CGROUPS / own, *(CGROUPS / own).parents):
-      if group.is_relative_to(CGROUPS):
-        yield from _read_quota(group / 'cpu.max')
-  first = CGROUPS / 'cpu'  # of the first version, which many containers still have
-  yield from _read_quota(first / 'cpu.cfs_quota_us', first / 'cpu.cfs_period_us')
-
-
-def _read_quota(*paths: Path) -> Iterator[float]:
-  """Yields microseconds of work over microseconds of time; nothing where there is no limit."""
-  with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
-    work, time = (int(word) for path in paths for word in path.read_text().split())
-    if work > 0:
-      yield work / time
 
 
 def _name_cpu() -> str:

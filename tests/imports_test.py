@@ -31,6 +31,7 @@ INSIDE = {
   'movinet_jax.names': (),
   'movinet_jax.registry': ('movinet_jax.names',),
   'movinet_jax.signals': (),
+  'movinet_jax.cores': (),
   'movinet_jax.disks': (),
   'movinet_jax.paths': (),
   'movinet_jax.schema': ('movinet_jax.names', 'movinet_jax.paths'),
@@ -52,7 +53,7 @@ INSIDE = {
   ),
   'movinet_jax.data': (
     *('movinet_jax.names', 'movinet_jax.registry'),
-    *('movinet_jax.schema', 'movinet_jax.signals'),
+    *('movinet_jax.schema', 'movinet_jax.signals', 'movinet_jax.cores'),
   ),
   'movinet_jax.train': (
     *('movinet_jax.names', 'movinet_jax.paths', 'movinet_jax.schema'),

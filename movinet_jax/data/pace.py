@@ -2,10 +2,10 @@
 
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 
+from movinet_jax.cores import count_cores
 from movinet_jax.data.clip import Clip
 from movinet_jax.data.frames import FrameFolder
 from movinet_jax.data.source import Source
@@ -71,7 +71,7 @@ class Reading:
     return max(1, math.ceil(self.batch_secs / step_secs / self.threads))
 
 
-def advise(readings: Sequence[Reading], step_secs: float, cores: int | None = None) -> str:
+def advise(readings: Sequence[Reading], step_secs: float, cores: float | None = None) -> str:
   """Says what steps need of their input, what reads it now, and what to change.
 
   Args:
@@ -118,10 +118,3 @@ def _find_cheaper(source: Source, clip: Clip) -> str:
   elif side > wanted:
     ways.insert(0, f'a dataset built with --short-side {wanted} (this one has {side})')
   return f'{", ".join(ways[:-1])}, or {ways[-1]} (docs/data.md, Speed)'
-
-
-def count_cores() -> int:
-  """Cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):  # not on a Mac
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1

@@ -5,13 +5,14 @@ import os
 import jax
 import pytest
 
+from movinet_jax import cores as cores_module
 from nas import machine
 
 
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
   """Writes files of control groups; the process is on cores 0 to 3 and in no other group."""
-  monkeypatch.setattr(machine, 'CGROUPS', tmp_path)
+  monkeypatch.setattr(cores_module, 'CGROUPS', tmp_path)
   monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {0, 1, 2, 3})
 
   def write(name, text):

@@ -85,8 +85,8 @@ def _choose(form: str, platform: str | None, clips, plan: Plan, exported: bool):
   """Returns the module to lower an operation with; platform None is any that is not named."""
   if form == 'auto':
     form = 'native' if platform == 'tpu' else 'shifted'
-    # XLA guarantees no later version's kernel launch to an exported program, and kernels are made
-    # for one number of clips.
+    # An exported program must run with later versions of XLA, which need not know this way to
+    # launch a kernel. And a kernel is made for one number of clips.
     known = platform == 'cuda' and isinstance(clips, int) and not exported
     # A few frames take a few microseconds, and XLA fuses them with the operations around them.
     if known and FEW < clips * plan.x[0] <= LARGEST_GRID and cuda.can_run(plan):
@@ -146,12 +146,8 @@ def _fold(primitive, arrays, axes, plan: Plan, form: str):
   return result.reshape(*result.shape[:-1], channels, count), result.ndim
 
 
-def _clips_of(find_plan_shape):
-  return lambda a, plan: (a.shape[0], *find_plan_shape(plan))
-
-
-_convolve_p = _make_primitive('convolve', _clips_of(lambda p: p.y), lambda p: p.dtype)
-_transpose_p = _make_primitive('transpose', _clips_of(lambda p: p.x), lambda p: p.dtype)
+_convolve_p = _make_primitive('convolve', lambda a, p: (a.shape[0], *p.y), lambda p: p.dtype)
+_transpose_p = _make_primitive('transpose', lambda a, p: (a.shape[0], *p.x), lambda p: p.dtype)
 _correlate_p = _make_primitive('correlate', lambda a, p: p.kernel, lambda p: p.kernel_dtype)
 
 # Each operation is linear in both of its arrays, so its derivatives are the other two operations.
