@@ -174,7 +174,7 @@ class Stream(Program):
     live = Live(model, draw_weights(model), (size, size))
     spans = {'compile_secs': (began, time.perf_counter())}  # traced, too
     about = {'stream': self.network, 'dtype': self.dtype, 'form': self.form, 'size': size}
-    about |= describe_program(live._step)
+    about |= describe_program(live.step.program)
     return Prepared(lambda: self._measure(live, size), about, spans)
 
   def _measure(self, live: Live, size: int) -> Iterator[dict]:
@@ -183,10 +183,10 @@ class Stream(Program):
     turn = itertools.cycle(frames)
     whole = measure_call(lambda: live(next(turn)), secs)
     placed = [jax.device_put(frame[None]) for frame in frames]
-    carried = [jax.tree.map(jnp.array, live._start)]
+    carried = [jax.tree.map(jnp.array, live.step.begin())]
 
     def call(n: int):
-      probabilities, carried[0] = live._step(placed[n % len(placed)], carried[0])
+      probabilities, carried[0] = live.step(placed[n % len(placed)], carried[0])
       return probabilities
 
     number = itertools.count()

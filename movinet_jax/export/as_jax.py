@@ -1,6 +1,6 @@
 """Writes a graph as a JAX function."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,17 @@ from jax import lax
 from movinet_jax.export.graph import LOGITS, Graph, Tensor
 
 
-def emit(graph: Graph, dtype=np.float32) -> Callable[..., tuple[jax.Array, ...]]:
+def emit(
+  graph: Graph, dtype=np.float32, operations: Mapping[str, Callable] | None = None
+) -> Callable[..., tuple[jax.Array, ...]]:
   """Returns a function from the graph's inputs to its outputs, both in order.
 
   Args:
+    graph: what to compute.
     dtype: of all numbers; float16 shows what happens in runtimes that compute in it.
+    operations: how each is computed; by default as converters know them.
   """
+  operations = OPERATIONS if operations is None else operations
   nodes = graph.list_nodes()
 
   def run(*inputs):
@@ -24,7 +29,7 @@ def emit(graph: Graph, dtype=np.float32) -> Callable[..., tuple[jax.Array, ...]]
       operands = [
         known[one] if isinstance(one, Tensor) else _cast(one, dtype) for one in node.inputs
       ]
-      known[tensor] = _OPS[node.op](*operands, **node.params)
+      known[tensor] = operations[node.op](*operands, **node.params)
     return tuple(
       known[tensor].reshape(len(known[tensor]), -1) if name == LOGITS else known[tensor]
       for name, tensor in graph.outputs.items()
@@ -85,7 +90,7 @@ def _concatenate(*arrays: Sequence, axis: int):
   return jnp.concatenate(arrays, axis)
 
 
-_OPS = {
+OPERATIONS = {
   'conv': _convolve,
   'average_pool': _average,
   'max_pool': _largest,

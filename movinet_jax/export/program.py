@@ -40,6 +40,14 @@ class Program:
   states: Mapping[str, str]
   turn: int
 
+  def check_frames(self):
+    """Raises an ExportError if calls of so many frames are not all the same."""
+    if self.frames % self.turn:
+      raise ExportError(
+        f'the network does the same every {self.turn} frames, and {self.frames} in a call are not '
+        f'a whole number of those: say --chunk={self.turn}, or a multiple'
+      )
+
 
 def build(model, variables, size, *, frames: int = 1, batch: int = 1) -> Program:
   """The graph of a network's next frames, or of a clip.

@@ -5,23 +5,33 @@ divided by its count becomes a mean.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from movinet_jax.export.graph import Graph, Node, Tensor, add_node
 
+# What may stand in place of a node, or None. A rule gets the node, whose inputs are already
+# rewritten, and for each rewritten tensor whether one node alone reads it.
+Rule = Callable[[Node, Mapping[Tensor, bool]], Tensor | None]
 
-def simplify(graph: Graph) -> Graph:
-  """Simplifies a graph until no rule applies. Inputs and outputs keep their names."""
+
+def simplify(graph: Graph, rules: Mapping[str, Sequence[Rule]] | None = None) -> Graph:
+  """Rewrites a graph until it gets no shorter. Inputs and outputs keep their names.
+
+  Args:
+    graph: stays as it is.
+    rules: for each operation, those to try in order; by default the ones for all runtimes.
+  """
+  rules = _RULES if rules is None else rules
   before, after = math.inf, len(graph.list_nodes())
   while after < before:  # the result of one rule may match another
-    graph = _simplify_once(graph)
+    graph = _simplify_once(graph, rules)
     before, after = after, len(graph.list_nodes())
   return graph
 
 
-def _simplify_once(graph: Graph) -> Graph:
+def _simplify_once(graph: Graph, rules) -> Graph:
   uses = graph.count_uses()
   new = {tensor: tensor for tensor in graph.inputs.values()}
   alone = {}  # of a new tensor, whether one node alone reads it
@@ -29,7 +39,7 @@ def _simplify_once(graph: Graph) -> Graph:
   for node, tensor in graph.list_nodes():
     inputs = [new[one] if isinstance(one, Tensor) else one for one in node.inputs]
     made = Node(node.op, inputs, node.params, node.where)
-    found = _rewrite(made, tensor, alone)
+    found = _rewrite(made, tensor, alone, rules)
     found = known.setdefault(_describe(found), found)
     new[tensor] = found
     alone[found] = uses[tensor] == 1 and found not in alone
@@ -48,14 +58,14 @@ def _describe(tensor: Tensor):
   return node.op, inputs, tuple(sorted(node.params.items()))
 
 
-def _rewrite(node: Node, tensor: Tensor, alone) -> Tensor:
-  for rule in _RULES.get(node.op, ()):
+def _rewrite(node: Node, tensor: Tensor, alone, rules) -> Tensor:
+  for rule in rules.get(node.op, ()):
     if (found := rule(node, alone)) is not None:
       return found
   return Tensor(tensor.shape, node, tensor.dtype)
 
 
-def _split(node: Node) -> tuple[Tensor | None, np.ndarray | None]:
+def split_constant(node: Node) -> tuple[Tensor | None, np.ndarray | None]:
   """Splits the inputs of a node into a tensor and a constant; None if it has not one of each."""
   tensors, constants = node.tensors, [one for one in node.inputs if not isinstance(one, Tensor)]
   if len(tensors) != 1 or len(constants) != 1:
@@ -63,11 +73,11 @@ def _split(node: Node) -> tuple[Tensor | None, np.ndarray | None]:
   return tensors[0], np.asarray(constants[0])
 
 
-def _is(tensor, op: str) -> bool:
+def is_made_by(tensor, op: str) -> bool:
   return isinstance(tensor, Tensor) and tensor.node is not None and tensor.node.op == op
 
 
-def _per_channel(constant: np.ndarray, channels: int) -> np.ndarray | None:
+def spread_channels(constant: np.ndarray, channels: int) -> np.ndarray | None:
   """Returns a constant as one number for each channel; None if it is anything else."""
   if constant.size == 1:
     return np.full(channels, constant.reshape(()), np.float32)
@@ -78,10 +88,10 @@ def _per_channel(constant: np.ndarray, channels: int) -> np.ndarray | None:
 
 def _scale_weights(node: Node, alone) -> Tensor | None:
   """Folds a constant factor into a convolution's weights, and a constant term into its bias."""
-  x, constant = _split(node)
-  if not _is(x, 'conv') or not alone[x]:
+  x, constant = split_constant(node)
+  if not is_made_by(x, 'conv') or not alone[x]:
     return None
-  values = _per_channel(constant, x.shape[3])
+  values = spread_channels(constant, x.shape[3])
   if values is None:
     return None
   images, kernel, *bias = x.node.inputs
@@ -100,11 +110,11 @@ def _divide(node: Node, alone) -> Tensor | None:
   if _is_count(x, divisor) and alone[x]:
     return add_node('mean', *x.node.inputs, where=node.where, **x.node.params)
   made = add_node('mul', x, (np.float32(1) / divisor).astype(np.float32), where=node.where)
-  return _rewrite(made.node, made, alone)
+  return _rewrite(made.node, made, alone, _RULES)
 
 
 def _is_count(x: Tensor, divisor) -> bool:
-  if not _is(x, 'sum') or np.size(divisor) != 1:
+  if not is_made_by(x, 'sum') or np.size(divisor) != 1:
     return False
   (source,), axes = x.node.inputs, x.node.params['axes']
   return math.prod(source.shape[axis] for axis in axes) == float(np.ravel(divisor)[0])
@@ -112,12 +122,12 @@ def _is_count(x: Tensor, divisor) -> bool:
 
 def _name_hard_swish(node: Node, alone) -> Tensor | None:
   """Recognizes x * relu6(x + 3) / 6."""
-  product, sixth = _split(node)
-  if not _is(product, 'mul') or not np.isclose(sixth, 1 / 6).all() or sixth.size != 1:
+  product, sixth = split_constant(node)
+  if not is_made_by(product, 'mul') or not np.isclose(sixth, 1 / 6).all() or sixth.size != 1:
     return None
   for x, gate in (product.node.inputs, product.node.inputs[::-1]):
-    if _is(gate, 'relu6') and _is(shifted := gate.node.inputs[0], 'add'):
-      source, three = _split(shifted.node)
+    if is_made_by(gate, 'relu6') and is_made_by(shifted := gate.node.inputs[0], 'add'):
+      source, three = split_constant(shifted.node)
       if source is x and three.size == 1 and float(three.reshape(())) == 3:
         return add_node('hard_swish', x, where=node.where)
   return None
@@ -126,7 +136,7 @@ def _name_hard_swish(node: Node, alone) -> Tensor | None:
 def _pad_inside(node: Node, alone) -> Tensor | None:
   """Folds zero padding into the convolution that follows."""
   x = node.inputs[0]
-  if not _is(x, 'pad') or x.node.params['value'] != 0:
+  if not is_made_by(x, 'pad') or x.node.params['value'] != 0:
     return None
   before, rows, columns, behind = x.node.params['pads']
   if any(before) or any(behind):
@@ -142,7 +152,9 @@ def _step_inside(node: Node, alone) -> Tensor | None:
   """Folds a strided slice into the 1 x 1 convolution that follows, as its stride."""
   x, kernel, *bias = node.inputs
   places = node.params['stride'], node.params['pads']
-  if not _is(x, 'slice') or kernel.shape[:2] != (1, 1) or places != ((1, 1), ((0, 0), (0, 0))):
+  if kernel.shape[:2] != (1, 1) or places != ((1, 1), ((0, 0), (0, 0))):
+    return None
+  if not is_made_by(x, 'slice'):
     return None
   images, params = x.node.inputs[0], x.node.params
   whole = params['start'] == (0, 0, 0, 0) and params['limit'] == images.shape
@@ -160,9 +172,9 @@ def _continue_mean(node: Node, alone) -> Tensor | None:
   first form grows without end, and the second becomes a moving mean.
   """
   total, count = node.inputs
-  if not _is(count, 'add') or not isinstance(total, Tensor):
+  if not is_made_by(count, 'add') or not isinstance(total, Tensor):
     return None
-  before, more = _split(count.node)
+  before, more = split_constant(count.node)
   terms = _list_terms(total)
   means = [_take_factor(term, before) for term in terms]
   found = [number for number, mean in enumerate(means) if mean is not None]
@@ -184,11 +196,11 @@ def _add(op, a, b, node) -> Tensor:
 
 def _list_terms(one) -> list:
   """Lists the terms of a sum, also of a slice of a sum."""
-  if _is(one, 'slice') and _is(one.node.inputs[0], 'add'):
+  if is_made_by(one, 'slice') and is_made_by(one.node.inputs[0], 'add'):
     whole = one.node.inputs[0]
     parts = [_slice_part(part, one, whole.shape) for part in whole.node.inputs]
     return [term for part in parts for term in _list_terms(part)]
-  if _is(one, 'add'):
+  if is_made_by(one, 'add'):
     return [term for part in one.node.inputs for term in _list_terms(part)]
   return [one]
 
@@ -210,7 +222,7 @@ def _slice_part(part, cut: Tensor, whole):
 
 def _take_factor(product, factor: Tensor) -> Tensor | None:
   """Returns the cofactor of a tensor in a product; None if it is no factor."""
-  if not _is(product, 'mul'):
+  if not is_made_by(product, 'mul'):
     return None
   for one, other in (product.node.inputs, product.node.inputs[::-1]):
     if other is factor:
@@ -220,7 +232,7 @@ def _take_factor(product, factor: Tensor) -> Tensor | None:
   return None
 
 
-_RULES: dict[str, tuple[Callable, ...]] = {
+_RULES: dict[str, tuple[Rule, ...]] = {
   'mul': (_name_hard_swish, _scale_weights),
   'add': (_scale_weights,),
   'div': (_divide, _continue_mean),

@@ -144,14 +144,9 @@ def plan(
   if not graph:
     return source
   turn = _find_turn(source)
-  if source.frames % turn == 0:
-    return source
   if frames:
-    raise ExportError(
-      f'the network does the same every {turn} frames, and {frames} in a call are not a whole '
-      f'number of those: say --chunk={turn}, or a multiple'
-    )
-  return dataclasses.replace(source, frames=turn)
+    source.program.check_frames()
+  return source if source.frames % turn == 0 else dataclasses.replace(source, frames=turn)
 
 
 def _find_turn(source: Source) -> int:

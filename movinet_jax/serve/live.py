@@ -1,16 +1,21 @@
 """One network on one live stream: a frame in, the classes of what was seen so far out."""
 
 import collections
+import contextlib
 import copy
 import dataclasses
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from movinet_jax.export.program import ExportError
+from movinet_jax.layers import Network
+from movinet_jax.serve.cpu import FrameStep
 from movinet_jax.serve.memory import Exact, Memory
 
 # Percentiles are of so many latest calls, so that memory does not grow with the stream.
@@ -47,8 +52,13 @@ class Live:
   An answer is of all frames of the video, as in evaluation, unless another `memory` is given:
   `Window` or `Forgetting` for a camera that never stops.
 
-  The weights are constants of the compiled program, so XLA folds each batch norm into a
-  scale and an offset once, not with every frame.
+  On a CPU it computes in float32 whatever the network's `dtype`: a CPU computes bfloat16 by way of
+  float32. There, one frame a call with an exact memory runs as `serve.cpu.FrameStep`. Everything
+  else runs as the network is written.
+
+  Attributes:
+    step: what runs a call; its `program` is the compiled one.
+    latency: of the latest calls.
   """
 
   def __init__(
@@ -69,26 +79,14 @@ class Live:
     Raises:
       ValueError: the network is not causal.
     """
-    start = model.init_state(1, size)
-    if not start:
+    if not model.init_state(1, size):
       raise ValueError(
         'a live stream needs a causal network: this one sees whole clips only; train '
         'or load a stream variant, such as movinet/a0-stream'
       )
-    constants = jax.tree.map(jnp.asarray, variables)
-    normalise = jax.nn.sigmoid if multi_label else jax.nn.softmax
-    memory = memory or Exact()
-    self._start = memory.begin(start)
-
-    def run(video, state):
-      return model.apply(constants, video, state)
-
-    def step(video, carried):
-      logits, carried = memory.step(run, video.astype(jnp.float32) / 255, carried)
-      return normalise(logits[0]), carried
-
-    shape = jax.ShapeDtypeStruct((1, frames, *size, 3), jnp.uint8)
-    self._step = jax.jit(step).lower(shape, self._start).compile()
+    normalize = jax.nn.sigmoid if multi_label else jax.nn.softmax
+    self.step = _make_step(model, variables, size, normalize, frames, memory or Exact())
+    self._start = self.step.begin()
     self.latency = Latency()
     self.reset()
 
@@ -126,8 +124,52 @@ class Live:
 
   def _answer(self, frames: np.ndarray) -> np.ndarray:
     """The probabilities after the next frames."""
-    probabilities, self._state = self._step(frames[None], self._state)
+    probabilities, self._state = self.step(frames[None], self._state)
     return np.asarray(probabilities)
+
+
+def _make_step(model, variables, size, normalize, frames: int, memory: Memory):
+  if jax.default_backend() == 'cpu':
+    if hasattr(model, 'dtype'):
+      model = model.clone(dtype=jnp.float32)
+    if frames == 1 and isinstance(model, Network) and isinstance(memory, Exact):
+      # Networks that do not do the same with every frame run as they are written.
+      with contextlib.suppress(ExportError):
+        return FrameStep(model, variables, size, normalize)
+  return NetworkStep(model, variables, size, normalize, frames=frames, memory=memory)
+
+
+class NetworkStep:
+  """A network's next frames with any memory, compiled for any device as the network is written.
+
+  The weights are constants of the program, so XLA folds each batch norm into a scale and an offset
+  once, not with every frame.
+
+  Attributes:
+    program: the compiled program.
+  """
+
+  def __init__(self, model, variables, size, normalize, *, frames: int, memory: Memory):
+    constants = jax.tree.map(jnp.asarray, variables)
+    self._start = memory.begin(model.init_state(1, size))
+
+    def run(video, state):
+      return model.apply(constants, video, state)
+
+    def step(video, carried):
+      logits, carried = memory.step(run, video.astype(jnp.float32) / 255, carried)
+      return normalize(logits[0]), carried
+
+    shape = jax.ShapeDtypeStruct((1, frames, *size, 3), jnp.uint8)
+    self.program = jax.jit(step).lower(shape, self._start).compile()
+
+  def begin(self):
+    """The state of a video that has not begun."""
+    return self._start
+
+  def __call__(self, frames: np.ndarray, state) -> tuple[jax.Array, Any]:
+    """Takes the next frames, uint8 [1, T, H, W, 3]; returns probabilities [N] and the state."""
+    return self.program(frames, state)
 
 
 class Latency:

@@ -1,0 +1,181 @@
+"""A stream's next frame on a CPU: the same answers as the network, in fewer passes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import movinet_jax as mj
+from movinet_jax import export, models, serve, timing
+from movinet_jax.serve import cpu
+from movinet_jax.serve.cpu import step as step_module
+from movinet_jax.serve.live import NetworkStep
+
+FRAMES, SIZE = 7, (12, 11)
+# These small programs cost far more to compile than to run.
+QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+ALTERNATE = ('tsnet', 'ensemble')  # two streams, or two members, take frames by turns
+
+
+def find_causal():
+  """The smallest causal networks of all families, with the family's name."""
+  return [
+    pytest.param(module.Model(spec, num_classes=3), family, id=f'{family}-{name}')
+    for family, module in models.families().items()
+    for name, spec in module.SMALL.items()
+    if getattr(spec, 'causal', False)
+  ]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+  monkeypatch.setattr(step_module, 'OPTIONS', {**step_module.OPTIONS, **QUICK})
+
+
+def draw_frames():
+  return np.random.default_rng(1).integers(0, 256, (FRAMES, 1, *SIZE, 3), np.uint8)
+
+
+def make_stream(**options):
+  spec = models.find_family('movinet').SMALL['stream-2plus1d']
+  model = models.create('movinet', 3, spec=spec, **options)
+  return model, timing.draw_weights(model)
+
+
+def run_network(model, variables, frames):
+  """Probabilities [T, N] of the network as it is written."""
+  step = jax.jit(lambda x, state: model.apply(variables, x, state), compiler_options=QUICK)
+  state, found = model.init_state(1, SIZE), []
+  for frame in frames:
+    logits, state = step(frame[None].astype(np.float32) / 255, state)
+    found.append(jax.nn.softmax(logits[0]))
+  return np.stack(found)
+
+
+def run_step(step, frames):
+  state, found = step.begin(), []
+  for frame in frames:
+    probabilities, state = step(frame[None], state)
+    found.append(np.asarray(probabilities))
+  return np.stack(found)
+
+
+@pytest.mark.parametrize(('model', 'family'), find_causal())
+def test_a_frame_step_is_the_network(model, family, quick):
+  """Of every causal network of the package whose frames are all alike."""
+  variables, frames = timing.draw_weights(model), draw_frames()
+  if family in ALTERNATE:
+    with pytest.raises(export.ExportError, match='does the same every'):
+      cpu.FrameStep(model, variables, SIZE, jax.nn.softmax)
+    return
+  step = cpu.FrameStep(model, variables, SIZE, jax.nn.softmax)
+  found, wanted = run_step(step, frames), run_network(model, variables, frames)
+  assert np.ptp(wanted, 0).max() > 1e-3  # frames differ, and what is remembered counts
+  np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+def _reverse(graph, buffers):
+  return graph, [cpu.buffers.Buffer(one.frames[::-1], one.newest) for one in buffers]
+
+
+def _keep(graph, buffers):
+  return graph, [cpu.buffers.Buffer(one.frames[1:], one.newest) for one in buffers]
+
+
+@pytest.mark.parametrize('mistake', [_reverse, _keep])
+def test_frames_in_wrong_places_are_seen(mistake, monkeypatch, quick):
+  """The comparison above finds a mistake in the order of the frames."""
+  model, variables = make_stream()
+  right = cpu.FrameStep(model, variables, SIZE, jax.nn.softmax)
+  split = step_module.split_buffers
+  monkeypatch.setattr(step_module, 'split_buffers', lambda program: mistake(*split(program)))
+  frames = draw_frames()
+  try:
+    wrong = run_step(cpu.FrameStep(model, variables, SIZE, jax.nn.softmax), frames)
+  except KeyError:  # a frame that nobody keeps
+    return
+  assert np.abs(wrong - run_step(right, frames)).max() > 1e-3
+
+
+def test_a_frame_of_a0_is_few_passes(quick):
+  """What made it fast: no buffer is copied, and norms are no passes of their own."""
+  model = mj.create('movinet/a0-stream')
+  variables, size = timing.draw_weights(model), (64, 64)
+  step = cpu.FrameStep(model, variables, size, jax.nn.softmax)
+  buffers = [one for one in jax.tree.leaves(model.init_state(1, size)) if one.ndim == 5]
+  kept = [one for one in buffers if one.shape[1] > 1]  # the others are sums
+  assert [len(one.frames) for one in step.buffers] == [one.shape[1] for one in kept]
+  frames, rest = step.begin()
+  assert [one[0].size for one in frames] == [one[:, 0].size for one in kept]
+
+  ops = step.graph.count_ops()
+  assert ops['depthwise'] == sum(len(block.layers) for block in model.spec.blocks) + len(kept)
+  assert 'conv' not in ops  # each has a kernel for its kind
+  assert (ops['stem'], ops['average_pool']) == (1, 4)
+
+  memory = step.program.memory_analysis()
+  newest = sum(one[0].nbytes for one in frames)
+  returned = newest + rest.nbytes + 4 * model.num_classes
+  # Beside the arrays, a result has a table of pointers to them.
+  assert memory.output_size_in_bytes <= returned + 8 * (len(frames) + 3)
+  whole = NetworkStep(
+    model, variables, size, jax.nn.softmax, frames=1, memory=serve.Exact()
+  ).program
+  text, plain = step.program.as_text(), whole.as_text()
+  assert text.count(' fusion(') < 0.6 * plain.count(' fusion(')
+  assert 'ynn' not in text
+  # A buffer joined with a new frame would be an array of so many frames.
+  for one in kept:
+    frames, height, width, channels = one.shape[1:]
+    assert f'[1,{(frames + 1) * height},{width},{channels}]' not in text
+
+
+def test_live_takes_a_frame_step_where_it_can(quick):
+  model, variables = make_stream(dtype=jnp.bfloat16)
+  live = serve.Live(model, variables, SIZE)
+  assert isinstance(live.step, cpu.FrameStep)
+  frames = draw_frames()
+  wanted = run_network(model.clone(dtype=jnp.float32), variables, frames)
+  for _ in range(2):
+    found = [live(frame).probabilities for frame in frames]
+    np.testing.assert_allclose(found, wanted, atol=2e-6)
+    live.reset()
+  other = live.fork()
+  np.testing.assert_allclose(other(frames[0]).probabilities, wanted[0], atol=2e-6)
+  assert live(frames[0]).probabilities == pytest.approx(wanted[0], abs=2e-6)
+
+
+@pytest.mark.parametrize(
+  'options', [{'frames': 2}, {'memory': serve.Window(secs=2, fps=2)}], ids=['chunk', 'window']
+)
+def test_live_runs_the_network_for_everything_else(options):
+  live = serve.Live(*make_stream(), SIZE, **options)
+  assert isinstance(live.step, NetworkStep)
+
+
+def test_live_runs_a_network_that_is_not_of_the_package():
+  from flax import linen as nn
+
+  class Last(nn.Module):
+    """Remembers the last frame's corner, by an operation that no graph has."""
+
+    @nn.compact
+    def __call__(self, x, state=None, *, train=False):
+      corner = x[:, -1, 0, 0]
+      before = state['corner'] if state else jnp.zeros_like(corner)
+      return jax.lax.top_k(before + corner, 2)[0], {'corner': corner}
+
+    def init_state(self, batch, size):
+      return {'corner': jnp.zeros((batch, 3))}
+
+  live = serve.Live(Last(), {}, SIZE)
+  assert isinstance(live.step, NetworkStep)
+  assert live(draw_frames()[0]).probabilities.shape == (2,)
+
+
+def test_a_jax_without_the_option_still_compiles(monkeypatch):
+  monkeypatch.setattr(step_module, 'OPTIONS', {'xla_of_some_other_day': ''})
+  model, variables = make_stream()
+  step = cpu.FrameStep(model, variables, SIZE, jax.nn.softmax)
+  wanted = run_network(model, variables, draw_frames()[:1])
+  np.testing.assert_allclose(run_step(step, draw_frames()[:1]), wanted, atol=2e-6)
