@@ -28,6 +28,7 @@ import numpy as np
 from timing import describe_machine
 
 import movinet_jax as mj
+from movinet_jax import inference
 from movinet_jax.timing import compile_program
 from movinet_jax.train import losses
 
@@ -77,7 +78,10 @@ def forward() -> dict:
   theirs = make_theirs(model.spec)
   variables = load(theirs, model)
   program, compile_secs = compile_program(
-    lambda variables, x: model.apply(variables, x)[0], variables, video
+    lambda variables, x: model.apply(variables, x)[0],
+    variables,
+    video,
+    compiler_options=inference.find_options('cpu'),
   )
   calls = {'ours': lambda: jax.block_until_ready(program(variables, video))}
   more = {'compile_secs': round(compile_secs, 1)}

@@ -32,6 +32,7 @@ INSIDE = {
   'movinet_jax.registry': ('movinet_jax.names',),
   'movinet_jax.signals': (),
   'movinet_jax.cores': (),
+  'movinet_jax.inference': (),
   'movinet_jax.disks': (),
   'movinet_jax.paths': (),
   'movinet_jax.schema': ('movinet_jax.names', 'movinet_jax.paths'),
@@ -57,7 +58,7 @@ INSIDE = {
   ),
   'movinet_jax.train': (
     *('movinet_jax.names', 'movinet_jax.paths', 'movinet_jax.schema'),
-    'movinet_jax.signals',
+    *('movinet_jax.signals', 'movinet_jax.inference'),
   ),
 }
 # What they may import of other projects, where that is limited.

@@ -1,15 +1,17 @@
 """Dense convolutions: of frames in space, and of single positions."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from movinet_jax.names import check_name
+from movinet_jax.ops.apart import apart
 from movinet_jax.ops.padding import space_padding
 
-FORMS = ('auto', 'patches', 'patches_5d', 'native')
+FORMS = ('auto', 'direct', 'patches', 'patches_5d', 'native')
 FEW = 4  # channels; from 8 on XLA's convolution was the faster one
 
 
@@ -63,20 +65,21 @@ def spatial_conv(
 ) -> jax.Array:
   """Convolves each frame.
 
-  Three input channels, a stem's, waste most of a vector unit and of a matrix unit. The
-  `patches` form lays neighbouring columns side by side as channels, which costs no copy
-  in NDHWC, gathers the kernel's rows, and multiplies once by the kernel as a matrix; its
-  extra columns meet zeros, so it is exact. `benchmarks/stem.py` measures both.
+  Three input channels, a stem's, waste most of a vector unit and of a matrix unit. The `direct`
+  form adds one product for each number of the kernel, in one pass over the image. The `patches`
+  form lays neighbouring columns side by side as channels, which costs no copy in NDHWC, gathers
+  the kernel's rows, and multiplies once by the kernel as a matrix; its extra columns meet zeros,
+  so it is exact. `benchmarks/stem.py` measures all.
 
   Args:
     x: [B, T, H, W, C].
     kernel: [1, KH, KW, C, F].
     stride: of height and width.
     padding: `same` or `centred`, see ops.space_padding.
-    form: `patches`; `patches_5d`, which multiplies patches where they are, so that
-      devices can share frames and rows of pixels; `native` (XLA's convolution); or
-      `auto`: for few channels `patches` on CPU, where it was measured, and `patches_5d`
-      on TPU, whose compiler says so; else `native`.
+    form: `direct`, whose gradients are those of `patches`; `patches`; `patches_5d`, which
+      multiplies patches where they are, so that devices can share frames and rows of pixels;
+      `native` (XLA's convolution); or `auto`: for few channels `direct` on CPU, where it was
+      measured, and `patches_5d` on TPU, whose compiler says so; else `native`.
 
   Returns:
     [B, T, ceil(H / stride), ceil(W / stride), F].
@@ -95,7 +98,9 @@ def spatial_conv(
   )
   patches = functools.partial(_patches, stride=stride, pads=pads)
   native = functools.partial(_native, stride=stride, pads=pads)
+  direct = functools.partial(_direct, stride, pads)
   forms = {
+    'direct': direct,
     'patches': patches,
     'patches_5d': functools.partial(patches, flat=False),
     'native': native,
@@ -104,8 +109,52 @@ def spatial_conv(
     form = 'native'
   if form == 'auto':
     tpu = forms['patches_5d']
-    return lax.platform_dependent(x, kernel, cpu=patches, tpu=tpu, default=native)
+    return lax.platform_dependent(x, kernel, cpu=direct, tpu=tpu, default=native)
   return forms[form](x, kernel)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _direct(stride, pads, x, kernel):
+  b, t = x.shape[:2]
+  rows = lay_rows(x.reshape(b * t, *x.shape[2:]), pads)
+  y = apart(add_products, rows, kernel[0], stride=stride)
+  return y.reshape(b, t, *y.shape[1:]).astype(x.dtype)
+
+
+@_direct.defjvp
+def _direct_jvp(stride, pads, primals, tangents):
+  # The kernel's gradient is then one product of matrices, not a sum for each of its numbers.
+  (x, kernel), (dx, dk) = primals, tangents
+  patches = functools.partial(_patches, stride=stride, pads=pads)
+  return _direct(stride, pads, x, kernel), patches(dx, kernel) + patches(x, dk)
+
+
+def lay_rows(x: jax.Array, pads) -> jax.Array:
+  """Pads images [N, H, W, C] and lays the channels of each row side by side, [N, H', W' C]."""
+  n, h, w, c = x.shape
+  rows, (left, right) = pads[0], pads[1]
+  return jnp.pad(x.reshape(n, h, w * c), ((0, 0), rows, (left * c, right * c)))
+
+
+def add_products(rows: jax.Array, kernel: jax.Array, stride: tuple[int, int]) -> jax.Array:
+  """Convolves images with a sum of products, one for each place and channel of the kernel.
+
+  Args:
+    rows: [N, H, W C], padded, see `lay_rows`.
+    kernel: [KH, KW, C, F].
+    stride: of height and width.
+
+  Returns:
+    [N, H', W', F] float32.
+  """
+  (kh, kw, c, f), (_, h, wide), (down, across) = kernel.shape, rows.shape, stride
+  height, width = (h - kh) // down + 1, (wide // c - kw) // across + 1
+  kernel, total = kernel.reshape(kh, kw * c, f).astype(jnp.float32), 0
+  for i, j in itertools.product(range(kh), range(kw * c)):
+    last = i + down * (height - 1) + 1, j + across * c * (width - 1) + 1
+    values = rows[:, i : last[0] : down, j : last[1] : across * c].astype(jnp.float32)
+    total = total + values[..., None] * kernel[i, j]
+  return total
 
 
 def _native(x, kernel, *, stride, pads):

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from movinet_jax.ops.depthwise import depthwise_conv3d
@@ -38,10 +39,16 @@ def average_pool(x: jax.Array, window: tuple[int, int], stride: tuple[int, int])
   # Made of x: under shard_map, a kernel must be marked as differing between devices just
   # as what it is multiplied by, or its unused gradient would ask for a sum over them.
   kernel = jnp.ones((1, *window, 1, 1), x.dtype) + jnp.zeros_like(x[0, 0, 0, 0])
-  total = add(x, kernel)
-  ones = jnp.ones((1, 1, *x.shape[2:4], 1), jnp.float32)
-  count = add(ones, jnp.ones((1, *window, 1, 1), jnp.float32))
-  return total * (1 / count).astype(x.dtype)
+  rows, columns = (_count_values(*one) for one in zip(x.shape[2:4], window, stride, strict=True))
+  count = (rows[:, None] * columns)[..., None].astype(np.float32)
+  return add(x, kernel) * (1 / count).astype(x.dtype)
+
+
+def _count_values(size: int, window: int, stride: int) -> np.ndarray:
+  """How many values each window along an axis has, with 'same' padding."""
+  before, _ = same_padding(size, window, stride)
+  first = np.arange(-(-size // stride)) * stride - before
+  return np.minimum(first + window, size) - np.maximum(first, 0)
 
 
 @functools.partial(jax.jit, static_argnames=('window', 'stride'))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from movinet_jax import inference
 from movinet_jax.export.program import ExportError
 from movinet_jax.layers import Network
 from movinet_jax.serve.cpu import FrameStep
@@ -161,7 +162,8 @@ class NetworkStep:
       return normalize(logits[0]), carried
 
     shape = jax.ShapeDtypeStruct((1, frames, *size, 3), jnp.uint8)
-    self.program = jax.jit(step).lower(shape, self._start).compile()
+    options = inference.find_options(jax.default_backend())
+    self.program = jax.jit(step, compiler_options=options).lower(shape, self._start).compile()
 
   def begin(self):
     """The state of a video that has not begun."""

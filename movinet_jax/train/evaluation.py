@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from movinet_jax import inference
 from movinet_jax.names import check_name
 from movinet_jax.train.mesh import (
   make_mesh,
@@ -199,7 +200,8 @@ def make_predict(eval_step, mesh=None) -> Callable:
     batch's rows of this process are `read_local_rows` of them.
   """
   mesh = make_mesh() if mesh is None else mesh
-  compiled = jax.jit(eval_step, out_shardings=split(mesh))
+  options = inference.find_options(mesh.devices.flat[0].platform)
+  compiled = jax.jit(eval_step, out_shardings=split(mesh), compiler_options=options)
 
   def predict(variables, batch):
     variables = jax.device_put(variables, replicated(mesh))

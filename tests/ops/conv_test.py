@@ -37,8 +37,8 @@ def run(form):
   return all_cases([make_case(kernel, size) for kernel, _, size in GRID])
 
 
-@pytest.mark.parametrize('form', ['patches', 'patches_5d'])
-def test_patches_are_the_native_convolution(form):
+@pytest.mark.parametrize('form', ['direct', 'patches', 'patches_5d'])
+def test_forms_are_the_native_convolution(form):
   for case, ours, theirs in zip(GRID, run(form), run('native'), strict=True):
     _, (sh, sw), (h, w) = case
     assert ours.shape == (2, 2, -(-h // sh), -(-w // sw), 4), case

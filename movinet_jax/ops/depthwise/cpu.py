@@ -1,20 +1,17 @@
 """Convolves with a sum of shifted products, arranged for a CPU.
 
-The sum stays apart from the operations that read it. XLA takes sums for cheap and would compute all
-taps again in every reader, such as the norm, the squeeze and the gate. In the training step of an
-X3D block, eight to ten loops would repeat its two sums.
+The sum stays apart from the operations that read it, such as the norm, the squeeze and the gate. In
+the training step of an X3D block, eight to ten loops would otherwise repeat its two sums.
 
 The kernel's gradient loops over image rows and keeps its accumulators in cache. With several CPU
 devices it is one sum for each tap, because slicing a sharded batch row by row would gather it.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
 
+from movinet_jax.ops.apart import apart
 from movinet_jax.ops.depthwise import padded, shifted
 from movinet_jax.ops.depthwise.plan import Plan
 
@@ -34,14 +31,7 @@ def correlate(x: jax.Array, g: jax.Array, plan: Plan) -> jax.Array:
 
 
 def _add_taps_apart(x, kernel, stride):
-  # XLA removes optimization barriers before it merges loops, so a barrier would not do.
-  with set_xla_metadata(inlineable='false'):
-    return _add_taps(x, kernel, stride=stride)
-
-
-@functools.partial(jax.jit, static_argnames='stride')
-def _add_taps(x, kernel, *, stride):
-  return padded.add_taps(x, kernel, stride)
+  return apart(padded.add_taps, x, kernel, stride=stride)
 
 
 def _add_rows(x, g, plan):

@@ -1,27 +1,16 @@
-"""Computes the operations of a stream's graph in JAX, arranged for a CPU.
-
-XLA keeps a sum of taps apart from what reads it only if the sum is a function that it may not put
-elsewhere (`apart`). It would otherwise compute all taps again in every reader.
-"""
+"""Computes the operations of a stream's graph in JAX, arranged for a CPU."""
 
 import functools
 import itertools
-from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
 
 from movinet_jax.export import as_jax
 from movinet_jax.export.graph import find_outputs
-
-
-def apart(function: Callable, *arrays) -> jax.Array:
-  """Computes a function in one pass of its own."""
-  with set_xla_metadata(inlineable='false'):
-    return jax.jit(function)(*arrays)
+from movinet_jax.ops.apart import apart
+from movinet_jax.ops.conv import add_products, lay_rows
 
 
 def _depthwise(*inputs, stride, pads, finish):
@@ -51,26 +40,10 @@ def _list_windows(frames, shape, stride):
 
 
 def _stem(x, kernel, bias, *, stride, pads, finish):
-  """Adds a product for each number of the kernel, with one channel of the pixels each.
+  def add(rows):
+    return _ACTIVATIONS[finish](add_products(rows, kernel, stride) + bias)
 
-  Neighbouring columns lie side by side, so that padding copies long rows.
-  """
-  _, h, w, c = x.shape
-  (kh, kw), f = kernel.shape[:2], kernel.shape[3]
-  (top, bottom), (left, right) = pads
-  image = jnp.pad(x.reshape(h, w * c), ((top, bottom), (left * c, right * c)))
-  rows, columns = (find_outputs(*one) for one in zip((h, w), (kh, kw), stride, pads, strict=True))
-  kernel, (down, across) = kernel.reshape(kh, kw * c, f), stride
-
-  def add(image):
-    total = bias
-    for i, j in itertools.product(range(kh), range(kw * c)):
-      last = i + down * (rows - 1) + 1, j + across * c * (columns - 1) + 1
-      column = image[i : last[0] : down, j : last[1] : across * c]
-      total = total + column[..., None] * kernel[i, j]
-    return _ACTIVATIONS[finish](total)[None]
-
-  return apart(add, image)
+  return apart(add, lay_rows(x, pads))
 
 
 def _multiply(x, matrix, bias):

@@ -7,15 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from movinet_jax import inference
 from movinet_jax.export.graph import IMAGE, LOGITS
 from movinet_jax.export.program import build
 from movinet_jax.serve.cpu import kernels
 from movinet_jax.serve.cpu.buffers import split_buffers
 from movinet_jax.serve.cpu.rules import rewrite
-
-# XLA's newer library of matrix products runs one at a time, and repeats small ones less well: A0's
-# frame took 2.4 ms with it and 2.3 without, A2's 8.9 and 7.7 (one core, JAX 0.10.2).
-OPTIONS = {'xla_cpu_experimental_ynn_fusion_type': ''}
 
 
 class FrameStep:
@@ -63,7 +60,7 @@ class FrameStep:
     self._run, self._normalize = kernels.emit(self.graph), normalize
     pixels = jax.ShapeDtypeStruct((1, 1, *size, 3), jnp.uint8)
     lowered = jax.jit(self._step).lower(pixels, *self.begin())
-    self.program = _compile(lowered)
+    self.program = lowered.compile(compiler_options=inference.find_options('cpu'))
 
   def begin(self) -> tuple[list, jax.Array]:
     """The state of a video that has not begun."""
@@ -95,12 +92,3 @@ class FrameStep:
     return {
       name: part.reshape(shape) for name, part, shape in zip(self._rest, parts, shapes, strict=True)
     }
-
-
-def _compile(lowered):
-  try:
-    return lowered.compile(compiler_options=OPTIONS)
-  except jax.errors.JaxRuntimeError as error:
-    if 'No such compile option' not in str(error):
-      raise
-    return lowered.compile()  # a later JAX, which may have no such library or no choice
