@@ -14,10 +14,12 @@ if __name__ == '__main__':
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from timing import describe_machine
 
 import movinet_jax as mj
-from movinet_jax.timing import compile_program, time_in_turns
+from movinet_jax import serve
+from movinet_jax.timing import compile_program, draw_weights, time_in_turns
 from movinet_jax.train import losses, optimizers, state, steps
 
 FORMS = ('shifted', 'native')
@@ -36,25 +38,34 @@ def clip() -> dict:
 
 
 def stream() -> dict:
-  """Live, milliseconds a frame, frame by frame and 8 frames a call; against XLA's form."""
+  """Live, milliseconds a frame, frame by frame and 8 frames a call.
+
+  Beside it in turns: the network as it is written, and with XLA's grouped convolution.
+  """
   result = {}
   for name, size in (('a0', 172), ('a2', 224)):
     for frames in (1, 8):
-      x = jax.random.uniform(jax.random.key(1), (1, frames, size, size, 3))
-      calls = {form: _make_stream_call(name, form, x) for form in FORMS}
-      times = time_in_turns(calls, rounds=100)
-      for form, ms in times.items():
-        key = f'{name}_chunk{frames}_{form}_ms_per_frame'
-        result[key] = round(ms / frames, 2)
+      shape = 1, frames, size, size, 3
+      pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+      calls = {'live': _make_live_call(name, pixels)}
+      calls |= {form: _make_stream_call(name, form, pixels) for form in FORMS}
+      for side, ms in time_in_turns(calls, rounds=100).items():
+        result[f'{name}_chunk{frames}_{side}_ms_per_frame'] = round(ms / frames, 2)
   return result
 
 
-def _make_stream_call(name, form, x):
+def _make_live_call(name, pixels):
+  model = mj.create(f'movinet/{name}-stream')
+  live = serve.Live(model, draw_weights(model), pixels.shape[2:4], pixels.shape[1])
+  return lambda: live(pixels[0]).probabilities
+
+
+def _make_stream_call(name, form, pixels):
   """A call that takes the next frames, with the state of the call before."""
   model = mj.create(f'movinet/{name}-stream', form=form)
-  variables = mj.init(model, jax.random.key(0), x.shape)
-  carried = [model.init_state(1, x.shape[2:4])]
-  # Weights as constants, as movinet_jax.serve.Live runs a network.
+  variables = jax.tree.map(jnp.asarray, draw_weights(model))
+  x, carried = jnp.float32(pixels) / 255, [model.init_state(1, pixels.shape[2:4])]
+  # Weights as constants, as movinet_jax.serve.Live has them.
   step, _ = compile_program(lambda x, s: model.apply(variables, x, s), x, *carried)
 
   def call():

@@ -183,7 +183,7 @@ class Stream(Program):
     turn = itertools.cycle(frames)
     whole = measure_call(lambda: live(next(turn)), secs)
     placed = [jax.device_put(frame[None]) for frame in frames]
-    carried = [jax.tree.map(jnp.array, live.step.begin())]
+    carried = [live.step.begin()]
 
     def call(n: int):
       probabilities, carried[0] = live.step(placed[n % len(placed)], carried[0])

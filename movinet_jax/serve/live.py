@@ -17,7 +17,7 @@ from movinet_jax import inference
 from movinet_jax.export.program import ExportError
 from movinet_jax.layers import Network
 from movinet_jax.serve.cpu import FrameStep
-from movinet_jax.serve.memory import Exact, Memory
+from movinet_jax.serve.memory import Exact, Memory, Window
 
 # Percentiles are of so many latest calls, so that memory does not grow with the stream.
 LATENCY_WINDOW = 10_000
@@ -54,8 +54,8 @@ class Live:
   `Window` or `Forgetting` for a camera that never stops.
 
   On a CPU it computes in float32 whatever the network's `dtype`: a CPU computes bfloat16 by way of
-  float32. There, one frame a call with an exact memory runs as `serve.cpu.FrameStep`. Everything
-  else runs as the network is written.
+  float32. There, one frame a call runs as `serve.cpu.FrameStep` if the memory is `Exact` or a
+  `Window`. Everything else runs as the network is written.
 
   Attributes:
     step: what runs a call; its `program` is the compiled one.
@@ -133,10 +133,11 @@ def _make_step(model, variables, size, normalize, frames: int, memory: Memory):
   if jax.default_backend() == 'cpu':
     if hasattr(model, 'dtype'):
       model = model.clone(dtype=jnp.float32)
-    if frames == 1 and isinstance(model, Network) and isinstance(memory, Exact):
+    if frames == 1 and isinstance(model, Network) and isinstance(memory, Exact | Window):
       # Networks that do not do the same with every frame run as they are written.
       with contextlib.suppress(ExportError):
-        return FrameStep(model, variables, size, normalize)
+        window = memory if isinstance(memory, Window) else None
+        return FrameStep(model, variables, size, normalize, window)
   return NetworkStep(model, variables, size, normalize, frames=frames, memory=memory)
 
 

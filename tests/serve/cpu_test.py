@@ -1,5 +1,7 @@
 """A stream's next frame on a CPU: the same answers as the network, in fewer passes."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,26 +77,28 @@ def test_a_frame_step_is_the_network(model, family, quick):
   np.testing.assert_allclose(found, wanted, atol=2e-6)
 
 
-def _reverse(graph, buffers):
-  return graph, [cpu.buffers.Buffer(one.frames[::-1], one.newest) for one in buffers]
+def _reverse(buffer):
+  return dataclasses.replace(buffer, frames=buffer.frames[::-1])
 
 
-def _keep(graph, buffers):
-  return graph, [cpu.buffers.Buffer(one.frames[1:], one.newest) for one in buffers]
+def _shift(buffer):
+  return dataclasses.replace(buffer, frames=(buffer.frames[-1], *buffer.frames[:-1]))
 
 
-@pytest.mark.parametrize('mistake', [_reverse, _keep])
+@pytest.mark.parametrize('mistake', [_reverse, _shift])
 def test_frames_in_wrong_places_are_seen(mistake, monkeypatch, quick):
   """The comparison above finds a mistake in the order of the frames."""
   model, variables = make_stream()
   right = cpu.FrameStep(model, variables, SIZE, jax.nn.softmax)
   split = step_module.split_buffers
-  monkeypatch.setattr(step_module, 'split_buffers', lambda program: mistake(*split(program)))
+
+  def split_wrongly(program):
+    graph, kept = split(program)
+    return graph, dataclasses.replace(kept, buffers=list(map(mistake, kept.buffers)))
+
+  monkeypatch.setattr(step_module, 'split_buffers', split_wrongly)
   frames = draw_frames()
-  try:
-    wrong = run_step(cpu.FrameStep(model, variables, SIZE, jax.nn.softmax), frames)
-  except KeyError:  # a frame that nobody keeps
-    return
+  wrong = run_step(cpu.FrameStep(model, variables, SIZE, jax.nn.softmax), frames)
   assert np.abs(wrong - run_step(right, frames)).max() > 1e-3
 
 
@@ -105,8 +109,8 @@ def test_a_frame_of_a0_is_few_passes(quick):
   step = cpu.FrameStep(model, variables, size, jax.nn.softmax)
   buffers = [one for one in jax.tree.leaves(model.init_state(1, size)) if one.ndim == 5]
   kept = [one for one in buffers if one.shape[1] > 1]  # the others are sums
-  assert [len(one.frames) for one in step.buffers] == [one.shape[1] for one in kept]
-  frames, rest = step.begin()
+  assert [len(one.frames) for one in step.kept.buffers] == [one.shape[1] for one in kept]
+  ((frames, rest),), _ = step.begin()
   assert [one[0].size for one in frames] == [one[:, 0].size for one in kept]
 
   ops = step.graph.count_ops()
@@ -146,8 +150,27 @@ def test_live_takes_a_frame_step_where_it_can(quick):
   assert live(frames[0]).probabilities == pytest.approx(wanted[0], abs=2e-6)
 
 
+def test_a_window_runs_two_streams_in_one_program(quick):
+  """Answers of the same window as of the network, and the stem is computed once."""
+  window = serve.Window(secs=2, fps=2)  # 4 frames: a stream begins anew every 2
+  model, variables = make_stream()
+  live = serve.Live(model, variables, SIZE, memory=window)
+  assert isinstance(live.step, cpu.FrameStep)
+  plain = NetworkStep(model, variables, SIZE, jax.nn.softmax, frames=1, memory=window)
+  frames = draw_frames()
+  found = [live(frame).probabilities for frame in frames]
+  np.testing.assert_allclose(found, run_step(plain, frames), atol=2e-6)
+  exact = run_network(model, variables, frames)
+  np.testing.assert_allclose(found[:4], exact[:4], atol=2e-6)
+  assert np.abs(found[4:] - exact[4:]).max() > 1e-3
+
+  count = cpu.branch.branch(live.step.graph).count_ops()
+  ops = live.step.graph.count_ops()
+  assert (count['stem'], count['depthwise']) == (1, 2 * ops['depthwise'] - 1)
+
+
 @pytest.mark.parametrize(
-  'options', [{'frames': 2}, {'memory': serve.Window(secs=2, fps=2)}], ids=['chunk', 'window']
+  'options', [{'frames': 2}, {'memory': serve.Forgetting(2, 2)}], ids=['chunk', 'forget']
 )
 def test_live_runs_the_network_for_everything_else(options):
   live = serve.Live(*make_stream(), SIZE, **options)

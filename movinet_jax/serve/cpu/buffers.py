@@ -1,14 +1,24 @@
-"""Splits the buffers of a stream into single frames, so that no call copies those that stay.
+"""What a stream keeps between frames, in arrays that no call copies without need.
 
 A buffer of K frames and a new frame become the next buffer: its last K. As one array, all K would
 be written anew. As K arrays, a call returns the new frame, and the caller forgets the oldest.
+Everything else, such as running means, is small, and one vector.
 """
 
 import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 
-from movinet_jax.export.graph import Graph, Node, Tensor, add_node
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from movinet_jax.export.graph import Graph, Node, Shape, Tensor, add_node
 from movinet_jax.export.program import Program
 from movinet_jax.export.simplify import is_made_by, simplify
+
+# The frames of each buffer, the oldest one first, and the vector.
+State = tuple[list[tuple[jax.Array, ...]], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,32 +34,77 @@ class Buffer:
   newest: str
 
 
-def split_buffers(program: Program) -> tuple[Graph, list[Buffer]]:
-  """Returns the program's graph with single frames in place of its buffers, and those buffers.
+@dataclasses.dataclass(frozen=True)
+class Kept:
+  """All that a stream keeps.
 
-  A state that is no such buffer stays as it is.
+  Attributes:
+    buffers: those that are kept in single frames.
+    shapes: of all inputs of the graph, by name.
+    following: for each other state, what the graph calls its next value.
   """
+
+  buffers: Sequence[Buffer]
+  shapes: Mapping[str, Shape]
+  following: Mapping[str, str]
+
+  def begin(self) -> State:
+    """The state of a video that has not begun."""
+    frames = [tuple(jnp.zeros(self.shapes[name]) for name in one.frames) for one in self.buffers]
+    return frames, jnp.zeros(sum(self._sizes))
+
+  def read(self, state: State) -> dict[str, jax.Array]:
+    """The graph's inputs that a state stands for, by name."""
+    frames, rest = state
+    found = {}
+    for buffer, own in zip(self.buffers, frames, strict=True):
+      found |= zip(buffer.frames, own, strict=True)
+    parts = jnp.split(rest, np.cumsum(self._sizes)[:-1]) if self.following else []
+    for name, part in zip(self.following, parts, strict=True):
+      found[name] = part.reshape(self.shapes[name])
+    return found
+
+  def write(self, outputs: Mapping[str, jax.Array]) -> tuple[list[jax.Array], jax.Array]:
+    """What is new after a call: a frame for each buffer, and the vector."""
+    rest = [outputs[name].ravel() for name in self.following.values()]
+    newest = [outputs[buffer.newest] for buffer in self.buffers]
+    return newest, jnp.concatenate(rest) if rest else jnp.zeros(0)
+
+  def move_on(self, state: State, new: tuple[list[jax.Array], jax.Array]) -> State:
+    """The state after a call."""
+    newest, rest = new
+    return [(*old[1:], one) for old, one in zip(state[0], newest, strict=True)], rest
+
+  @property
+  def _sizes(self) -> list[int]:
+    return [math.prod(self.shapes[name]) for name in self.following]
+
+
+def split_buffers(program: Program) -> tuple[Graph, Kept]:
+  """Returns the program's graph with single frames in place of its buffers, and what it keeps."""
   graph, buffers, joined = program.graph, [], {}
   inputs, outputs, uses = dict(graph.inputs), dict(graph.outputs), graph.count_uses()
-  for name, following in program.states.items():
+  following = dict(program.states)
+  for name, after in program.states.items():
     buffer = inputs[name]
-    newest = _find_newest(buffer, outputs[following])
+    newest = _find_newest(buffer, outputs[after])
     if newest is None or uses[buffer] > 1:
       continue
-    kept = buffer.shape[1] // newest.shape[1]
-    frames = {f'{name}_{k}': Tensor(newest.shape) for k in range(kept)}
-    del inputs[name]
+    count = buffer.shape[1] // newest.shape[1]
+    frames = {f'{name}_{k}': Tensor(newest.shape) for k in range(count)}
+    del inputs[name], following[name]
     inputs |= frames
-    outputs[following] = newest
+    outputs[after] = newest
     joined[buffer] = list(frames.values())
-    buffers.append(Buffer(tuple(frames), following))
+    buffers.append(Buffer(tuple(frames), after))
 
   def join(node: Node, alone) -> Tensor | None:
     first, *rest = node.inputs
     return add_node('concat', *joined[first], *rest, **node.params) if first in joined else None
 
   graph = simplify(Graph({**graph.inputs, **inputs}, outputs), {'concat': (join,)})
-  return Graph(inputs, graph.outputs), buffers
+  shapes = {name: tensor.shape for name, tensor in inputs.items()}
+  return Graph(inputs, graph.outputs), Kept(buffers, shapes, following)
 
 
 def _find_newest(buffer: Tensor, following: Tensor) -> Tensor | None:
