@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import itertools
 import os
+import re
 import subprocess
 import sys
 
@@ -124,3 +125,13 @@ for dtype in (jnp.float32, jnp.bfloat16):
     text=True,
   )
   assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_stem_on_a_cpu_is_one_pass_over_the_image():
+  """What made it fast: no patches are stored, and no product of matrices reads them."""
+  x, kernel = make_case((3, 3), (16, 16))
+  traced = spatial_conv.trace(x, kernel, stride=(2, 2))
+  program = traced.lower(lowering_platforms=('cpu',)).compile().as_text()
+  entry = program[program.index('\nENTRY') :]
+  assert len(re.findall(r' (?:fusion|call)\(', entry)) <= 2  # padding, and the sum
+  assert not re.search(r' (?:dot|convolution|custom-call)\(', program)

@@ -4,12 +4,18 @@ NVRTC needs no GPU, no driver and no other compiler. It returns PTX, a text that
 translates for its own GPU.
 """
 
+import contextlib
 import ctypes
 import functools
 import glob
+import hashlib
 import importlib.util
 import os
+import pathlib
 import re
+import tempfile
+
+import jax
 
 # The oldest architecture that CUDA 13 compiles for. A driver translates it for every later GPU, and
 # the kernels use nothing newer.
@@ -17,6 +23,7 @@ ARCHITECTURE = 'compute_75'
 # NVRTC writes the version of its own release, which an older driver refuses. The kernels need no
 # more than this one.
 PTX_VERSION = '7.8'
+_END = '\n// end\n'  # a kept file without it was not written whole
 
 
 class CudaError(RuntimeError):
@@ -54,13 +61,43 @@ def load():
 
 @functools.lru_cache(maxsize=1024)
 def compile_ptx(source: str) -> str:
-  """Compiles CUDA C++ to PTX.
+  """Compiles CUDA C++ to PTX, and keeps it beside JAX's compiled programs where those are kept.
+
+  JAX keeps programs by their lowered text, which holds the PTX. So without this, each start of a
+  process would compile all kernels again only to find that the program is there.
 
   Raises:
     CudaError: NVRTC is missing or refuses the source; says what it says.
   """
-  ptx = _compile(source, f'--gpu-architecture={ARCHITECTURE}')[0]
-  return re.sub(r'^\.version .*$', f'.version {PTX_VERSION}', ptx.decode(), flags=re.MULTILINE)
+  kept = _find_kept(source)
+  with contextlib.suppress(OSError, UnicodeDecodeError):
+    if kept and (ptx := kept.read_text()).endswith(_END):
+      return ptx
+  ptx = _compile(source, f'--gpu-architecture={ARCHITECTURE}')[0].decode()
+  ptx = re.sub(r'^\.version .*$', f'.version {PTX_VERSION}', ptx, flags=re.MULTILINE) + _END
+  if kept:
+    with contextlib.suppress(OSError):  # a full or read-only disk: it is compiled again next time
+      _write(kept, ptx)
+  return ptx
+
+
+def _find_kept(source: str) -> pathlib.Path | None:
+  """The file for the PTX of a source; None where JAX keeps nothing on a disk of this machine."""
+  folder = jax.config.jax_compilation_cache_dir
+  if not folder or '://' in folder:
+    return None
+  major, minor = ctypes.c_int(), ctypes.c_int()
+  _check(load().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
+  made_of = major.value, minor.value, ARCHITECTURE, PTX_VERSION, source
+  return pathlib.Path(folder) / f'nvrtc-{hashlib.sha256(repr(made_of).encode()).hexdigest()}.ptx'
+
+
+def _write(path: pathlib.Path, text: str):
+  """Writes a file whole or not at all; other processes may write the same."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.NamedTemporaryFile('w', dir=path.parent, delete=False) as file:
+    file.write(text)
+  os.replace(file.name, path)
 
 
 def report(source: str, architecture: str) -> str:

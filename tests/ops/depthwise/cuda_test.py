@@ -1,5 +1,6 @@
 """The kernels are the convolution and its gradients, and what a GPU gets is lean."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import re
@@ -183,6 +184,41 @@ def test_without_a_compiler_one_warning_says_so(monkeypatch, fresh):
   with warnings.catch_warnings():
     warnings.simplefilter('error')
     lower()
+
+
+@needs_nvrtc
+def test_compiled_kernels_are_kept_beside_programs(tmp_path, monkeypatch):
+  """A second process finds them; a damaged file is compiled again; the text is always the same."""
+  compile_anew = nvrtc.compile_ptx.__wrapped__
+  source = 'extern "C" __global__ void own(float *x) { x[threadIdx.x] *= 3; }'
+  with _cache_in(None):
+    plain = compile_anew(source)
+  with _cache_in(tmp_path / 'new'):
+    assert compile_anew(source) == plain
+    (file,) = (tmp_path / 'new').iterdir()
+    monkeypatch.setattr(nvrtc, '_compile', _refuse)
+    assert compile_anew(source) == plain
+    with pytest.raises(AssertionError, match='compiled again'):
+      compile_anew(source.replace('3', '4'))
+    file.write_text(plain[:100])
+    with pytest.raises(AssertionError, match='compiled again'):
+      compile_anew(source)
+  with _cache_in('gs://bucket/cache'):
+    assert nvrtc._find_kept(source) is None
+
+
+def _refuse(*_):
+  raise AssertionError('compiled again')
+
+
+@contextlib.contextmanager
+def _cache_in(folder):
+  before = jax.config.jax_compilation_cache_dir
+  jax.config.update('jax_compilation_cache_dir', folder and str(folder))
+  try:
+    yield
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)
 
 
 @needs_nvrtc
