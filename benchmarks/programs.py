@@ -173,8 +173,9 @@ class Stream(Program):
     began = time.perf_counter()
     live = Live(model, draw_weights(model), (size, size))
     spans = {'compile_secs': (began, time.perf_counter())}  # traced, too
-    about = {'stream': self.network, 'dtype': self.dtype, 'form': self.form, 'size': size}
-    about |= describe_program(live.step.program)
+    dtype = 'float32' if jax.default_backend() == 'cpu' else self.dtype  # whatever is asked for
+    about = {'stream': self.network, 'dtype': dtype, 'form': self.form, 'size': size}
+    about |= {'step': type(live.step).__name__, **describe_program(live.step.program)}
     return Prepared(lambda: self._measure(live, size), about, spans)
 
   def _measure(self, live: Live, size: int) -> Iterator[dict]:

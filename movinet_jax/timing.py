@@ -42,13 +42,13 @@ def compile_program(function: Callable, *args, **options) -> tuple[Callable, flo
   Options are those of jax.jit.
   """
   lowered = jax.jit(function, **options).lower(*args)
-  with _without_cache():
+  with without_cache():
     began = time.perf_counter()
     return lowered.compile(), time.perf_counter() - began
 
 
 @contextlib.contextmanager
-def _without_cache() -> Iterator[None]:
+def without_cache() -> Iterator[None]:
   """Compiles without JAX's cache on disk, which it would otherwise decide on only once."""
   name = 'jax_enable_compilation_cache'
   before = getattr(jax.config, name)

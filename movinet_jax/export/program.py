@@ -18,6 +18,10 @@ BEFORE, AFTER = 'before', 'after'  # the features that a part of a network reads
 CALLS = 'calls'  # how many there were since the video began
 
 
+class TurnError(ExportError):
+  """A network does not do the same in every call of so many frames."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
   """A graph that sees the next frames of videos, or clips.
@@ -41,9 +45,9 @@ class Program:
   turn: int
 
   def check_frames(self):
-    """Raises an ExportError if calls of so many frames are not all the same."""
+    """Raises a TurnError if calls of so many frames are not all the same."""
     if self.frames % self.turn:
-      raise ExportError(
+      raise TurnError(
         f'the network does the same every {self.turn} frames, and {self.frames} in a call are not '
         f'a whole number of those: say --chunk={self.turn}, or a multiple'
       )

@@ -5,7 +5,6 @@ removes optimization barriers before it merges loops, so a barrier would not sto
 it is a function that it may not put elsewhere.
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -16,14 +15,10 @@ def apart(function: Callable, *arrays: jax.Array, **static) -> jax.Array:
   """Computes `function(*arrays, **static)` in one pass, whatever reads the result.
 
   Args:
-    function: of the arrays; traced once if it is the same object at the next call.
+    function: of the arrays. What it calls may not be a `jax.jit` of its own, which would be a pass
+      of its own, too.
     arrays: what it reads.
     static: what else it needs, hashable.
   """
   with set_xla_metadata(inlineable='false'):
-    return _compile(function, tuple(static))(*arrays, **static)
-
-
-@functools.lru_cache(256)
-def _compile(function, names):
-  return jax.jit(function, static_argnames=names)
+    return jax.jit(function, static_argnames=tuple(static))(*arrays, **static)

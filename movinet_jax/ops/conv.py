@@ -50,8 +50,8 @@ def skip_pixels(x: jax.Array, stride: int) -> jax.Array:
   # process: "Check failed: subdim_size_accumulator == dim_size" in triton_tiling_propagation.cc,
   # with jax 0.10.2 and 0.11.2, in the training steps of X3D and Auto-TSNet. The barrier keeps the
   # slice out of the product. See github.com/openxla/xla/issues/47381.
-  apart = lambda x: lax.optimization_barrier(pick(x))  # noqa: E731
-  return lax.platform_dependent(x, cuda=apart, default=pick)
+  hold = lambda x: lax.optimization_barrier(pick(x))  # noqa: E731
+  return lax.platform_dependent(x, cuda=hold, default=pick)
 
 
 @functools.partial(jax.jit, static_argnames=('stride', 'padding', 'form'))
@@ -126,7 +126,8 @@ def _direct_jvp(stride, pads, primals, tangents):
   # The kernel's gradient is then one product of matrices, not a sum for each of its numbers.
   (x, kernel), (dx, dk) = primals, tangents
   patches = functools.partial(_patches, stride=stride, pads=pads)
-  return _direct(stride, pads, x, kernel), patches(dx, kernel) + patches(x, dk)
+  dy = patches(dx, kernel) + patches(x, dk)
+  return _direct(stride, pads, x, kernel), dy.astype(x.dtype)
 
 
 def lay_rows(x: jax.Array, pads) -> jax.Array:

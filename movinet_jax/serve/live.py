@@ -1,10 +1,10 @@
 """One network on one live stream: a frame in, the classes of what was seen so far out."""
 
 import collections
-import contextlib
 import copy
 import dataclasses
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from movinet_jax import inference
-from movinet_jax.export.program import ExportError
+from movinet_jax.export.program import ExportError, TurnError
 from movinet_jax.layers import Network
 from movinet_jax.serve.cpu import FrameStep
 from movinet_jax.serve.memory import Exact, Memory, Window
@@ -134,10 +134,13 @@ def _make_step(model, variables, size, normalize, frames: int, memory: Memory):
     if hasattr(model, 'dtype'):
       model = model.clone(dtype=jnp.float32)
     if frames == 1 and isinstance(model, Network) and isinstance(memory, Exact | Window):
-      # Networks that do not do the same with every frame run as they are written.
-      with contextlib.suppress(ExportError):
-        window = memory if isinstance(memory, Window) else None
+      window = memory if isinstance(memory, Window) else None
+      try:
         return FrameStep(model, variables, size, normalize, window)
+      except TurnError:  # two streams or several members take frames by turns
+        pass
+      except ExportError as fault:
+        warnings.warn(f'the stream runs as the network is written, slower: {fault}', stacklevel=3)
   return NetworkStep(model, variables, size, normalize, frames=frames, memory=memory)
 
 
@@ -149,6 +152,7 @@ class NetworkStep:
 
   Attributes:
     program: the compiled program.
+    compile_secs: how long XLA took, or reading its cache.
   """
 
   def __init__(self, model, variables, size, normalize, *, frames: int, memory: Memory):
@@ -164,7 +168,10 @@ class NetworkStep:
 
     shape = jax.ShapeDtypeStruct((1, frames, *size, 3), jnp.uint8)
     options = inference.find_options(jax.default_backend())
-    self.program = jax.jit(step, compiler_options=options).lower(shape, self._start).compile()
+    lowered = jax.jit(step, compiler_options=options).lower(shape, self._start)
+    began = time.perf_counter()
+    self.program = lowered.compile()
+    self.compile_secs = time.perf_counter() - began
 
   def begin(self):
     """The state of a video that has not begun."""

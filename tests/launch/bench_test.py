@@ -112,13 +112,17 @@ def test_a_table_and_lines_of_json(stream, base, tmp_path, capsys):
   assert re.search(r'failed: it has no stream', table[2])
 
 
-def test_the_program_of_a_stream_is_that_of_live(stream):
+@pytest.mark.parametrize('frames', [1, 2])
+def test_the_program_of_a_stream_is_that_of_live(stream, frames):
   """The same answers to the same frames, so that it is timed as `movinet stream` runs it."""
   network = read_network(stream, 5)
   weights = network.find_weights()
-  case = Case(network, 'stream', 2, 16, 16, 1, 'float32')
-  call, *_ = timings._make_stream(case, network.model, weights)
-  live, frames = serve.Live(network.model, weights, (16, 16), 2), timings._draw_video(case)[0]
+  case = Case(network, 'stream', frames, 16, 16, 1, 'float32')
+  call, program, *_ = timings._make_stream(case, network.model, weights)
+  live, frames = serve.Live(network.model, weights, (16, 16), frames), timings._draw_video(case)[0]
+  mine, theirs = program.memory_analysis(), live.step.program.memory_analysis()
+  assert mine.temp_size_in_bytes == theirs.temp_size_in_bytes
+  assert mine.output_size_in_bytes == theirs.output_size_in_bytes
   for _ in range(3):
     np.testing.assert_allclose(call()[0], live(frames).probabilities, atol=1e-6)
 

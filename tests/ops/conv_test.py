@@ -60,6 +60,27 @@ def test_gradients_agree():
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_the_direct_form_has_all_derivatives(dtype):
+  """Those of XLA's convolution, with centred padding: forward, and twice backward."""
+  x, kernel = (a.astype(dtype) for a in make_case((3, 3), (9, 8)))
+  tolerance = {'float32': 2e-5, 'bfloat16': 0.05}[dtype]
+
+  def find(form):
+    conv = functools.partial(spatial_conv, stride=(2, 2), padding='centred', form=form)
+    loss = lambda x, k: jnp.sin(conv(x, k).astype(jnp.float32)).sum()  # noqa: E731
+    slope = lambda x, k: jnp.sin(jax.grad(loss, 1)(x, k).astype(jnp.float32)).sum()  # noqa: E731
+    _, forward = jax.jvp(conv, (x, kernel), (jnp.cos(x), jnp.sin(kernel)))
+    return forward, *jax.grad(loss, (0, 1))(x, kernel), *jax.grad(slope, (0, 1))(x, kernel)
+
+  for ours, theirs in zip(find('direct'), find('native'), strict=True):
+    assert ours.dtype == theirs.dtype == dtype
+    theirs = np.float32(theirs)
+    np.testing.assert_allclose(
+      np.float32(ours) / abs(theirs).max(), theirs / abs(theirs).max(), atol=tolerance
+    )
+
+
 def test_errors():
   x, kernel = make_case((3, 3), (4, 4))
   with pytest.raises(ValueError, match=r'\[1, KH, KW, C, F\]'):
@@ -135,3 +156,16 @@ def test_a_stem_on_a_cpu_is_one_pass_over_the_image():
   entry = program[program.index('\nENTRY') :]
   assert len(re.findall(r' (?:fusion|call)\(', entry)) <= 2  # padding, and the sum
   assert not re.search(r' (?:dot|convolution|custom-call)\(', program)
+
+
+def test_readers_of_a_stem_do_not_compute_it_again():
+  """As a norm and a mean read it: the products are added once."""
+  x, kernel = make_case((3, 3), (16, 16))
+
+  @jax.jit
+  def read(x, kernel):
+    y = spatial_conv(x, kernel, stride=(2, 2), form='direct')
+    return jnp.tanh(y) * 2, y.sum((2, 3)), jnp.exp(y)
+
+  program = read.lower(x, kernel).compile().as_text()
+  assert program.count(' multiply(') < 2 * 27  # of 3 x 3 places and 3 channels

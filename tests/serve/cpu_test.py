@@ -9,6 +9,8 @@ import pytest
 
 import movinet_jax as mj
 from movinet_jax import export, inference, models, serve, timing
+from movinet_jax.export.graph import Graph, Tensor, add_node
+from movinet_jax.export.program import Program
 from movinet_jax.serve import cpu
 from movinet_jax.serve.cpu import step as step_module
 from movinet_jax.serve.live import NetworkStep
@@ -19,13 +21,23 @@ QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes
 ALTERNATE = ('tsnet', 'ensemble')  # two streams, or two members, take frames by turns
 
 
+# As the published streams have them; the small networks have other activations.
+HARD = {'activation': 'hard_swish', 'gate': 'hard_sigmoid', 'head_activation': 'hard_swish'}
+
+
 def find_causal():
   """The smallest causal networks of all families, with the family's name."""
-  return [
-    pytest.param(module.Model(spec, num_classes=3), family, id=f'{family}-{name}')
+  specs = [
+    (family, name, spec)
     for family, module in models.families().items()
     for name, spec in module.SMALL.items()
     if getattr(spec, 'causal', False)
+  ]
+  small = models.find_family('movinet').SMALL['stream-2plus1d']
+  specs.append(('movinet', 'stream-hard', dataclasses.replace(small, **HARD)))
+  return [
+    pytest.param(models.create(family, 3, spec=spec), family, id=f'{family}-{name}')
+    for family, name, spec in specs
   ]
 
 
@@ -116,7 +128,11 @@ def test_a_frame_of_a0_is_few_passes(quick):
   ops = step.graph.count_ops()
   assert ops['depthwise'] == sum(len(block.layers) for block in model.spec.blocks) + len(kept)
   assert 'conv' not in ops  # each has a kernel for its kind
-  assert (ops['stem'], ops['average_pool']) == (1, 4)
+  assert (ops['stem'], ops['average_pool'], ops['mean']) == (1, 4, 16)
+  # A gate scales the matrix where that is the smaller: for 16 x 16 and 8 x 8 pixels here.
+  layers = sum(len(block.layers) for block in model.spec.blocks)
+  assert ops['gated'] == sum(len(block.layers) for block in model.spec.blocks[:2])
+  assert ops['gated'] + ops['product'] == 4 * layers + 4 + 3  # with skips, and the head
 
   memory = step.program.memory_analysis()
   newest = sum(one[0].nbytes for one in frames)
@@ -129,6 +145,7 @@ def test_a_frame_of_a0_is_few_passes(quick):
   text, plain = step.program.as_text(), whole.as_text()
   assert text.count(' fusion(') < 0.65 * plain.count(' fusion(')
   assert 'ynn' not in text
+  assert 'ynn' in jax.jit(lambda x: x @ x).lower(jnp.ones((64, 64))).compile().as_text()
   # A buffer joined with a new frame would be an array of so many frames.
   for one in kept:
     frames, height, width, channels = one.shape[1:]
@@ -177,6 +194,33 @@ def test_live_runs_the_network_for_everything_else(options):
   assert isinstance(live.step, NetworkStep)
 
 
+def test_a_network_that_no_graph_can_say_is_told(monkeypatch):
+  def refuse(*_):
+    raise export.ExportError('no graph can say top_k')
+
+  monkeypatch.setattr('movinet_jax.serve.live.FrameStep', refuse)
+  with pytest.warns(UserWarning, match='top_k'):
+    live = serve.Live(*make_stream(), SIZE)
+  assert isinstance(live.step, NetworkStep)
+
+
+def test_constants_are_no_frames():
+  """A constant joined with pixels is neither a buffer nor a part to pick."""
+  image, zeros = Tensor((1, 4, 4, 2)), np.zeros((1, 4, 4, 2), np.float32)
+  joined = add_node('concat', zeros, image, axis=1)
+  cut = {'limit': (1, 4, 4, 2), 'stride': (1,) * 4}
+  first = add_node('slice', joined, start=(0,) * 4, **cut)
+  graph = Graph({'image': image}, {'logits': joined, 'first': first})
+  program = Program(graph, frames=1, batch=1, free=True, states={}, turn=1)
+  split, kept = cpu.buffers.split_buffers(program)
+  assert (kept.buffers, kept.following) == ([], {})
+  rewritten = cpu.rules.rewrite(split)
+  given = np.ones((1, 4, 4, 2), np.float32)
+  whole, part = cpu.kernels.emit(rewritten)(given)
+  np.testing.assert_array_equal(np.reshape(whole, (2, -1)), [[0] * 32, [1] * 32])
+  np.testing.assert_array_equal(part, zeros)
+
+
 def test_live_runs_a_network_that_is_not_of_the_package():
   from flax import linen as nn
 
@@ -198,7 +242,6 @@ def test_live_runs_a_network_that_is_not_of_the_package():
 
 
 def test_a_jax_without_the_option_still_compiles(monkeypatch):
-  assert inference.find_options('cpu')
   assert not inference.find_options('tpu')
   monkeypatch.setattr(inference, '_CPU', {'xla_of_some_other_day': ''})
   inference._are_known.cache_clear()

@@ -13,7 +13,6 @@ import importlib.util
 import os
 import pathlib
 import re
-import tempfile
 
 import jax
 
@@ -23,6 +22,7 @@ ARCHITECTURE = 'compute_75'
 # NVRTC writes the version of its own release, which an older driver refuses. The kernels need no
 # more than this one.
 PTX_VERSION = '7.8'
+_OPTIONS = ('--std=c++17',)
 _END = '\n// end\n'  # a kept file without it was not written whole
 
 
@@ -84,20 +84,24 @@ def compile_ptx(source: str) -> str:
 def _find_kept(source: str) -> pathlib.Path | None:
   """The file for the PTX of a source; None where JAX keeps nothing on a disk of this machine."""
   folder = jax.config.jax_compilation_cache_dir
-  if not folder or '://' in folder:
+  if not folder or '://' in folder or not jax.config.jax_enable_compilation_cache:
     return None
-  major, minor = ctypes.c_int(), ctypes.c_int()
-  _check(load().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
-  made_of = major.value, minor.value, ARCHITECTURE, PTX_VERSION, source
+  # NVRTC tells no more of its version than two numbers; a repaired release has another size.
+  library = find_library()
+  known = library and (os.path.basename(library), os.path.getsize(library))
+  made_of = known, _OPTIONS, ARCHITECTURE, PTX_VERSION, source
   return pathlib.Path(folder) / f'nvrtc-{hashlib.sha256(repr(made_of).encode()).hexdigest()}.ptx'
 
 
 def _write(path: pathlib.Path, text: str):
   """Writes a file whole or not at all; other processes may write the same."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.NamedTemporaryFile('w', dir=path.parent, delete=False) as file:
-    file.write(text)
-  os.replace(file.name, path)
+  own = path.with_suffix(f'.{os.getpid()}')
+  try:
+    own.write_text(text)
+    os.replace(own, path)
+  finally:
+    own.unlink(missing_ok=True)
 
 
 def report(source: str, architecture: str) -> str:
@@ -112,7 +116,7 @@ def _compile(source, *options, result='PTX') -> tuple[bytes, str]:
   text = source.encode()
   _check(library.nvrtcCreateProgram(ctypes.byref(program), text, b'kernel.cu', 0, None, None))
   try:
-    words = [option.encode() for option in ('--std=c++17', *options)]
+    words = [option.encode() for option in (*_OPTIONS, *options)]
     status = library.nvrtcCompileProgram(
       program, len(words), (ctypes.c_char_p * len(words))(*words)
     )

@@ -40,7 +40,7 @@ class Kept:
 
   Attributes:
     buffers: those that are kept in single frames.
-    shapes: of all inputs of the graph, by name.
+    shapes: the shape of each input of the graph.
     following: for each other state, what the graph calls its next value.
   """
 
@@ -100,7 +100,9 @@ def split_buffers(program: Program) -> tuple[Graph, Kept]:
 
   def join(node: Node, alone) -> Tensor | None:
     first, *rest = node.inputs
-    return add_node('concat', *joined[first], *rest, **node.params) if first in joined else None
+    if not isinstance(first, Tensor) or first not in joined:
+      return None
+    return add_node('concat', *joined[first], *rest, **node.params)
 
   graph = simplify(Graph({**graph.inputs, **inputs}, outputs), {'concat': (join,)})
   shapes = {name: tensor.shape for name, tensor in inputs.items()}
@@ -117,5 +119,7 @@ def _find_newest(buffer: Tensor, following: Tensor) -> Tensor | None:
   if first is not buffer or len(rest) != 1 or joined.node.params['axis'] != 1:
     return None
   (newest,) = rest
+  if not isinstance(newest, Tensor):
+    return None
   slides = params['start'] == (0, newest.shape[1], 0, 0) and params['limit'] == joined.shape
   return newest if slides and set(params['stride']) == {1} else None

@@ -19,24 +19,24 @@ def _depthwise(*inputs, stride, pads, finish):
   frames = [_pad(frame, pads) for frame in frames]
 
   def add(*frames):
-    taps = _list_windows(frames, kernel.shape, stride)
+    taps = _find_taps(frames, kernel.shape, stride)
     return _ACTIVATIONS[finish](sum((x * kernel[tap] for tap, x in taps), bias))
 
   return apart(add, *frames)
 
 
-def _list_windows(frames, shape, stride):
+def _find_taps(frames, shape, stride):
   """Yields each tap (frame, row, column) with the pixels that it multiplies, of padded frames."""
   _, h, w, _ = frames[0].shape
   rows, columns = (
     find_outputs(n, k, step, (0, 0)) for n, k, step in zip((h, w), shape[1:3], stride, strict=True)
   )
-  for frame, i, j in itertools.product(*map(range, shape[:3])):
+  for k, i, j in itertools.product(*map(range, shape[:3])):
     down, right = (
       slice(first, first + step * (count - 1) + 1, step)
       for first, step, count in zip((i, j), stride, (rows, columns), strict=True)
     )
-    yield (frame, i, j), frames[frame][:, down, right]
+    yield (k, i, j), frames[k][:, down, right]
 
 
 def _stem(x, kernel, bias, *, stride, pads, finish):
@@ -58,10 +58,10 @@ def _multiply_gated(x, gate, matrix, bias):
 def _average(x, *, window, stride, pads):
   ones = np.ones((1, *x.shape[1:3], 1), np.float32)
   padded = np.pad(ones, ((0, 0), *pads, (0, 0)))
-  count = sum(one for _, one in _list_windows([padded], (1, *window), stride))
+  count = sum(one for _, one in _find_taps([padded], (1, *window), stride))
 
   def add(x):
-    return sum(one for _, one in _list_windows([x], (1, *window), stride)) * (1 / count)
+    return sum(one for _, one in _find_taps([x], (1, *window), stride)) * (1 / count)
 
   return apart(add, _pad(x, pads))
 
@@ -93,7 +93,7 @@ OPERATIONS = {
   'average_pool': _average,
   'mean': _mean,
   'hard_swish': _hard_swish,
-  'relu': lambda x: lax.max(x, np.float32(0)),
+  'relu': lambda x: lax.max(x, np.float32(0)),  # JAX's is a `jit`, see `apart`
 }
 _ACTIVATIONS = {'': lambda x: x, **OPERATIONS}
 emit = functools.partial(as_jax.emit, operations=OPERATIONS)

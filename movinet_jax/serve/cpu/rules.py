@@ -17,8 +17,8 @@ import numpy as np
 
 from movinet_jax.export.graph import UNARY, Graph, Node, Tensor, add_node
 from movinet_jax.export.simplify import is_made_by, simplify, split_constant, spread_channels
+from movinet_jax.ops import conv
 
-FEW = 4  # channels, up to which a dense convolution is a stem
 _WHOLE = {'stride': (1, 1), 'pads': ((0, 0), (0, 0))}
 
 
@@ -52,7 +52,7 @@ def _name_convolution(node: Node, alone) -> Tensor | None:
       steps = {'start': (0,) * 4, 'limit': x.shape, 'stride': (1, *stride, 1)}
       x = add_node('slice', x, **steps)
     return _multiply(x, kernel[0, 0], bias, alone)
-  if depth <= FEW and shape[0] == 1:
+  if depth <= conv.FEW and shape[0] == 1:
     return _make('stem', shape, [x, kernel, bias], **how)
   return None
 
@@ -61,9 +61,10 @@ def _list_frames(x) -> list[Tensor]:
   """Lists the frames that lie one after the other in x [1, K, H * W, C]; [] if x is no such."""
   if not is_made_by(x, 'reshape') or not is_made_by(x.node.inputs[0], 'concat'):
     return []
-  frames = x.node.inputs[0].node.inputs
-  shapes = {one.shape for one in frames if isinstance(one, Tensor)}
-  if len(shapes) != 1 or len(frames) != x.shape[1]:
+  joined = x.node.inputs[0].node
+  frames, shapes = joined.inputs, {one.shape for one in joined.tensors}
+  whole = len(joined.tensors) == len(frames) == x.shape[1] and joined.params['axis'] in (0, 1)
+  if len(shapes) != 1 or not whole:
     return []
   n, h, w, c = shapes.pop()
   return list(frames) if (n, h * w, c) == (1, *x.shape[2:]) else []
@@ -90,7 +91,7 @@ def _pick_part(node: Node, alone) -> Tensor | None:
     start, limit = [0] * 4, list(x.shape)
     start[axis], limit[axis] = first, first + part.shape[axis]
     if (tuple(start), tuple(limit)) == (params['start'], params['limit']):
-      return part
+      return part if isinstance(part, Tensor) else None
     first = limit[axis]
   return None
 

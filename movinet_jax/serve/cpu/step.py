@@ -1,5 +1,6 @@
 """Compiles and runs the next frame of a stream."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -26,6 +27,7 @@ class FrameStep:
 
   Attributes:
     program: the compiled program.
+    compile_secs: how long XLA took, or reading its cache.
     graph: what it computes of one stream.
     kept: what one stream keeps.
   """
@@ -58,6 +60,7 @@ class FrameStep:
     self._half = window.count_calls(1) if window else None
     self._prefixes = ('', YOUNGER) if self._half else ('',)
     whole = branch(self.graph) if self._half else self.graph
+    self._start = self.kept.begin()
     compute = kernels.emit(whole)
 
     def run(pixels, states):
@@ -71,17 +74,19 @@ class FrameStep:
 
     pixels = jax.ShapeDtypeStruct((1, 1, *size, 3), jnp.uint8)
     lowered = jax.jit(run).lower(pixels, self.begin()[0])
+    began = time.perf_counter()
     self.program = lowered.compile(compiler_options=inference.find_options('cpu'))
+    self.compile_secs = time.perf_counter() - began
 
   def begin(self) -> tuple[list[State], int]:
-    """The state of a video that has not begun: of its streams, and the calls of the older one."""
-    return [self.kept.begin() for _ in self._prefixes], 0
+    """The states of the streams before a video, and how many calls the older one has answered."""
+    return [self._start for _ in self._prefixes], 0
 
   def __call__(self, pixels: np.ndarray, state: tuple[Sequence[State], int]):
     """Takes the next frame, uint8 [1, 1, H, W, 3]; returns probabilities [N] and the state."""
     streams, calls = state
     if calls == self._half:
-      streams, calls = [streams[1], self.kept.begin()], 0
+      streams, calls = [streams[1], self._start], 0
     probabilities, new = self.program(pixels, streams)
     streams = [self.kept.move_on(*one) for one in zip(streams, new, strict=True)]
     return probabilities, (streams, calls + 1)
