@@ -5,7 +5,7 @@ import functools
 import jax
 
 # XLA's newer library of matrix products computes one at a time, and small ones more slowly. Forward
-# passes are 2 to 14 percent faster without it on two CPU cores, and as fast on one (JAX 0.10.2).
+# passes are 1 to 14 percent faster without it on two CPU cores, and as fast on one (JAX 0.10.2).
 # Training is faster with it.
 _CPU = {'xla_cpu_experimental_ynn_fusion_type': ''}
 

@@ -93,7 +93,8 @@ class Window:
 class Forgetting:
   """A frame weighs half as much as one that came a half-life later.
 
-  Frames of one call weigh the same. A call takes as long as an exact one.
+  Frames of one call weigh the same. On a CPU a call takes longer than an exact one, which
+  `serve.cpu` runs.
 
   Attributes:
     half_life_secs: infinite for a stream that forgets nothing.
