@@ -39,15 +39,16 @@ def average_pool(x: jax.Array, window: tuple[int, int], stride: tuple[int, int])
   # Made of x: under shard_map, a kernel must be marked as differing between devices just
   # as what it is multiplied by, or its unused gradient would ask for a sum over them.
   kernel = jnp.ones((1, *window, 1, 1), x.dtype) + jnp.zeros_like(x[0, 0, 0, 0])
-  rows, columns = (_count_values(*one) for one in zip(x.shape[2:4], window, stride, strict=True))
+  pads = map(same_padding, x.shape[2:4], window, stride)
+  rows, columns = map(count_values, x.shape[2:4], window, stride, pads)
   count = (rows[:, None] * columns)[..., None].astype(np.float32)
   return add(x, kernel) * (1 / count).astype(x.dtype)
 
 
-def _count_values(size: int, window: int, stride: int) -> np.ndarray:
-  """How many values each window along an axis has, with 'same' padding."""
-  before, _ = same_padding(size, window, stride)
-  first = np.arange(-(-size // stride)) * stride - before
+def count_values(size: int, window: int, stride: int, pads: tuple[int, int]) -> np.ndarray:
+  """How many values, and no padding, each window along an axis has."""
+  before, behind = pads
+  first = np.arange((size + before + behind - window) // stride + 1) * stride - before
   return np.minimum(first + window, size) - np.maximum(first, 0)
 
 

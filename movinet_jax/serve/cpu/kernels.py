@@ -1,16 +1,16 @@
 """Computes the operations of a stream's graph in JAX, arranged for a CPU."""
 
 import functools
-import itertools
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from movinet_jax.export import as_jax
-from movinet_jax.export.graph import find_outputs
 from movinet_jax.ops.apart import apart
 from movinet_jax.ops.conv import add_products, lay_rows
+from movinet_jax.ops.depthwise import padded
+from movinet_jax.ops.pool import count_values
 
 
 def _depthwise(*inputs, stride, pads, finish):
@@ -19,24 +19,15 @@ def _depthwise(*inputs, stride, pads, finish):
   frames = [_pad(frame, pads) for frame in frames]
 
   def add(*frames):
-    taps = _find_taps(frames, kernel.shape, stride)
-    return _ACTIVATIONS[finish](sum((x * kernel[tap] for tap, x in taps), bias))
+    return _ACTIVATIONS[finish](_add_taps(frames, kernel, stride) + bias)
 
   return apart(add, *frames)
 
 
-def _find_taps(frames, shape, stride):
-  """Yields each tap (frame, row, column) with the pixels that it multiplies, of padded frames."""
-  _, h, w, _ = frames[0].shape
-  rows, columns = (
-    find_outputs(n, k, step, (0, 0)) for n, k, step in zip((h, w), shape[1:3], stride, strict=True)
-  )
-  for k, i, j in itertools.product(*map(range, shape[:3])):
-    down, right = (
-      slice(first, first + step * (count - 1) + 1, step)
-      for first, step, count in zip((i, j), stride, (rows, columns), strict=True)
-    )
-    yield (k, i, j), frames[k][:, down, right]
+def _add_taps(frames, kernel, stride):
+  """Convolves K padded frames [1, H, W, C] with a kernel [K, KH, KW, C] and adds the results."""
+  taps = zip(frames, kernel, strict=True)
+  return sum(padded.add_taps(frame[:, None], own[None], stride)[:, 0] for frame, own in taps)
 
 
 def _stem(x, kernel, bias, *, stride, pads, finish):
@@ -56,14 +47,10 @@ def _multiply_gated(x, gate, matrix, bias):
 
 
 def _average(x, *, window, stride, pads):
-  ones = np.ones((1, *x.shape[1:3], 1), np.float32)
-  padded = np.pad(ones, ((0, 0), *pads, (0, 0)))
-  count = sum(one for _, one in _find_taps([padded], (1, *window), stride))
-
-  def add(x):
-    return sum(one for _, one in _find_taps([x], (1, *window), stride)) * (1 / count)
-
-  return apart(add, _pad(x, pads))
+  rows, columns = map(count_values, x.shape[1:3], window, stride, pads)
+  share = np.float32(1 / (rows[:, None] * columns))[..., None]
+  ones = np.ones((1, *window, 1), np.float32)
+  return apart(lambda x: _add_taps([x], ones, stride) * share, _pad(x, pads))
 
 
 def _mean(x, *, axes):
