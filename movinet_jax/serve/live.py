@@ -80,13 +80,20 @@ class Live:
     Raises:
       ValueError: the network is not causal.
     """
-    if not model.init_state(1, size):
+    if jax.default_backend() == 'cpu' and hasattr(model, 'dtype'):
+      model = model.clone(dtype=jnp.float32)
+    start = model.init_state(1, size)
+    if not start:
       raise ValueError(
         'a live stream needs a causal network: this one sees whole clips only; train '
         'or load a stream variant, such as movinet/a0-stream'
       )
     normalize = jax.nn.sigmoid if multi_label else jax.nn.softmax
-    self.step = _make_step(model, variables, size, normalize, frames, memory or Exact())
+    call = model, variables, size, normalize
+    memory = memory or Exact()
+    self.step = _make_frame_step(*call, memory) if frames == 1 else None
+    if self.step is None:
+      self.step = NetworkStep(*call, frames=frames, memory=memory, start=start)
     self._start = self.step.begin()
     self.latency = Latency()
     self.reset()
@@ -129,19 +136,19 @@ class Live:
     return np.asarray(probabilities)
 
 
-def _make_step(model, variables, size, normalize, frames: int, memory: Memory):
-  if jax.default_backend() == 'cpu':
-    if hasattr(model, 'dtype'):
-      model = model.clone(dtype=jnp.float32)
-    if frames == 1 and isinstance(model, Network) and isinstance(memory, Exact | Window):
-      window = memory if isinstance(memory, Window) else None
-      try:
-        return FrameStep(model, variables, size, normalize, window)
-      except TurnError:  # two streams or several members take frames by turns
-        pass
-      except ExportError as fault:
-        warnings.warn(f'the stream runs as the network is written, slower: {fault}', stacklevel=3)
-  return NetworkStep(model, variables, size, normalize, frames=frames, memory=memory)
+def _make_frame_step(model, variables, size, normalize, memory: Memory) -> FrameStep | None:
+  """Compiles a step for a CPU; None where there is none for this network, memory or device."""
+  on_cpu = jax.default_backend() == 'cpu' and isinstance(model, Network)
+  if not on_cpu or not isinstance(memory, Exact | Window):
+    return None
+  window = memory if isinstance(memory, Window) else None
+  try:
+    return FrameStep(model, variables, size, normalize, window)
+  except TurnError:  # two streams or several members take frames by turns
+    return None
+  except ExportError as fault:
+    warnings.warn(f'the stream runs as the network is written, slower: {fault}', stacklevel=3)
+    return None
 
 
 class NetworkStep:
@@ -155,9 +162,10 @@ class NetworkStep:
     compile_secs: how long XLA took, or reading its cache.
   """
 
-  def __init__(self, model, variables, size, normalize, *, frames: int, memory: Memory):
+  def __init__(self, model, variables, size, normalize, *, frames: int, memory: Memory, start):
+    """Compiles it; `start` is the network's state of a video that has not begun."""
     constants = jax.tree.map(jnp.asarray, variables)
-    self._start = memory.begin(model.init_state(1, size))
+    self._start = memory.begin(start)
 
     def run(video, state):
       return model.apply(constants, video, state)

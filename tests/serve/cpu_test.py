@@ -119,7 +119,8 @@ def test_a_frame_of_a0_is_few_passes(quick):
   model = mj.create('movinet/a0-stream')
   variables, size = timing.draw_weights(model), (64, 64)
   step = cpu.FrameStep(model, variables, size, jax.nn.softmax)
-  buffers = [one for one in jax.tree.leaves(model.init_state(1, size)) if one.ndim == 5]
+  start = model.init_state(1, size)
+  buffers = [one for one in jax.tree.leaves(start) if one.ndim == 5]
   kept = [one for one in buffers if one.shape[1] > 1]  # the others are sums
   assert [len(one.frames) for one in step.kept.buffers] == [one.shape[1] for one in kept]
   ((frames, rest),), _ = step.begin()
@@ -140,7 +141,7 @@ def test_a_frame_of_a0_is_few_passes(quick):
   # Beside the arrays, a result has a table of pointers to them.
   assert memory.output_size_in_bytes <= returned + 8 * (len(frames) + 3)
   whole = NetworkStep(
-    model, variables, size, jax.nn.softmax, frames=1, memory=serve.Exact()
+    model, variables, size, jax.nn.softmax, frames=1, memory=serve.Exact(), start=start
   ).program
   text, plain = step.program.as_text(), whole.as_text()
   assert text.count(' fusion(') < 0.65 * plain.count(' fusion(')
@@ -173,7 +174,8 @@ def test_a_window_runs_two_streams_in_one_program(quick):
   model, variables = make_stream()
   live = serve.Live(model, variables, SIZE, memory=window)
   assert isinstance(live.step, cpu.FrameStep)
-  plain = NetworkStep(model, variables, SIZE, jax.nn.softmax, frames=1, memory=window)
+  start = model.init_state(1, SIZE)
+  plain = NetworkStep(model, variables, SIZE, jax.nn.softmax, frames=1, memory=window, start=start)
   frames = draw_frames()
   found = [live(frame).probabilities for frame in frames]
   np.testing.assert_allclose(found, run_step(plain, frames), atol=2e-6)
