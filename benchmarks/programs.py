@@ -176,6 +176,7 @@ class Stream(Program):
     dtype = 'float32' if jax.default_backend() == 'cpu' else self.dtype  # whatever is asked for
     about = {'stream': self.network, 'dtype': dtype, 'form': self.form, 'size': size}
     about |= {'step': type(live.step).__name__, **describe_program(live.step.program)}
+    about |= {f'tried_{name}_ms': format_number(ms) for name, ms in live.tried.items()}
     return Prepared(lambda: self._measure(live, size), about, spans)
 
   def _measure(self, live: Live, size: int) -> Iterator[dict]:

@@ -3,6 +3,7 @@
 import collections
 import copy
 import dataclasses
+import functools
 import time
 import warnings
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ import numpy as np
 from movinet_jax import inference
 from movinet_jax.export.program import ExportError, TurnError
 from movinet_jax.layers import Network
-from movinet_jax.serve.cpu import FrameStep
+from movinet_jax.serve.frame import FrameStep, trial
+from movinet_jax.serve.frame.step import PLATFORMS
 from movinet_jax.serve.memory import Exact, Memory, Window
 
 # Percentiles are of so many latest calls, so that memory does not grow with the stream.
@@ -54,11 +56,13 @@ class Live:
   `Window` or `Forgetting` for a camera that never stops.
 
   On a CPU it computes in float32 whatever the network's `dtype`: a CPU computes bfloat16 by way of
-  float32. There, one frame a call runs as `serve.cpu.FrameStep` if the memory is `Exact` or a
-  `Window`. Everything else runs as the network is written.
+  float32. One frame a call runs as `serve.frame.FrameStep` if the memory is `Exact` or a `Window`,
+  on a CPU always and on a GPU if it is faster there. Everything else runs as the network is
+  written.
 
   Attributes:
     step: what runs a call; its `program` is the compiled one.
+    tried: on a GPU, median milliseconds of the programs that were tried, by name; else empty.
     latency: of the latest calls.
   """
 
@@ -89,11 +93,9 @@ class Live:
         'or load a stream variant, such as movinet/a0-stream'
       )
     normalize = jax.nn.sigmoid if multi_label else jax.nn.softmax
-    call = model, variables, size, normalize
-    memory = memory or Exact()
-    self.step = _make_frame_step(*call, memory) if frames == 1 else None
-    if self.step is None:
-      self.step = NetworkStep(*call, frames=frames, memory=memory, start=start)
+    call, memory = (model, variables, size, normalize), memory or Exact()
+    make_network = functools.partial(NetworkStep, *call, frames=frames, memory=memory, start=start)
+    self.step, self.tried = _make_step(call, frames, memory, make_network)
     self._start = self.step.begin()
     self.latency = Latency()
     self.reset()
@@ -136,19 +138,23 @@ class Live:
     return np.asarray(probabilities)
 
 
-def _make_frame_step(model, variables, size, normalize, memory: Memory) -> FrameStep | None:
-  """Compiles a step for a CPU; None where there is none for this network, memory or device."""
-  on_cpu = jax.default_backend() == 'cpu' and isinstance(model, Network)
-  if not on_cpu or not isinstance(memory, Exact | Window):
-    return None
-  window = memory if isinstance(memory, Window) else None
+def _make_step(call, frames: int, memory: Memory, make_network):
+  """Compiles what runs a call; returns it, and what was tried."""
+  (model, _, size, _), platform = call, jax.default_backend()
+  known = isinstance(model, Network) and isinstance(memory, Exact | Window)
+  if frames > 1 or not known or platform not in PLATFORMS:
+    return make_network(), {}
+  make_frame = functools.partial(FrameStep, *call, memory if isinstance(memory, Window) else None)
   try:
-    return FrameStep(model, variables, size, normalize, window)
+    if platform == 'cpu':
+      return make_frame(), {}
+    found = trial.choose(make_frame, make_network, size, jnp.dtype(model.dtype).name)
+    return found.step, found.ms
   except TurnError:  # two streams or several members take frames by turns
-    return None
+    return make_network(), {}
   except ExportError as fault:
     warnings.warn(f'the stream runs as the network is written, slower: {fault}', stacklevel=3)
-    return None
+    return make_network(), {}
 
 
 class NetworkStep:

@@ -94,7 +94,7 @@ class Forgetting:
   """A frame weighs half as much as one that came a half-life later.
 
   Frames of one call weigh the same. On a CPU a call takes longer than an exact one, which
-  `serve.cpu` runs.
+  `serve.frame` runs.
 
   Attributes:
     half_life_secs: infinite for a stream that forgets nothing.

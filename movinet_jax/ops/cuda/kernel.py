@@ -18,6 +18,7 @@ from jax.interpreters import mlir
 from movinet_jax.ops.cuda import nvrtc
 
 _ELEMENTS = {'float32': 'float', 'bfloat16': 'unsigned short'}  # the bits of a bfloat16
+_ELEMENTS_FILE = Path(__file__).with_name('elements.h')
 _CALL = '__gpu$xla.gpu.ptx'
 LARGEST_GRID = 65_535  # along y and z, of every NVIDIA GPU
 
@@ -33,8 +34,8 @@ class Kernel:
     constants: names and values that the source reads.
     grid: the number of blocks along x, y and z.
     threads: in a block.
-    shape: of the result.
-    out_dtype: of the result.
+    results: their shapes and types.
+    flags: what else the source may ask the preprocessor for.
   """
 
   file: Path
@@ -43,24 +44,28 @@ class Kernel:
   constants: tuple[tuple[str, int], ...]
   grid: tuple[int, int, int]
   threads: int
-  shape: tuple[int, ...]
-  out_dtype: str
+  results: tuple[jax.ShapeDtypeStruct, ...]
+  flags: tuple[str, ...] = ()
 
   @property
   def source(self) -> str:
-    """The text to compile: the constants, then the file."""
-    lines = [f'#define {self.name.upper()}', f'using Element = {_ELEMENTS[self.dtype]};']
+    """The text to compile: the constants, how elements are loaded, then the file."""
+    lines = [f'#define {name}' for name in (self.name.upper(), *self.flags)]
+    lines += [f'using Element = {_ELEMENTS[self.dtype]};']
     lines += [f'constexpr int {name} = {value};' for name, value in self.constants]
-    return '\n'.join([*lines, _read(self.file)])
+    return '\n'.join([*lines, _read(_ELEMENTS_FILE), _read(self.file)])
 
 
 _read = functools.cache(Path.read_text)
 
 
-def launch(kernel: Kernel, *operands: jax.Array) -> jax.Array:
-  """Runs a kernel on arrays in row-major order.
+def launch(kernel: Kernel, *operands: jax.Array) -> list[jax.Array]:
+  """Runs a kernel on arrays in row-major order, and returns its results.
 
-  Under `jax.shard_map`, all operands must vary between the same devices. The result does so, too.
+  Give no array twice, nor two constants of equal shape that may be equal: XLA keeps those as one,
+  and some versions pass one only once.
+
+  Under `jax.shard_map`, all operands must vary between the same devices. The results do so, too.
 
   Raises:
     CudaError: when JAX lowers the program, if the kernel cannot be compiled.
@@ -75,11 +80,14 @@ def launch(kernel: Kernel, *operands: jax.Array) -> jax.Array:
 
 
 _launch_p = Primitive('cuda_kernel')
+_launch_p.multiple_results = True
 
 
 @_launch_p.def_abstract_eval
 def _shape(*operands, kernel):
-  return operands[0].update(shape=kernel.shape, dtype=np.dtype(kernel.out_dtype), weak_type=False)
+  return [
+    operands[0].update(shape=one.shape, dtype=one.dtype, weak_type=False) for one in kernel.results
+  ]
 
 
 def _lower(context, *operands: Sequence, kernel: Kernel):
@@ -92,7 +100,7 @@ def _lower(context, *operands: Sequence, kernel: Kernel):
     kernel_type='ptx',
     kernel_data=nvrtc.compile_ptx(kernel.source),
     shared_mem_bytes=np.int32(0),  # besides what the kernel declares
-    output_indices=(np.int32(len(operands)),),
+    output_indices=tuple(np.int32(len(operands) + n) for n in range(len(kernel.results))),
     **grid,
     **block,
   )

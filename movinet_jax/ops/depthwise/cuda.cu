@@ -12,41 +12,6 @@ __device__ constexpr int divide_down(int a, int b) { return a >= 0 ? a / b : -((
 __device__ constexpr int divide_up(int a, int b) { return divide_down(a + b - 1, b); }
 __device__ constexpr int modulo(int a, int b) { return (a % b + b) % b; }
 
-// A thread loads and stores VEC elements as one word.
-template <int BYTES> struct Bits;
-template <> struct Bits<2> { using Type = unsigned short; };
-template <> struct Bits<4> { using Type = unsigned int; };
-template <> struct Bits<8> { using Type = unsigned long long; };
-using Word = Bits<VEC * sizeof(Element)>::Type;
-
-__device__ inline float widen(float x) { return x; }
-__device__ inline float widen(unsigned short bits) { return __uint_as_float((unsigned)bits << 16); }
-
-__device__ inline void narrow(float x, float& to) { to = x; }
-__device__ inline void narrow(float x, unsigned short& to) {  // to the nearest, ties to even
-  unsigned bits = __float_as_uint(x);
-  to = x == x ? (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16 : 0x7fc0u;
-}
-
-union Pack {
-  Word word;
-  Element each[VEC];
-};
-
-__device__ inline void load(const Element* from, bool there, float (&to)[VEC]) {
-  Pack pack;
-  pack.word = there ? __ldg(reinterpret_cast<const Word*>(from)) : Word(0);
-#pragma unroll
-  for (int v = 0; v < VEC; v++) to[v] = widen(pack.each[v]);
-}
-
-__device__ inline void store(Element* to, const float (&from)[VEC]) {
-  Pack pack;
-#pragma unroll
-  for (int v = 0; v < VEC; v++) narrow(from[v], pack.each[v]);
-  *reinterpret_cast<Word*>(to) = pack.word;
-}
-
 constexpr int PACKS = C / VEC;
 constexpr int FRAME_IN = H_IN * W_IN * C, FRAME_OUT = H_OUT * W_OUT * C;
 

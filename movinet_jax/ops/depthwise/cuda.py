@@ -162,19 +162,19 @@ def _call_local(function, plan, a, b):
 
 @_split('b t h w c, i j k c -> b u v z c', frees=('b', 'c'))
 def _convolve(x, kernel, plan):
-  return launch(make_convolve(x.shape[0], plan), x, kernel)
+  return launch(make_convolve(x.shape[0], plan), x, kernel)[0]
 
 
 @_split('b t h w c, i j k c -> b u v z c', frees=('b', 'c'))
 def _transpose(g, kernel, plan):
-  return launch(make_convolve(g.shape[0], plan, transposed=True), g, kernel)
+  return launch(make_convolve(g.shape[0], plan, transposed=True), g, kernel)[0]
 
 
 @_split('b t h w c, b u v z c -> b i j k c', frees=('b', 'c'))
 def _correlate(x, g, plan):
   """Returns one gradient for each clip, so that JAX adds what the devices hold."""
   clips = x.shape[0]
-  parts = launch(make_correlate(clips, plan), x, g)
+  (parts,) = launch(make_correlate(clips, plan), x, g)
   return parts.reshape(clips, -1, *parts.shape[1:]).sum(1)
 
 
@@ -194,9 +194,9 @@ def make_convolve(clips: int, plan: Plan, transposed: bool = False) -> Kernel:
     'KEEP': int(keeps_taps(plan, tile)),
   }
   grid = -(-columns // _THREADS), rows, clips * -(-y[0] // frames)
-  shape = clips, *y
+  result = jax.ShapeDtypeStruct((clips, *y), plan.dtype)
   return Kernel(
-    _SOURCE, 'convolve', plan.dtype, tuple(constants.items()), grid, _THREADS, shape, plan.dtype
+    _SOURCE, 'convolve', plan.dtype, tuple(constants.items()), grid, _THREADS, (result,)
   )
 
 
@@ -221,10 +221,10 @@ def make_correlate(clips: int, plan: Plan) -> Kernel:
   }
   chunks = clips * -(-x[0] // frames)
   grid = lane_blocks * -(-kt // tile.frames), parts, chunks
-  shape = chunks * parts, *plan.taps, x[3]
+  result = jax.ShapeDtypeStruct((chunks * parts, *plan.taps, x[3]), jnp.float32)
   threads = lanes * teams
   return Kernel(
-    _SOURCE, 'correlate', plan.dtype, tuple(constants.items()), grid, threads, shape, 'float32'
+    _SOURCE, 'correlate', plan.dtype, tuple(constants.items()), grid, threads, (result,)
   )
 
 

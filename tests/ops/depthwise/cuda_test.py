@@ -18,7 +18,7 @@ from movinet_jax.ops import depthwise_conv3d, space_padding, time_padding
 from movinet_jax.ops.cuda import nvrtc
 from movinet_jax.ops.depthwise import cuda, shifted
 from movinet_jax.ops.depthwise.plan import Plan
-from tests.ops.depthwise.host import COMPILER, compile_kernels, run
+from tests.ops.cuda.host import COMPILER, compile_kernels, run
 
 needs_nvrtc = pytest.mark.skipif(nvrtc.find_library() is None, reason='NVRTC is not installed')
 needs_plugin = pytest.mark.skipif(
@@ -108,11 +108,11 @@ def results(tmp_path_factory):
   found = []
   for n, (shape, taps, stride, time, padding, dtype) in enumerate([*CASES, CASES[0]]):
     random = np.random.default_rng(n)
-    y = kernels[n][0].shape
+    y = kernels[n][0].results[0].shape
     x, g = (random.normal(size=s).astype(jnp.dtype(dtype)) for s in (shape, y))
     kernel = random.normal(size=(*taps, shape[-1])).astype(np.float32)
     operands = (x, kernel), (g, kernel), (x, g)
-    ours = [run(library, 3 * n + i, kernels[n][i], *pair) for i, pair in enumerate(operands)]
+    ours = [run(library, 3 * n + i, kernels[n][i], *pair)[0] for i, pair in enumerate(operands)]
     ours[2] = ours[2].sum(0)
     theirs = reference(x, kernel, g, stride, time, padding)
     found.append([find_error(a, b) for a, b in zip(ours, theirs, strict=True)])

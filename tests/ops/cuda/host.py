@@ -5,7 +5,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
 COMPILER = shutil.which('g++')
@@ -13,10 +12,9 @@ HEADER = Path(__file__).with_name('host.h')
 RUN = """
 }}
 extern "C" void run_{n}(
-    unsigned x, unsigned y, unsigned z, unsigned threads, void* a, void* b, void* out) {{
-  run_grid({{x, y, z}}, threads, [&] {{ call(kernel_{n}::{name}, a, b, out); }});
+    unsigned x, unsigned y, unsigned z, unsigned threads, void** arrays) {{
+  run_grid({{x, y, z}}, threads, [&] {{ call(kernel_{n}::{name}, arrays); }});
 }}
-#undef {upper}
 """
 
 
@@ -26,7 +24,8 @@ def compile_kernels(kernels, folder):
   for n, kernel in enumerate(kernels):
     source = kernel.source.replace('extern "C" ', '')  # which knows no namespaces
     lines.append(f'namespace kernel_{n} {{\n{source}')
-    lines.append(RUN.format(n=n, name=kernel.name, upper=kernel.name.upper()))
+    lines.append(RUN.format(n=n, name=kernel.name))
+    lines += [f'#undef {name}' for name in (kernel.name.upper(), *kernel.flags)]
   source = Path(folder, 'kernels.cpp')
   source.write_text('\n'.join(lines))
   library = source.with_suffix('.so')
@@ -36,9 +35,9 @@ def compile_kernels(kernels, folder):
 
 
 def run(library, n, kernel, *operands):
-  """What the n-th kernel of a library makes of two arrays."""
-  out = np.full(kernel.shape, np.nan, jnp.dtype(kernel.out_dtype))
-  arrays = [*map(np.ascontiguousarray, operands), out]
-  pointers = (ctypes.c_void_p(array.ctypes.data) for array in arrays)
-  getattr(library, f'run_{n}')(*kernel.grid, kernel.threads, *pointers)
-  return out
+  """What the n-th kernel of a library makes of arrays: a list of results."""
+  results = [np.full(one.shape, np.nan, one.dtype) for one in kernel.results]
+  arrays = [*map(np.ascontiguousarray, operands), *results]
+  pointers = (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+  getattr(library, f'run_{n}')(*kernel.grid, kernel.threads, pointers)
+  return results

@@ -8,37 +8,23 @@ import numpy as np
 import pytest
 
 import movinet_jax as mj
-from movinet_jax import export, inference, models, serve, timing
+from movinet_jax import export, inference, serve, timing
 from movinet_jax.export.graph import Graph, Tensor, add_node
 from movinet_jax.export.program import Program
-from movinet_jax.serve import cpu
-from movinet_jax.serve.cpu import step as step_module
+from movinet_jax.serve.frame import FrameStep, buffers, cpu, rules
+from movinet_jax.serve.frame import step as step_module
+from movinet_jax.serve.frame.branch import branch
 from movinet_jax.serve.live import NetworkStep
-
-FRAMES, SIZE = 7, (12, 11)
-# These small programs cost far more to compile than to run.
-QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
-ALTERNATE = ('tsnet', 'ensemble')  # two streams, or two members, take frames by turns
-
-
-# As the published streams have them; the small networks have other activations.
-HARD = {'activation': 'hard_swish', 'gate': 'hard_sigmoid', 'head_activation': 'hard_swish'}
-
-
-def find_causal():
-  """The smallest causal networks of all families, with the family's name."""
-  specs = [
-    (family, name, spec)
-    for family, module in models.families().items()
-    for name, spec in module.SMALL.items()
-    if getattr(spec, 'causal', False)
-  ]
-  small = models.find_family('movinet').SMALL['stream-2plus1d']
-  specs.append(('movinet', 'stream-hard', dataclasses.replace(small, **HARD)))
-  return [
-    pytest.param(models.create(family, 3, spec=spec), family, id=f'{family}-{name}')
-    for family, name, spec in specs
-  ]
+from tests.serve.frame.streams import (
+  ALTERNATE,
+  QUICK,
+  SIZE,
+  draw_frames,
+  find_causal,
+  make_stream,
+  run_network,
+  run_step,
+)
 
 
 @pytest.fixture
@@ -47,43 +33,15 @@ def quick(monkeypatch):
   monkeypatch.setattr(inference, 'find_options', lambda platform: options)
 
 
-def draw_frames():
-  return np.random.default_rng(1).integers(0, 256, (FRAMES, 1, *SIZE, 3), np.uint8)
-
-
-def make_stream(**options):
-  spec = models.find_family('movinet').SMALL['stream-2plus1d']
-  model = models.create('movinet', 3, spec=spec, **options)
-  return model, timing.draw_weights(model)
-
-
-def run_network(model, variables, frames):
-  """Probabilities [T, N] of the network as it is written."""
-  step = jax.jit(lambda x, state: model.apply(variables, x, state), compiler_options=QUICK)
-  state, found = model.init_state(1, SIZE), []
-  for frame in frames:
-    logits, state = step(frame[None].astype(np.float32) / 255, state)
-    found.append(jax.nn.softmax(logits[0]))
-  return np.stack(found)
-
-
-def run_step(step, frames):
-  state, found = step.begin(), []
-  for frame in frames:
-    probabilities, state = step(frame[None], state)
-    found.append(np.asarray(probabilities))
-  return np.stack(found)
-
-
 @pytest.mark.parametrize(('model', 'family'), find_causal())
 def test_a_frame_step_is_the_network(model, family, quick):
   """Of every causal network of the package whose frames are all alike."""
   variables, frames = timing.draw_weights(model), draw_frames()
   if family in ALTERNATE:
     with pytest.raises(export.ExportError, match='does the same every'):
-      cpu.FrameStep(model, variables, SIZE, jax.nn.softmax)
+      FrameStep(model, variables, SIZE, jax.nn.softmax)
     return
-  step = cpu.FrameStep(model, variables, SIZE, jax.nn.softmax)
+  step = FrameStep(model, variables, SIZE, jax.nn.softmax)
   found, wanted = run_step(step, frames), run_network(model, variables, frames)
   assert np.ptp(wanted, 0).max() > 1e-3  # frames differ, and what is remembered counts
   np.testing.assert_allclose(found, wanted, atol=2e-6)
@@ -101,16 +59,16 @@ def _shift(buffer):
 def test_frames_in_wrong_places_are_seen(mistake, monkeypatch, quick):
   """The comparison above finds a mistake in the order of the frames."""
   model, variables = make_stream()
-  right = cpu.FrameStep(model, variables, SIZE, jax.nn.softmax)
+  right = FrameStep(model, variables, SIZE, jax.nn.softmax)
   split = step_module.split_buffers
 
-  def split_wrongly(program):
-    graph, kept = split(program)
+  def split_wrongly(*given):
+    graph, kept = split(*given)
     return graph, dataclasses.replace(kept, buffers=list(map(mistake, kept.buffers)))
 
   monkeypatch.setattr(step_module, 'split_buffers', split_wrongly)
   frames = draw_frames()
-  wrong = run_step(cpu.FrameStep(model, variables, SIZE, jax.nn.softmax), frames)
+  wrong = run_step(FrameStep(model, variables, SIZE, jax.nn.softmax), frames)
   assert np.abs(wrong - run_step(right, frames)).max() > 1e-3
 
 
@@ -118,12 +76,12 @@ def test_a_frame_of_a0_is_few_passes(quick):
   """What made it fast: no buffer is copied, and norms are no passes of their own."""
   model = mj.create('movinet/a0-stream')
   variables, size = timing.draw_weights(model), (64, 64)
-  step = cpu.FrameStep(model, variables, size, jax.nn.softmax)
+  step = FrameStep(model, variables, size, jax.nn.softmax)
   start = model.init_state(1, size)
-  buffers = [one for one in jax.tree.leaves(start) if one.ndim == 5]
-  kept = [one for one in buffers if one.shape[1] > 1]  # the others are sums
+  buffered = [one for one in jax.tree.leaves(start) if one.ndim == 5]
+  kept = [one for one in buffered if one.shape[1] > 1]  # the others are sums
   assert [len(one.frames) for one in step.kept.buffers] == [one.shape[1] for one in kept]
-  ((frames, rest),), _ = step.begin()
+  ((frames, (rest,)),), _ = step.begin()
   assert [one[0].size for one in frames] == [one[:, 0].size for one in kept]
 
   ops = step.graph.count_ops()
@@ -156,7 +114,7 @@ def test_a_frame_of_a0_is_few_passes(quick):
 def test_live_takes_a_frame_step_where_it_can(quick):
   model, variables = make_stream(dtype=jnp.bfloat16)
   live = serve.Live(model, variables, SIZE)
-  assert isinstance(live.step, cpu.FrameStep)
+  assert isinstance(live.step, FrameStep)
   frames = draw_frames()
   wanted = run_network(model.clone(dtype=jnp.float32), variables, frames)
   for _ in range(2):
@@ -173,7 +131,7 @@ def test_a_window_runs_two_streams_in_one_program(quick):
   window = serve.Window(secs=2, fps=2)  # 4 frames: a stream begins anew every 2
   model, variables = make_stream()
   live = serve.Live(model, variables, SIZE, memory=window)
-  assert isinstance(live.step, cpu.FrameStep)
+  assert isinstance(live.step, FrameStep)
   start = model.init_state(1, SIZE)
   plain = NetworkStep(model, variables, SIZE, jax.nn.softmax, frames=1, memory=window, start=start)
   frames = draw_frames()
@@ -183,7 +141,7 @@ def test_a_window_runs_two_streams_in_one_program(quick):
   np.testing.assert_allclose(found[:4], exact[:4], atol=2e-6)
   assert np.abs(found[4:] - exact[4:]).max() > 1e-3
 
-  count = cpu.branch.branch(live.step.graph).count_ops()
+  count = branch(live.step.graph).count_ops()
   ops = live.step.graph.count_ops()
   assert (count['stem'], count['depthwise']) == (1, 2 * ops['depthwise'] - 1)
 
@@ -214,11 +172,11 @@ def test_constants_are_no_frames():
   first = add_node('slice', joined, start=(0,) * 4, **cut)
   graph = Graph({'image': image}, {'logits': joined, 'first': first})
   program = Program(graph, frames=1, batch=1, free=True, states={}, turn=1)
-  split, kept = cpu.buffers.split_buffers(program)
+  split, kept = buffers.split_buffers(program)
   assert (kept.buffers, kept.following) == ([], {})
-  rewritten = cpu.rules.rewrite(split)
+  rewritten = rules.rewrite(split)
   given = np.ones((1, 4, 4, 2), np.float32)
-  whole, part = cpu.kernels.emit(rewritten)(given)
+  whole, part = cpu.emit(rewritten)(given)
   np.testing.assert_array_equal(np.reshape(whole, (2, -1)), [[0] * 32, [1] * 32])
   np.testing.assert_array_equal(part, zeros)
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #define __global__
@@ -10,6 +11,10 @@
 #define __shared__ static
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
+
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(16) float4 { float x, y, z, w; };
 
 struct Index { unsigned x, y, z; };
 static thread_local Index threadIdx, blockIdx;
@@ -46,7 +51,10 @@ template <class Function> static void run_grid(Index grid, unsigned threads, Fun
   for (auto& thread : team) thread.join();
 }
 
-template <class A, class B, class C>
-static void call(void (*kernel)(A, B, C), void* a, void* b, void* c) {
-  kernel((A)a, (B)b, (C)c);
+template <class... Pointers, std::size_t... N>
+static void call(void (*kernel)(Pointers...), void** arrays, std::index_sequence<N...>) {
+  kernel((Pointers)arrays[N]...);
+}
+template <class... Pointers> static void call(void (*kernel)(Pointers...), void** arrays) {
+  call(kernel, arrays, std::index_sequence_for<Pointers...>());
 }

@@ -1,5 +1,7 @@
 """Compiles and runs the next frame of a stream."""
 
+import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,22 +10,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from movinet_jax import inference
-from movinet_jax.export.graph import IMAGE, LOGITS
+from movinet_jax.export.graph import IMAGE, LOGITS, Graph
 from movinet_jax.export.program import build
-from movinet_jax.serve.cpu import kernels
-from movinet_jax.serve.cpu.branch import YOUNGER, branch
-from movinet_jax.serve.cpu.buffers import State, split_buffers
-from movinet_jax.serve.cpu.rules import rewrite
+from movinet_jax.serve.frame import cpu, gpu, rules
+from movinet_jax.serve.frame.branch import YOUNGER, branch
+from movinet_jax.serve.frame.buffers import State, split_buffers
 from movinet_jax.serve.memory import Window
+
+PLATFORMS = ('cpu', 'gpu')  # that frame steps are arranged for
 
 
 class FrameStep:
-  """A network's next frame, compiled for a CPU; computes in float32.
+  """A network's next frame, compiled for one device.
 
       step = FrameStep(model, variables, (172, 172), jax.nn.softmax)
       state = step.begin()
       for frame in frames:
         probabilities, state = step(frame[None, None], state)
+
+  It computes in float32 on a CPU, and in the network's `dtype` on an NVIDIA GPU.
 
   Attributes:
     program: the compiled program.
@@ -39,6 +44,7 @@ class FrameStep:
     size: tuple[int, int],
     normalize: Callable[[jax.Array], jax.Array],
     window: Window | None = None,
+    device: jax.Device | None = None,
   ):
     """Compiles it.
 
@@ -49,19 +55,23 @@ class FrameStep:
       normalize: makes probabilities [N] of logits [N].
       window: what the stream remembers; by default all frames. Both streams of a window are one
         program.
+      device: what runs it, by default the first one here. It need not be here to be compiled for.
 
     Raises:
       ExportError: no graph can express the network, or it does not do the same with every frame.
+      CudaError: on a GPU, if a kernel cannot be compiled.
     """
-    program = build(model, variables, size)
+    device = device or jax.devices()[0]
+    form = _find_form(device.platform, model.dtype)
+    program = build(model.clone(dtype=jnp.float32), variables, size)
     program.check_frames()
-    graph, self.kept = split_buffers(program)
-    self.graph = rewrite(graph)
+    graph, self.kept = split_buffers(program, form.dtype, form.joined)
+    self.graph = form.rewrite(graph)
     self._half = window.count_calls(1) if window else None
     self._prefixes = ('', YOUNGER) if self._half else ('',)
     whole = branch(self.graph) if self._half else self.graph
     self._start = self.kept.begin()
-    compute = kernels.emit(whole)
+    compute = form.emit(whole)
 
     def run(pixels, states):
       given = {IMAGE: pixels[0].astype(jnp.float32) / 255}
@@ -70,12 +80,14 @@ class FrameStep:
       found = compute(*(given[name] for name in whole.inputs))
       found = dict(zip(whole.outputs, found, strict=True))
       new = [self.kept.write(_take(found, prefix)) for prefix in self._prefixes]
-      return normalize(found[LOGITS][0]), new
+      return normalize(found[LOGITS][0].astype(jnp.float32)), new
 
-    pixels = jax.ShapeDtypeStruct((1, 1, *size, 3), jnp.uint8)
-    lowered = jax.jit(run).lower(pixels, self.begin()[0])
+    place = jax.sharding.SingleDeviceSharding(device)
+    pixels = jax.ShapeDtypeStruct((1, 1, *size, 3), jnp.uint8, sharding=place)
+    describe = functools.partial(_describe, place=place)
+    lowered = jax.jit(run).lower(pixels, jax.tree.map(describe, self.begin()[0]))
     began = time.perf_counter()
-    self.program = lowered.compile(compiler_options=inference.find_options('cpu'))
+    self.program = lowered.compile(compiler_options=inference.find_options(device.platform))
     self.compile_secs = time.perf_counter() - began
 
   def begin(self) -> tuple[list[State], int]:
@@ -90,6 +102,39 @@ class FrameStep:
     probabilities, new = self.program(pixels, streams)
     streams = [self.kept.move_on(*one) for one in zip(streams, new, strict=True)]
     return probabilities, (streams, calls + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Form:
+  """How a kind of device computes a frame.
+
+  Attributes:
+    dtype: of frames that are kept.
+    joined: whether the rest of what is kept is one vector.
+    rewrite: makes the graph that `emit` makes a function of.
+  """
+
+  dtype: jnp.dtype
+  joined: bool
+  rewrite: Callable[[Graph], Graph]
+  emit: Callable[[Graph], Callable]
+
+
+def _find_form(platform: str, dtype) -> _Form:
+  if platform == 'cpu':
+    return _Form(jnp.dtype('float32'), True, rules.rewrite, cpu.emit)
+  dtype = jnp.dtype(dtype)
+  # A slice of a vector would be a kernel of its own.
+  return _Form(
+    dtype,
+    False,
+    lambda graph: gpu.rewrite(rules.rewrite(graph)),
+    functools.partial(gpu.emit, dtype=dtype),
+  )
+
+
+def _describe(array: jax.Array, place) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
 
 
 def _take(found: Mapping, prefix: str) -> dict:

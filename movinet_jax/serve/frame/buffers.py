@@ -2,7 +2,7 @@
 
 A buffer of K frames and a new frame become the next buffer: its last K. As one array, all K would
 be written anew. As K arrays, a call returns the new frame, and the caller forgets the oldest.
-Everything else, such as running means, is small, and one vector.
+Everything else, such as running means, is small.
 """
 
 import dataclasses
@@ -17,8 +17,8 @@ from movinet_jax.export.graph import Graph, Node, Shape, Tensor, add_node
 from movinet_jax.export.program import Program
 from movinet_jax.export.simplify import is_made_by, simplify
 
-# The frames of each buffer, the oldest one first, and the vector.
-State = tuple[list[tuple[jax.Array, ...]], jax.Array]
+# The frames of each buffer, the oldest one first, and everything else.
+State = tuple[list[tuple[jax.Array, ...]], list[jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +42,23 @@ class Kept:
     buffers: those that are kept in single frames.
     shapes: the shape of each input of the graph.
     following: for each other state, what the graph calls its next value.
+    dtype: of the frames; everything else is float32.
+    joined: whether everything else is one vector.
   """
 
   buffers: Sequence[Buffer]
   shapes: Mapping[str, Shape]
   following: Mapping[str, str]
+  dtype: jnp.dtype
+  joined: bool
 
   def begin(self) -> State:
     """The state of a video that has not begun."""
-    frames = [tuple(jnp.zeros(self.shapes[name]) for name in one.frames) for one in self.buffers]
-    return frames, jnp.zeros(sum(self._sizes))
+    rest = {after: jnp.zeros(self.shapes[name]) for name, after in self.following.items()}
+    frames = [
+      tuple(jnp.zeros(self.shapes[name], self.dtype) for name in one.frames) for one in self.buffers
+    ]
+    return frames, self._pack(rest)
 
   def read(self, state: State) -> dict[str, jax.Array]:
     """The graph's inputs that a state stands for, by name."""
@@ -59,30 +66,37 @@ class Kept:
     found = {}
     for buffer, own in zip(self.buffers, frames, strict=True):
       found |= zip(buffer.frames, own, strict=True)
-    parts = jnp.split(rest, np.cumsum(self._sizes)[:-1]) if self.following else []
-    for name, part in zip(self.following, parts, strict=True):
+    if self.joined and rest:
+      sizes = [math.prod(self.shapes[name]) for name in self.following]
+      rest = jnp.split(rest[0], np.cumsum(sizes)[:-1])
+    for name, part in zip(self.following, rest, strict=True):
       found[name] = part.reshape(self.shapes[name])
     return found
 
-  def write(self, outputs: Mapping[str, jax.Array]) -> tuple[list[jax.Array], jax.Array]:
-    """What is new after a call: a frame for each buffer, and the vector."""
-    rest = [outputs[name].ravel() for name in self.following.values()]
-    newest = [outputs[buffer.newest] for buffer in self.buffers]
-    return newest, jnp.concatenate(rest) if rest else jnp.zeros(0)
+  def write(self, outputs: Mapping[str, jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
+    """What is new after a call: a frame for each buffer, and everything else."""
+    newest = [outputs[buffer.newest].astype(self.dtype) for buffer in self.buffers]
+    return newest, self._pack(outputs)
 
-  def move_on(self, state: State, new: tuple[list[jax.Array], jax.Array]) -> State:
+  def move_on(self, state: State, new: tuple[list[jax.Array], list[jax.Array]]) -> State:
     """The state after a call."""
     newest, rest = new
     return [(*old[1:], one) for old, one in zip(state[0], newest, strict=True)], rest
 
-  @property
-  def _sizes(self) -> list[int]:
-    return [math.prod(self.shapes[name]) for name in self.following]
+  def _pack(self, outputs: Mapping[str, jax.Array]) -> list[jax.Array]:
+    """Everything else, by the names of its next values."""
+    rest = [outputs[name].astype(jnp.float32) for name in self.following.values()]
+    return [jnp.concatenate([one.ravel() for one in rest])] if self.joined and rest else rest
 
 
-def split_buffers(program: Program) -> tuple[Graph, Kept]:
-  """Returns the program's graph with single frames in place of its buffers, and what it keeps."""
-  graph, buffers, joined = program.graph, [], {}
+def split_buffers(program: Program, dtype=jnp.float32, joined: bool = True) -> tuple[Graph, Kept]:
+  """Returns the program's graph with single frames in place of its buffers, and what it keeps.
+
+  Args:
+    program: stays as it is.
+    dtype, joined: as of `Kept`.
+  """
+  graph, buffers, parts = program.graph, [], {}
   inputs, outputs, uses = dict(graph.inputs), dict(graph.outputs), graph.count_uses()
   following = dict(program.states)
   for name, after in program.states.items():
@@ -95,18 +109,18 @@ def split_buffers(program: Program) -> tuple[Graph, Kept]:
     del inputs[name], following[name]
     inputs |= frames
     outputs[after] = newest
-    joined[buffer] = list(frames.values())
+    parts[buffer] = list(frames.values())
     buffers.append(Buffer(tuple(frames), after))
 
   def join(node: Node, alone) -> Tensor | None:
     first, *rest = node.inputs
-    if not isinstance(first, Tensor) or first not in joined:
+    if not isinstance(first, Tensor) or first not in parts:
       return None
-    return add_node('concat', *joined[first], *rest, **node.params)
+    return add_node('concat', *parts[first], *rest, **node.params)
 
   graph = simplify(Graph({**graph.inputs, **inputs}, outputs), {'concat': (join,)})
   shapes = {name: tensor.shape for name, tensor in inputs.items()}
-  return Graph(inputs, graph.outputs), Kept(buffers, shapes, following)
+  return Graph(inputs, graph.outputs), Kept(buffers, shapes, following, dtype, joined)
 
 
 def _find_newest(buffer: Tensor, following: Tensor) -> Tensor | None:

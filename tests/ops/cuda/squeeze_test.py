@@ -1,0 +1,58 @@
+"""The kernel that squeezes a frame makes its means, its running mean and their product."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from movinet_jax.ops.cuda import nvrtc, squeeze
+from tests.ops.cuda.host import COMPILER, compile_kernels, run
+
+# pixels, channels, features, whether the frame's number counts, dtype: channels that make no packs,
+# and more packs than threads.
+CASES = [
+  (121, 184, 96, False, 'bfloat16'),
+  (49, 10, 5, True, 'float32'),
+  (7, 2044, 16, False, 'float32'),
+  (30, 513, 17, True, 'bfloat16'),
+]
+
+
+def make_kernel(pixels, channels, features, placed, dtype):
+  z = jax.ShapeDtypeStruct((pixels, channels), jnp.dtype(dtype))
+  return squeeze.make_squeeze(z, features, placed)
+
+
+@pytest.fixture(scope='module')
+def library(tmp_path_factory):
+  return compile_kernels([make_kernel(*case) for case in CASES], tmp_path_factory.mktemp('kernels'))
+
+
+@pytest.mark.skipif(COMPILER is None, reason='g++ is not installed')
+@pytest.mark.parametrize('n', range(len(CASES)), ids=lambda n: '-'.join(map(str, CASES[n])))
+def test_means_and_products(library, n):
+  """Run on this CPU, thread for thread."""
+  pixels, channels, features, placed, dtype = CASES[n]
+  random = np.random.default_rng(n)
+  z = (random.normal(size=(pixels, channels)) + 1).astype(jnp.dtype(dtype))
+  shapes = (channels,), (1,), (2 * channels, features), (2 * channels,), (1,)
+  operands = [random.normal(size=shape).astype(np.float32) for shape in shapes]
+  running, weight, matrix, place, scale = operands
+  raw, new = run(library, n, make_kernel(*CASES[n]), z, *operands[: 5 if placed else 3])
+
+  mean = z.astype(np.float64).mean(0)
+  wanted = running + (mean - running) * weight
+  np.testing.assert_allclose(new, wanted, atol=1e-6 * np.abs(wanted).max())
+  wanted = (np.concatenate([wanted, mean]) + placed * scale * place) @ matrix
+  np.testing.assert_allclose(raw, wanted, atol=2e-6 * np.abs(wanted).max())
+
+
+@pytest.mark.skipif(nvrtc.find_library() is None, reason='NVRTC is not installed')
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('shape', [(3136, 40, 24), (49, 640, 160), (36, 2048, 512)])
+def test_sums_are_registers(shape, dtype):
+  said = nvrtc.report(make_kernel(*shape, True, dtype).source, 'sm_90')
+  assert re.search(r'\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads', said)
+  assert int(re.search(r'Used (\d+) registers', said)[1]) <= 64

@@ -1,0 +1,119 @@
+"""A stream's next frame on a GPU: the same answers, in half as many kernels."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from movinet_jax import inference, serve, timing
+from movinet_jax.export import as_jax
+from movinet_jax.ops.cuda import dense, squeeze
+from movinet_jax.serve.frame import FrameStep
+from movinet_jax.serve.frame import step as step_module
+from tests.serve.frame.streams import (
+  ALTERNATE,
+  QUICK,
+  SIZE,
+  draw_frames,
+  find_causal,
+  make_stream,
+  run_network,
+  run_step,
+)
+
+
+def multiply(x, matrix, bias, *, offset=None, start='', gate=None, shortcut=None, finish=''):
+  """What the kernel does, see tests/ops/cuda/dense_test.py."""
+  y = x.astype(jnp.float32)
+  y = y if offset is None else y + offset
+  y = as_jax.OPERATIONS[start](y) if start else y
+  y = y if gate is None else y * gate
+  y = y @ matrix + bias
+  y = y if shortcut is None else y + shortcut.astype(jnp.float32)
+  return (as_jax.OPERATIONS[finish](y) if finish else y).astype(x.dtype)
+
+
+def update(z, running, weight, matrix, place=0.0, scale=1.0):
+  """What the kernel does, see tests/ops/cuda/squeeze_test.py."""
+  mean = z.astype(jnp.float32).mean(0)
+  new = running + (mean - running) * weight
+  return (jnp.concatenate([new, mean]) + scale * place) @ matrix, new
+
+
+@pytest.fixture
+def as_on_gpu(monkeypatch):
+  """This CPU computes what a GPU would, the kernels by what they stand for."""
+  find_form = step_module._find_form
+  monkeypatch.setattr(step_module, '_find_form', lambda _, dtype: find_form('gpu', dtype))
+  monkeypatch.setattr(inference, 'find_options', lambda platform: QUICK)
+  monkeypatch.setattr(dense, 'multiply', multiply)
+  monkeypatch.setattr(squeeze, 'squeeze', update)
+
+
+SINGLE = [param for param in find_causal() if param.values[1] not in ALTERNATE]
+
+
+@pytest.mark.parametrize(('model', 'family'), SINGLE)
+def test_a_frame_step_is_the_network(model, family, as_on_gpu):
+  variables, frames = timing.draw_weights(model), draw_frames()
+  step = FrameStep(model, variables, SIZE, jax.nn.softmax)
+  found, wanted = run_step(step, frames), run_network(model, variables, frames)
+  np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+def test_in_bfloat16_it_is_as_near_as_the_network(as_on_gpu):
+  model, variables = make_stream(dtype=jnp.bfloat16)
+  frames = draw_frames()
+  exact = run_network(model.clone(dtype=jnp.float32), variables, frames)
+  step = FrameStep(model, variables, SIZE, jax.nn.softmax)
+  ((kept, rest),), _ = step.begin()
+  assert {one.dtype for frames in kept for one in frames} == {jnp.dtype(jnp.bfloat16)}
+  assert {one.dtype for one in rest} == {jnp.dtype(jnp.float32)}
+  ours = np.abs(run_step(step, frames) - exact).max()
+  theirs = np.abs(run_network(model, variables, frames) - exact).max()
+  assert 1e-5 < ours < 1.5 * theirs
+
+
+@pytest.mark.parametrize('name', ['movinet-stream-hard', 'movinet-stream-placed'])
+def test_everything_around_a_product_is_one_kernel(name, as_on_gpu):
+  """Of networks as the published ones are."""
+  ((model, _),) = [one.values for one in find_causal() if one.id == name]
+  step = FrameStep(model, timing.draw_weights(model), SIZE, jax.nn.softmax)
+  layers = sum(len(block.layers) for block in model.spec.blocks)
+  ops = step.graph.count_ops()
+  assert (ops['squeeze'], ops['part']) == (layers + 1, 2 * (layers + 1))  # and the head
+  assert ops['concat'] == (1 if model.spec.positions else 0)  # of sines and cosines
+  assert not ops['gated'] + ops['hard_swish'] + ops['relu6']
+  given = [node.params for node, _ in step.graph.list_nodes() if node.op == 'dense']
+  # Each layer's gate and the head's second product have what their first one lacks.
+  assert sum('offset' in one['given'] for one in given) == layers + 1
+  assert sum('gate' in one['given'] for one in given) == layers
+  assert sum('shortcut' in one['given'] for one in given) == layers
+
+
+def test_a_window_on_a_gpu(as_on_gpu):
+  window, (model, variables) = serve.Window(secs=2, fps=2), make_stream()
+  step = FrameStep(model, variables, SIZE, jax.nn.softmax, window)
+  frames = draw_frames()
+  wanted = run_step(FrameStep(model, variables, SIZE, jax.nn.softmax), frames)
+  found = run_step(step, frames)
+  np.testing.assert_allclose(found[:4], wanted[:4], atol=2e-6)
+  assert np.abs(found[4:] - wanted[4:]).max() > 1e-3
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec('jax_cuda13_plugin') is None, reason='no compiler for GPUs is installed'
+)
+def test_a_frame_of_a0_is_half_as_many_kernels():
+  """In a process of its own: a compiler that gives up takes its process with it."""
+  script = [sys.executable, 'benchmarks/frame_kernels.py', 'a0']
+  done = subprocess.run(script, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr[-3000:]
+  found = json.loads(done.stdout)
+  assert found['frame_kernels'] <= 95, found
+  assert found['frame_kernels'] < 0.55 * found['as_written_kernels'], found
