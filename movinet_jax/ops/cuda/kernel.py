@@ -76,6 +76,8 @@ def launch(kernel: Kernel, *operands: jax.Array) -> list[jax.Array]:
       f'{kernel.name} needs {kernel.grid} blocks, and a GPU takes {LARGEST_GRID} along y and z: '
       'use fewer clips or form=auto'
     )
+  if jax.default_backend() == 'gpu':  # the rest of the program is traced meanwhile
+    nvrtc.begin(kernel.source)
   return _launch_p.bind(*operands, kernel=kernel)
 
 

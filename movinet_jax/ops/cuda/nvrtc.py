@@ -4,6 +4,7 @@ NVRTC needs no GPU, no driver and no other compiler. It returns PTX, a text that
 translates for its own GPU.
 """
 
+import concurrent.futures
 import contextlib
 import ctypes
 import functools
@@ -59,8 +60,27 @@ def load():
   return library
 
 
-@functools.lru_cache(maxsize=1024)
 def compile_ptx(source: str) -> str:
+  """Compiles CUDA C++ to PTX, or waits for it if `begin` has begun.
+
+  Raises:
+    CudaError: NVRTC is missing or refuses the source; says what it says.
+  """
+  return begin(source).result()
+
+
+@functools.lru_cache(maxsize=1024)
+def begin(source: str) -> concurrent.futures.Future:
+  """Begins to compile CUDA C++ to PTX in a thread of its own."""
+  return _make_pool().submit(find_ptx, source)
+
+
+@functools.cache
+def _make_pool():
+  return concurrent.futures.ThreadPoolExecutor(thread_name_prefix='nvrtc')
+
+
+def find_ptx(source: str) -> str:
   """Compiles CUDA C++ to PTX, and keeps it beside JAX's compiled programs where those are kept.
 
   JAX keeps programs by their lowered text, which holds the PTX. So without this, each start of a

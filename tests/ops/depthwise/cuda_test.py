@@ -168,7 +168,7 @@ def test_a_gpu_gets_kernels_for_clips_and_none_for_a_few_frames():
 @pytest.fixture
 def fresh():
   """Nothing is known yet of the kernels, the compiler and the GPU."""
-  caches = nvrtc.load, cuda._try_out, cuda._warn
+  caches = nvrtc.load, nvrtc.begin, cuda._try_out, cuda._warn
   for one in caches:
     one.cache_clear()
   yield
@@ -189,7 +189,7 @@ def test_without_a_compiler_one_warning_says_so(monkeypatch, fresh):
 @needs_nvrtc
 def test_compiled_kernels_are_kept_beside_programs(tmp_path, monkeypatch):
   """A second process finds them; a damaged file is compiled again; the text is always the same."""
-  compile_anew = nvrtc.compile_ptx.__wrapped__
+  compile_anew = nvrtc.find_ptx
   source = 'extern "C" __global__ void own(float *x) { x[threadIdx.x] *= 3; }'
   with _cache_in(None):
     plain = compile_anew(source)
@@ -265,3 +265,17 @@ def test_programs_for_one_and_for_eight_gpus():
   script = Path(__file__).with_name('compile.py')
   done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
   assert done.stdout.split() == ['one', 'eight', 'mapped'], done.stderr[-3000:]
+
+
+@needs_nvrtc
+def test_kernels_are_compiled_while_a_gpu_program_is_traced(monkeypatch):
+  """On a GPU here; for another, when the program is lowered."""
+  begun = []
+  monkeypatch.setattr(nvrtc, 'begin', begun.append)
+  plan = make_plan((1, 16, 8, 8, 6), (3, 3, 3), (1, 1), 'same', 'same', 'float32')
+  shapes = jax.ShapeDtypeStruct((1, *plan.x), 'float32'), jnp.zeros((3, 3, 3, 6))
+  jax.eval_shape(lambda x, k: cuda.launch(cuda.make_convolve(1, plan), x, k), *shapes)
+  assert not begun
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  jax.eval_shape(lambda x, k: cuda.launch(cuda.make_convolve(1, plan), x, k), *shapes)
+  assert begun == [cuda.make_convolve(1, plan).source]
