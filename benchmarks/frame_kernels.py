@@ -1,7 +1,7 @@
 """How many kernels a stream's next frame is on a GPU that is not here.
 
   python benchmarks/frame_kernels.py             A0, for an H100
-  python benchmarks/frame_kernels.py a2 a5       others
+  python benchmarks/frame_kernels.py a2 a5 x3d/s-stream
   python benchmarks/frame_kernels.py a0 --topology=a100:1 --dtype=float32
 
 Prints a JSON line for each network: kernels of the frame step, kernels of the network as it is
@@ -11,44 +11,38 @@ chooses without trying on a GPU, so there the numbers may differ by a few.
 
 import argparse
 import json
-import re
 import time
 
 import jax
 import jax.numpy as jnp
+from timing import count_kernels
 
 import movinet_jax as mj
 from launch.pods.preflight.machine import find_machine
 from movinet_jax import timing
 from movinet_jax.serve.frame import FrameStep
 
-# An instruction that launches a kernel; those in a fusion's own computation are part of it.
-_KERNEL = re.compile(r'= \S.*? (?:fusion|custom-call|copy|convolution|dot|reduce|sort)\(')
-
 
 def main(arguments=None):
   jax.config.update('jax_platforms', 'cpu')
   raw = argparse.RawDescriptionHelpFormatter
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-  parser.add_argument('variants', nargs='*', default=['a0'], help='such as a0; default: a0')
+  parser.add_argument(
+    'variants', nargs='*', default=['a0'], help='such as a0 or x3d/s-stream; default: a0'
+  )
   parser.add_argument('--topology', default='h100:1', help='default: %(default)s')
   parser.add_argument('--dtype', default='bfloat16', choices=('bfloat16', 'float32'))
   given = parser.parse_args(arguments)
   device = find_machine(given.topology).devices[0]
   for variant in given.variants:
-    model = mj.create(f'movinet/{variant}-stream', dtype=jnp.dtype(given.dtype))
-    row = {'network': f'{variant}-stream', 'dtype': given.dtype, 'gpu': given.topology}
+    name = variant if '/' in variant else f'movinet/{variant}-stream'
+    model = mj.create(name, dtype=jnp.dtype(given.dtype))
+    row = {'network': name, 'dtype': given.dtype, 'gpu': given.topology}
     for name, compile_for in {'frame': compile_frame, 'as_written': compile_network}.items():
       began = time.perf_counter()
       row[f'{name}_kernels'] = count_kernels(compile_for(model, device))
       row[f'{name}_secs'] = round(time.perf_counter() - began, 1)
     print(json.dumps(row), flush=True)
-
-
-def count_kernels(program) -> int:
-  """Counts the kernels that a compiled program launches."""
-  entry = program.as_text().split('\nENTRY ')[1].split('\n}')[0]
-  return sum(bool(_KERNEL.search(line)) for line in entry.splitlines())
 
 
 def compile_frame(model, device):

@@ -293,7 +293,7 @@ def print_tables(found: Sequence[tuple[Case, Mapping]]):
   lines.sort(key=lambda row: order.index(row['step']) if row['step'] in order else len(order))
   print_table([_take(row, columns) for row in lines])
   columns = 'stream', 'dtype', 'size', 'queued_ms', 'one_ms', 'whole_ms', 'tried_frame_ms'
-  columns += 'tried_network_ms', 'fusions', 'compile_secs'
+  columns += 'tried_network_ms', 'kernels', 'compile_secs'
   lines = sorted(good['streams'], key=lambda row: (row['dtype'], row['stream']))
   print_table([_take(row, columns) for row in lines])
   columns = 'search', 'clip', 'clips', 'dtype', 'search_step_ms', 'search_of_largest_step_ms'

@@ -3,6 +3,7 @@
 Programs that can run here are timed by movinet_jax.timing.
 """
 
+import re
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,9 @@ import jax.numpy as jnp
 
 from movinet_jax.cores import count_cores
 from movinet_jax.timing import queue_in_turns
+
+# An instruction that launches a kernel; those in a fusion's own computation are part of it.
+_KERNEL = re.compile(r'= \S.*? (?:fusion|custom-call|copy|convolution|dot|reduce|sort)\(')
 
 
 def estimate_program(function: Callable, topology: str, *args) -> dict:
@@ -67,3 +71,9 @@ def is_out_of_memory(error: Exception) -> bool:
   """Whether JAX or PyTorch says so of a program that a smaller batch may fit."""
   said = str(error)
   return 'RESOURCE_EXHAUSTED' in said or 'out of memory' in said.lower()
+
+
+def count_kernels(program) -> int:
+  """Counts the kernels that a compiled program launches."""
+  entry = program.as_text().split('\nENTRY ')[1].split('\n}')[0]
+  return sum(bool(_KERNEL.search(line)) for line in entry.splitlines())

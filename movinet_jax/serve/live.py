@@ -18,7 +18,7 @@ from movinet_jax import inference
 from movinet_jax.export.program import ExportError, TurnError
 from movinet_jax.layers import Network
 from movinet_jax.serve.frame import FrameStep, trial
-from movinet_jax.serve.frame.step import PLATFORMS
+from movinet_jax.serve.frame.step import can_run
 from movinet_jax.serve.memory import Exact, Memory, Window
 
 # Percentiles are of so many latest calls, so that memory does not grow with the stream.
@@ -57,8 +57,8 @@ class Live:
 
   On a CPU it computes in float32 whatever the network's `dtype`: a CPU computes bfloat16 by way of
   float32. One frame a call runs as `serve.frame.FrameStep` if the memory is `Exact` or a `Window`,
-  on a CPU always and on a GPU if it is faster there. Everything else runs as the network is
-  written.
+  on a CPU always. An NVIDIA GPU compiles that and the network as it is written, and tries which one
+  is faster. Everything else runs as the network is written.
 
   Attributes:
     step: what runs a call; its `program` is the compiled one.
@@ -142,7 +142,7 @@ def _make_step(call, frames: int, memory: Memory, make_network):
   """Compiles what runs a call; returns it, and what was tried."""
   (model, _, size, _), platform = call, jax.default_backend()
   known = isinstance(model, Network) and isinstance(memory, Exact | Window)
-  if frames > 1 or not known or platform not in PLATFORMS:
+  if frames > 1 or not known or not can_run(jax.devices()[0], model.dtype):
     return make_network(), {}
   make_frame = functools.partial(FrameStep, *call, memory if isinstance(memory, Window) else None)
   try:

@@ -10,10 +10,13 @@ constexpr int TILE = GROUPS * PIXELS, WIDTH = LANES * VEC, THREADS = LANES * TEA
 constexpr int QUAD = 4;  // channels that a thread reads at once
 constexpr int SHARED_IN = TILE * CHUNK, SHARED_OUT = TEAMS * TILE * WIDTH;
 
+// Unlike fminf and fmaxf, it keeps what is no number.
+__device__ inline float clamp(float x, float most) { return x < 0 ? 0 : x > most ? most : x; }
+
 template <int KIND> __device__ inline float activate(float x) {
-  if (KIND == RELU) return fmaxf(x, 0);
-  if (KIND == RELU6) return fminf(fmaxf(x, 0), 6);
-  if (KIND == HARD_SWISH) return x * fminf(fmaxf(x * (1 / 6.f) + 0.5f, 0), 1);
+  if (KIND == RELU) return x < 0 ? 0 : x;
+  if (KIND == RELU6) return clamp(x, 6);
+  if (KIND == HARD_SWISH) return x * clamp(x * (1 / 6.f) + 0.5f, 1);
   if (KIND == SILU) return x / (1 + expf(-x));
   if (KIND == LOGISTIC) return 1 / (1 + expf(-x));
   return x;

@@ -15,7 +15,7 @@ from movinet_jax.ops.cuda.kernel import Kernel, launch
 _SOURCE = Path(__file__).with_suffix('.cu')
 _KINDS = ('', 'relu', 'relu6', 'hard_swish', 'silu', 'logistic')
 ACTIVATIONS = frozenset(_KINDS)  # '' is none
-_THREADS = 128  # of a block, at most twice as many
+_THREADS = 128  # of a block, at most
 _BLOCKS = 132  # to keep an H100 busy: one for each of its multiprocessors
 _SHARED_FLOATS = 8 << 10  # of a block, for its pixels
 
@@ -91,7 +91,7 @@ def choose_tile(pixels: int, channels: int, features: int) -> Tile:
   for most, own in _SHAPES:
     lanes = min(most, packs)
     teams = max(1, min(_THREADS // lanes, channels // 16))
-    groups = max(1, _THREADS // (lanes * teams))
+    groups = max(1, min(_THREADS // (lanes * teams), -(-pixels // own)))
     if -(-pixels // (own * groups)) * -(-packs // lanes) >= _BLOCKS:
       break
   return Tile(vector, lanes, teams, own, groups)

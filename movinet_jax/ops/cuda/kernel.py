@@ -62,8 +62,8 @@ _read = functools.cache(Path.read_text)
 def launch(kernel: Kernel, *operands: jax.Array) -> list[jax.Array]:
   """Runs a kernel on arrays in row-major order, and returns its results.
 
-  Give no array twice, nor two constants of equal shape that may be equal: XLA keeps those as one,
-  and some versions pass one only once.
+  All operands must be different arrays. XLA merges equal ones, and some of its versions pass a
+  merged one only once, so the kernel would read the wrong arrays.
 
   Under `jax.shard_map`, all operands must vary between the same devices. The results do so, too.
 

@@ -2,8 +2,8 @@
 // what a stream remembers of them, and the product of both with a matrix.
 //
 // squeeze.py writes the constants of one call in front of this text. Each block computes the means
-// of all channels, which is sooner done than waiting for another kernel, and then FEATURES features
-// of the product. All sums are float32.
+// of all channels, and then FEATURES features of the product. Repeating the means in each block
+// takes less time than a kernel of their own. All sums are float32.
 
 constexpr int PACKS = C / VEC;
 constexpr int ROWS = THREADS / PACKS > 1 ? THREADS / PACKS : 1;  // that share the pixels

@@ -10,12 +10,9 @@ from movinet_jax.ops.cuda.kernel import Kernel, launch
 _SOURCE = Path(__file__).with_suffix('.cu')
 _THREADS = 512  # of a block
 _FEATURES = 16  # of a block
-_MOST_VALUES = 128 << 10  # that each block reads; more are sooner read by a kernel of many blocks
-
-
-def can_run(pixels: int, channels: int) -> bool:
-  """Whether the kernel is meant for frames of so many pixels and channels."""
-  return pixels * channels <= _MOST_VALUES
+# Each block reads all pixels. XLA's reduction shares more of them between many blocks.
+MOST_VALUES = 128 << 10
+MOST_CHANNELS = 2048  # a block keeps both means of each in its 48 KB of shared memory
 
 
 def squeeze(

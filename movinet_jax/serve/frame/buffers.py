@@ -41,7 +41,7 @@ class Kept:
   Attributes:
     buffers: those that are kept in single frames.
     shapes: the shape of each input of the graph.
-    following: for each other state, what the graph calls its next value.
+    following: for each other state, the graph's name of its next value.
     dtype: of the frames; everything else is float32.
     joined: whether everything else is one vector.
   """

@@ -2,9 +2,9 @@
 
 Here are three operations more than in `rules`:
 
-* `dense` of x [1, H, W, C], a matrix [C, F], a bias [F], and what `given` lists of these: an offset
-  [C], a gate [1, 1, 1, C], a shortcut [1, H, W, F]. Other parameters: the activations `start` and
-  `finish`. It is a kernel (`ops.cuda.dense`).
+* `dense` of x [1, H, W, C], a matrix [C, F] and a bias [F]. An offset [C], a gate [1, 1, 1, C] and
+  a shortcut [1, H, W, F] may follow; the parameter `given` names those that do. Other parameters:
+  the activations `start` and `finish`. It is a kernel (`ops.cuda.dense`).
 * `squeeze` of pixels [1, H, W, C], their running mean [1, 1, 1, C], the weight [1, 1, 1, 1] of this
   frame in it, a matrix [2 C, S], and perhaps the encoding [1, 1, 1, 2 C] of the frame's number.
   Its parameter is the `scale` of the encoding. It is a kernel (`ops.cuda.squeeze`).
@@ -29,7 +29,7 @@ from movinet_jax.ops.depthwise import shifted
 
 def rewrite(graph: Graph) -> Graph:
   """Rewrites what `rules.rewrite` returns."""
-  return _squeeze(simplify(graph, _RULES))
+  return _match_squeezes(simplify(graph, _RULES))
 
 
 def _make(x: Tensor, matrix, bias, start='', finish='', **given) -> Tensor:
@@ -104,9 +104,18 @@ def _add(node: Node, alone) -> Tensor | None:
       continue
     same = isinstance(shortcut, Tensor) and shortcut.shape == x.shape
     # A kernel may not get an array twice.
-    if same and shortcut is not x.node.inputs[0] and 'shortcut' not in x.node.params['given']:
+    if (
+      same
+      and _find_source(shortcut) is not _find_source(x.node.inputs[0])
+      and 'shortcut' not in x.node.params['given']
+    ):
       return _extend(x, shortcut=shortcut)
   return None
+
+
+def _find_source(x: Tensor) -> Tensor:
+  """What x is in another shape."""
+  return _find_source(x.node.inputs[0]) if is_made_by(x, 'reshape') else x
 
 
 def _finish(node: Node, alone) -> Tensor | None:
@@ -141,7 +150,7 @@ _RULES = {
 }
 
 
-def _squeeze(graph: Graph) -> Graph:
+def _match_squeezes(graph: Graph) -> Graph:
   """Makes a kernel of what updates a running mean and multiplies both means."""
   new = {}
   for node, tensor in graph.list_nodes():
@@ -182,17 +191,19 @@ def _split_place(x):
 
 def _find_means(x) -> tuple[Tensor, bool, list] | None:
   """Finds a running mean in x, whether the mean itself is beside it, and what it is made of."""
-  updated, *beside = x.node.inputs if is_made_by(x, 'concat') else [x]
+  joined = is_made_by(x, 'concat') and x.node.params['axis'] == 3 and len(x.node.inputs) == 2
+  updated, beside = x.node.inputs if joined else (x, None)
   if not is_made_by(updated, 'add'):
     return None
   for running, change in (updated.node.inputs, updated.node.inputs[::-1]):
     if not is_made_by(change, 'mul'):
       continue
     for step, weight in (change.node.inputs, change.node.inputs[::-1]):
-      if is_made_by(step, 'sub') and step.node.inputs[1] is running:
-        mean = step.node.inputs[0]
-        if beside in ([], [mean]) and (pixels := _find_pixels(mean)):
-          return updated, bool(beside), [pixels, running, weight]
+      if not is_made_by(step, 'sub') or step.node.inputs[1] is not running:
+        continue
+      mean, pixels = step.node.inputs[0], _find_pixels(step.node.inputs[0])
+      if pixels and (beside is None or beside is mean) and np.shape(weight) == (1, 1, 1, 1):
+        return updated, joined, [pixels, running, weight]
   return None
 
 
@@ -200,8 +211,10 @@ def _find_pixels(mean) -> Tensor | None:
   """What the kernel takes the mean of: pixels, or the mean itself where there are too many."""
   if not is_made_by(mean, 'mean') or mean.shape[:3] != (1, 1, 1):
     return None
+  if mean.shape[3] > squeeze.MOST_CHANNELS:
+    return None
   (pixels,) = mean.node.inputs
-  return pixels if squeeze.can_run(math.prod(pixels.shape[:3]), pixels.shape[3]) else mean
+  return pixels if math.prod(pixels.shape) <= squeeze.MOST_VALUES else mean
 
 
 def emit(graph: Graph, dtype) -> Callable[..., tuple[jax.Array, ...]]:

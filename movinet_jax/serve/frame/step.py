@@ -12,12 +12,18 @@ import numpy as np
 from movinet_jax import inference
 from movinet_jax.export.graph import IMAGE, LOGITS, Graph
 from movinet_jax.export.program import build
-from movinet_jax.serve.frame import cpu, gpu, rules
+from movinet_jax.serve.frame import cpu, gpu, rules, trial
 from movinet_jax.serve.frame.branch import YOUNGER, branch
 from movinet_jax.serve.frame.buffers import State, split_buffers
 from movinet_jax.serve.memory import Window
 
-PLATFORMS = ('cpu', 'gpu')  # that frame steps are arranged for
+
+def can_run(device: jax.Device, dtype) -> bool:
+  """Whether a device has frame steps: a CPU, or an NVIDIA GPU for the types of its kernels."""
+  if device.platform == 'cpu':
+    return True
+  # AMD's GPUs are of the same platform; the client's version names CUDA or ROCm.
+  return 'cuda' in device.client.platform_version and jnp.dtype(dtype).name in trial.TOLERANCE
 
 
 class FrameStep:

@@ -1,5 +1,6 @@
 """The kernel for a frame's products is the product, and what a GPU gets is lean."""
 
+import functools
 import re
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from movinet_jax.export import as_jax
 from movinet_jax.ops.cuda import dense, nvrtc
-from tests.ops.cuda.host import COMPILER, compile_kernels, run
+from tests.ops.cuda.host import COMPILER, compile_kernels, launch, run
 
 needs_nvrtc = pytest.mark.skipif(nvrtc.find_library() is None, reason='NVRTC is not installed')
 
@@ -91,6 +92,21 @@ def test_products(errors, n):
 @pytest.mark.skipif(COMPILER is None, reason='g++ is not installed')
 def test_a_missing_gate_would_be_seen(errors):
   assert errors[-1] > 0.1
+
+
+@pytest.mark.skipif(COMPILER is None, reason='g++ is not installed')
+def test_the_operands_are_those_of_the_kernel(monkeypatch, tmp_path):
+  """All that may be given, in the order that the kernel reads."""
+  monkeypatch.setattr(dense, 'launch', functools.partial(launch, tmp_path))
+  case = (20, 12, 8), 'OFFSET GATED ADDED', 'hard_swish', 'relu', 'bfloat16'
+  x, offset, gate, matrix, bias, shortcut = operands = draw(case, 0)
+  found = dense.multiply(
+    *map(jnp.asarray, (x, matrix.astype(np.float32), bias)),
+    **{'offset': offset, 'gate': gate, 'shortcut': shortcut},
+    **{'start': 'hard_swish', 'finish': 'relu'},
+  )
+  theirs = reference(case, *operands)
+  assert np.abs(found.astype(np.float32) - theirs).max() < 4e-3 * np.abs(theirs).max()
 
 
 @needs_nvrtc

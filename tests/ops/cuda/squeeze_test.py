@@ -1,5 +1,6 @@
 """The kernel that squeezes a frame makes its means, its running mean and their product."""
 
+import functools
 import re
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from movinet_jax.ops.cuda import nvrtc, squeeze
-from tests.ops.cuda.host import COMPILER, compile_kernels, run
+from tests.ops.cuda.host import COMPILER, compile_kernels, launch, run
 
 # pixels, channels, features, whether the frame's number counts, dtype: channels that make no packs,
 # and more packs than threads.
@@ -47,6 +48,21 @@ def test_means_and_products(library, n):
   np.testing.assert_allclose(new, wanted, atol=1e-6 * np.abs(wanted).max())
   wanted = (np.concatenate([wanted, mean]) + placed * scale * place) @ matrix
   np.testing.assert_allclose(raw, wanted, atol=2e-6 * np.abs(wanted).max())
+
+
+@pytest.mark.skipif(COMPILER is None, reason='g++ is not installed')
+def test_the_operands_are_those_of_the_kernel(monkeypatch, tmp_path):
+  """All that may be given, in the order that the kernel reads."""
+  monkeypatch.setattr(squeeze, 'launch', functools.partial(launch, tmp_path))
+  random = np.random.default_rng(0)
+  shapes = (9, 4), (4,), (1,), (8, 6), (8,)
+  given = [random.normal(size=shape).astype(np.float32) for shape in shapes]
+  raw, new = squeeze.squeeze(*map(jnp.asarray, given), scale=0.3)
+  z, running, weight, matrix, place = given
+  wanted = running + (z.mean(0) - running) * weight
+  np.testing.assert_allclose(new, wanted, atol=1e-6)
+  wanted = (np.concatenate([wanted, z.mean(0)]) + 0.3 * place) @ matrix
+  np.testing.assert_allclose(raw, wanted, atol=1e-5)
 
 
 @pytest.mark.skipif(nvrtc.find_library() is None, reason='NVRTC is not installed')
