@@ -1,7 +1,7 @@
 """Tries two programs of a stream's frame on the device here, and keeps the faster one.
 
-On a CPU, frame steps were measured. On a GPU, kernels have been tried on few devices, and what
-launches them is not a public interface of XLA. So each stream tries them before its first frame.
+A frame step was measured on CPUs. No GPU has timed one, and what launches its kernels is not a
+public interface of XLA. So on a GPU each stream tries its frame step before the first frame.
 """
 
 import dataclasses
