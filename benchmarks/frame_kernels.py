@@ -20,7 +20,9 @@ from timing import count_kernels
 import movinet_jax as mj
 from launch.pods.preflight.machine import find_machine
 from movinet_jax import timing
+from movinet_jax.serve import Exact
 from movinet_jax.serve.frame import FrameStep
+from movinet_jax.serve.live import NetworkStep
 
 
 def main(arguments=None):
@@ -37,35 +39,26 @@ def main(arguments=None):
   for variant in given.variants:
     name = variant if '/' in variant else f'movinet/{variant}-stream'
     model = mj.create(name, dtype=jnp.dtype(given.dtype))
+    size = (model.spec.resolution,) * 2
+    call = model, timing.draw_weights(model), size, jax.nn.softmax
     row = {'network': name, 'dtype': given.dtype, 'gpu': given.topology}
     for name, compile_for in {'frame': compile_frame, 'as_written': compile_network}.items():
       began = time.perf_counter()
-      row[f'{name}_kernels'] = count_kernels(compile_for(model, device))
+      row[f'{name}_kernels'] = count_kernels(compile_for(call, device))
       row[f'{name}_secs'] = round(time.perf_counter() - began, 1)
     print(json.dumps(row), flush=True)
 
 
-def compile_frame(model, device):
+def compile_frame(call, device):
   """Compiles the next frame as a frame step."""
-  size = (model.spec.resolution,) * 2
-  return FrameStep(model, timing.draw_weights(model), size, jax.nn.softmax, device=device).program
+  return FrameStep(*call, device=device).program
 
 
-def compile_network(model, device):
+def compile_network(call, device):
   """Compiles the next frame as the network is written."""
-  size, place = (model.spec.resolution,) * 2, jax.sharding.SingleDeviceSharding(device)
-  constants = jax.tree.map(jnp.asarray, timing.draw_weights(model))
-  frame = jax.ShapeDtypeStruct((1, 1, *size, 3), jnp.uint8)
-  given = jax.tree.map(
-    lambda one: jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=place),
-    (frame, jax.eval_shape(lambda: model.init_state(1, size))),
-  )
-
-  def run(x, state):
-    logits, state = model.apply(constants, x.astype(jnp.float32) / 255, state)
-    return jax.nn.softmax(logits[0]), state
-
-  return jax.jit(run).lower(*given).compile()
+  model, _, size, _ = call
+  start = model.init_state(1, size)
+  return NetworkStep(*call, frames=1, memory=Exact(), start=start, device=device).program
 
 
 if __name__ == '__main__':

@@ -74,6 +74,6 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def count_kernels(program) -> int:
-  """Counts the kernels that a compiled program launches."""
+  """Counts the kernels of a compiled program's entry, without those of its loops and calls."""
   entry = program.as_text().split('\nENTRY ')[1].split('\n}')[0]
   return sum(bool(_KERNEL.search(line)) for line in entry.splitlines())

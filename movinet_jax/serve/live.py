@@ -18,7 +18,7 @@ from movinet_jax import inference
 from movinet_jax.export.program import ExportError, TurnError
 from movinet_jax.layers import Network
 from movinet_jax.serve.frame import FrameStep, trial
-from movinet_jax.serve.frame.step import can_run
+from movinet_jax.serve.frame.step import can_run, describe
 from movinet_jax.serve.memory import Exact, Memory, Window
 
 # Percentiles are of so many latest calls, so that memory does not grow with the stream.
@@ -140,13 +140,13 @@ class Live:
 
 def _make_step(call, frames: int, memory: Memory, make_network):
   """Compiles what runs a call; returns it, and what was tried."""
-  (model, _, size, _), platform = call, jax.default_backend()
+  model, _, size, _ = call
   known = isinstance(model, Network) and isinstance(memory, Exact | Window)
-  if frames > 1 or not known or not can_run(jax.devices()[0], model.dtype):
+  if frames > 1 or not known or not can_run(model.dtype):
     return make_network(), {}
   make_frame = functools.partial(FrameStep, *call, memory if isinstance(memory, Window) else None)
   try:
-    if platform == 'cpu':
+    if jax.default_backend() == 'cpu':
       return make_frame(), {}
     found = trial.choose(make_frame, make_network, size, jnp.dtype(model.dtype).name)
     return found.step, found.ms
@@ -168,8 +168,13 @@ class NetworkStep:
     compile_secs: how long XLA took, or reading its cache.
   """
 
-  def __init__(self, model, variables, size, normalize, *, frames: int, memory: Memory, start):
-    """Compiles it; `start` is the network's state of a video that has not begun."""
+  def __init__(
+    self, model, variables, size, normalize, *, frames: int, memory: Memory, start, device=None
+  ):
+    """Compiles it.
+
+    `start` is the network's state of a video that has not begun. `device` is as of `FrameStep`.
+    """
     constants = jax.tree.map(jnp.asarray, variables)
     self._start = memory.begin(start)
 
@@ -180,9 +185,10 @@ class NetworkStep:
       logits, carried = memory.step(run, video.astype(jnp.float32) / 255, carried)
       return normalize(logits[0]), carried
 
-    shape = jax.ShapeDtypeStruct((1, frames, *size, 3), jnp.uint8)
-    options = inference.find_options(jax.default_backend())
-    lowered = jax.jit(step, compiler_options=options).lower(shape, self._start)
+    pixels = jax.ShapeDtypeStruct((1, frames, *size, 3), jnp.uint8)
+    options = inference.find_options(device.platform if device else jax.default_backend())
+    given = describe((pixels, self._start), device)
+    lowered = jax.jit(step, compiler_options=options).lower(*given)
     began = time.perf_counter()
     self.program = lowered.compile()
     self.compile_secs = time.perf_counter() - began

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from movinet_jax.ops.cuda.kernel import Kernel, launch
+from movinet_jax.ops.cuda.kernel import Kernel, choose_vector, launch
 
 _SOURCE = Path(__file__).with_suffix('.cu')
 _KINDS = ('', 'relu', 'relu6', 'hard_swish', 'silu', 'logistic')
@@ -86,7 +86,7 @@ _SHAPES = ((16, 8), (16, 4), (8, 4), (8, 2), (4, 2), (4, 1))
 
 def choose_tile(pixels: int, channels: int, features: int) -> Tile:
   """Chooses the most work for a thread that leaves enough blocks. No GPU has timed the choice."""
-  vector = next(n for n in (4, 2, 1) if features % n == 0)
+  vector = choose_vector(features)
   packs = features // vector
   for most, own in _SHAPES:
     lanes = min(most, packs)
@@ -116,7 +116,7 @@ def make_multiply(
   constants = {
     **{'P': pixels, 'C': channels, 'F': features, 'CHUNK': chunk, 'VEC': tile.vector},
     **{'LANES': tile.lanes, 'TEAMS': tile.teams, 'PIXELS': tile.pixels, 'GROUPS': tile.groups},
-    **{'LOAD': next(n for n in (4, 2, 1) if channels % n == 0)},
+    **{'LOAD': choose_vector(channels)},
     **{'START': _KINDS.index(start), 'FINISH': _KINDS.index(finish)},
     **{kind.upper(): number for number, kind in enumerate(_KINDS) if kind},
   }

@@ -18,6 +18,7 @@ from jax.interpreters import mlir
 from movinet_jax.ops.cuda import nvrtc
 
 _ELEMENTS = {'float32': 'float', 'bfloat16': 'unsigned short'}  # the bits of a bfloat16
+DTYPES = tuple(_ELEMENTS)
 _ELEMENTS_FILE = Path(__file__).with_name('elements.h')
 _CALL = '__gpu$xla.gpu.ptx'
 LARGEST_GRID = 65_535  # along y and z, of every NVIDIA GPU
@@ -57,6 +58,11 @@ class Kernel:
 
 
 _read = functools.cache(Path.read_text)
+
+
+def choose_vector(size: int) -> int:
+  """Chooses how many neighbors along an axis of this size a thread loads as one word."""
+  return next(n for n in (4, 2, 1) if size % n == 0)
 
 
 def launch(kernel: Kernel, *operands: jax.Array) -> list[jax.Array]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from movinet_jax.ops.cuda.kernel import Kernel, launch
+from movinet_jax.ops.cuda.kernel import Kernel, choose_vector, launch
 
 _SOURCE = Path(__file__).with_suffix('.cu')
 _THREADS = 512  # of a block
@@ -53,7 +53,7 @@ def make_squeeze(z, features: int, placed: bool = False) -> Kernel:
   pixels, channels = z.shape
   constants = {
     **{'P': pixels, 'C': channels, 'S': features, 'THREADS': _THREADS, 'FEATURES': _FEATURES},
-    'VEC': next(n for n in (4, 2, 1) if channels % n == 0),
+    'VEC': choose_vector(channels),
   }
   results = tuple(jax.ShapeDtypeStruct((size,), jnp.float32) for size in (features, channels))
   grid = -(-features // _FEATURES), 1, 1

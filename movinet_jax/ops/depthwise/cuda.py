@@ -17,13 +17,12 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 from movinet_jax.ops.cuda import nvrtc
-from movinet_jax.ops.cuda.kernel import Kernel, launch
+from movinet_jax.ops.cuda.kernel import DTYPES, Kernel, launch
 from movinet_jax.ops.depthwise import shifted
 from movinet_jax.ops.depthwise.plan import Plan
 from movinet_jax.ops.depthwise.tiles import choose_correlation, choose_tile, keeps_taps
 
 _SOURCE = Path(__file__).with_suffix('.cu')
-DTYPES = ('float32', 'bfloat16')
 LARGEST, LONGEST_STRIDE = 7, 3  # of a kernel, along each axis
 
 _THREADS = 128  # of a block

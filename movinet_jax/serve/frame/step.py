@@ -12,18 +12,28 @@ import numpy as np
 from movinet_jax import inference
 from movinet_jax.export.graph import IMAGE, LOGITS, Graph
 from movinet_jax.export.program import build
-from movinet_jax.serve.frame import cpu, gpu, rules, trial
+from movinet_jax.ops.cuda.kernel import DTYPES
+from movinet_jax.serve.frame import cpu, gpu, rules
 from movinet_jax.serve.frame.branch import YOUNGER, branch
 from movinet_jax.serve.frame.buffers import State, split_buffers
 from movinet_jax.serve.memory import Window
 
 
-def can_run(device: jax.Device, dtype) -> bool:
-  """Whether a device has frame steps: a CPU, or an NVIDIA GPU for the types of its kernels."""
-  if device.platform == 'cpu':
+def can_run(dtype) -> bool:
+  """Whether there are frame steps here: on a CPU, or an NVIDIA GPU for the types of its kernels."""
+  if jax.default_backend() == 'cpu':
     return True
   # AMD's GPUs are of the same platform; the client's version names CUDA or ROCm.
-  return 'cuda' in device.client.platform_version and jnp.dtype(dtype).name in trial.TOLERANCE
+  version = jax.local_devices()[0].client.platform_version
+  return 'cuda' in version and jnp.dtype(dtype).name in DTYPES
+
+
+def describe(tree, device: jax.Device | None):
+  """The shapes and types of arrays, on a device that need not be here; None is JAX's default."""
+  place = device and jax.sharding.SingleDeviceSharding(device)
+  return jax.tree.map(
+    lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place), tree
+  )
 
 
 class FrameStep:
@@ -61,14 +71,14 @@ class FrameStep:
       normalize: makes probabilities [N] of logits [N].
       window: what the stream remembers; by default all frames. Both streams of a window are one
         program.
-      device: what runs it, by default the first one here. It need not be here to be compiled for.
+      device: what runs it, by default JAX's. It need not be here to be compiled for.
 
     Raises:
       ExportError: no graph can express the network, or it does not do the same with every frame.
       CudaError: on a GPU, if a kernel cannot be compiled.
     """
-    device = device or jax.devices()[0]
-    form = _find_form(device.platform, model.dtype)
+    platform = device.platform if device else jax.default_backend()
+    form = _find_form(platform, model.dtype)
     program = build(model.clone(dtype=jnp.float32), variables, size)
     program.check_frames()
     graph, self.kept = split_buffers(program, form.dtype, form.joined)
@@ -88,12 +98,10 @@ class FrameStep:
       new = [self.kept.write(_take(found, prefix)) for prefix in self._prefixes]
       return normalize(found[LOGITS][0].astype(jnp.float32)), new
 
-    place = jax.sharding.SingleDeviceSharding(device)
-    pixels = jax.ShapeDtypeStruct((1, 1, *size, 3), jnp.uint8, sharding=place)
-    describe = functools.partial(_describe, place=place)
-    lowered = jax.jit(run).lower(pixels, jax.tree.map(describe, self.begin()[0]))
+    pixels = jax.ShapeDtypeStruct((1, 1, *size, 3), jnp.uint8)
+    lowered = jax.jit(run).lower(*describe((pixels, self.begin()[0]), device))
     began = time.perf_counter()
-    self.program = lowered.compile(compiler_options=inference.find_options(device.platform))
+    self.program = lowered.compile(compiler_options=inference.find_options(platform))
     self.compile_secs = time.perf_counter() - began
 
   def begin(self) -> tuple[list[State], int]:
@@ -137,10 +145,6 @@ def _find_form(platform: str, dtype) -> _Form:
     lambda graph: gpu.rewrite(rules.rewrite(graph)),
     functools.partial(gpu.emit, dtype=dtype),
   )
-
-
-def _describe(array: jax.Array, place) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
 
 
 def _take(found: Mapping, prefix: str) -> dict:

@@ -19,7 +19,7 @@ _FASTER = 0.95  # of the network's time: below, so that noise does not choose
 # Probabilities may differ by so much of the largest one: bfloat16 rounds where kernels end. This
 # finds kernels that do not run or read wrong arrays. Where all classes are about as probable, as
 # before training, it may miss smaller faults.
-TOLERANCE = {'float32': 0.02, 'bfloat16': 0.15}
+_TOLERANCE = {'float32': 0.02, 'bfloat16': 0.15}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def choose(
   except Exception as fault:  # of NVRTC, of XLA, or of the driver
     return _give_up(network or make_network(), f'{type(fault).__name__}: {fault}')
   difference = np.abs(answers['frame'] - answers['network']).max() / answers['network'].max()
-  if not difference <= TOLERANCE[dtype]:  # nor if it is no number
+  if not difference <= _TOLERANCE[dtype]:  # nor if it is no number
     return _give_up(network, f'probabilities differ by {difference:.3g} of the largest')
   return Trial(frame if ms['frame'] < _FASTER * ms['network'] else network, ms)
 

@@ -1,13 +1,19 @@
 """Runs kernels of CUDA C++ on this CPU: the same text, by a C++ compiler."""
 
 import ctypes
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from movinet_jax.ops.cuda import nvrtc
 
 COMPILER = shutil.which('g++')
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason='g++ is not installed')
+needs_nvrtc = pytest.mark.skipif(nvrtc.find_library() is None, reason='NVRTC is not installed')
 # A GPU loads only aligned words; this CPU would not mind.
 _CHECKS = ('-fsanitize=alignment,bounds', '-fno-sanitize-recover=all')
 HEADER = Path(__file__).with_name('host.h')
@@ -48,3 +54,10 @@ def run(library, n, kernel, *operands):
 def launch(folder, kernel, *operands):
   """Runs one kernel, in place of `movinet_jax.ops.cuda.kernel.launch`."""
   return run(compile_kernels([kernel], folder), 0, kernel, *map(np.asarray, operands))
+
+
+def count_registers(kernel) -> int:
+  """Compiles a kernel for an H100; it may keep nothing in local memory."""
+  said = nvrtc.report(kernel.source, 'sm_90')
+  assert re.search(r'\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads', said)
+  return int(re.search(r'Used (\d+) registers', said)[1])

@@ -1,15 +1,23 @@
 """The kernel that squeezes a frame makes its means, its running mean and their product."""
 
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from movinet_jax.ops.cuda import nvrtc, squeeze
-from tests.ops.cuda.host import COMPILER, compile_kernels, launch, run
+from movinet_jax.ops.cuda import squeeze
+from movinet_jax.ops.cuda.kernel import DTYPES
+from tests.ops.cuda import plain
+from tests.ops.cuda.host import (
+  compile_kernels,
+  count_registers,
+  launch,
+  needs_compiler,
+  needs_nvrtc,
+  run,
+)
 
 # pixels, channels, features, whether the frame's number counts, dtype: channels that make no packs,
 # and more packs than threads.
@@ -31,7 +39,7 @@ def library(tmp_path_factory):
   return compile_kernels([make_kernel(*case) for case in CASES], tmp_path_factory.mktemp('kernels'))
 
 
-@pytest.mark.skipif(COMPILER is None, reason='g++ is not installed')
+@needs_compiler
 @pytest.mark.parametrize('n', range(len(CASES)), ids=lambda n: '-'.join(map(str, CASES[n])))
 def test_means_and_products(library, n):
   """Run on this CPU, thread for thread."""
@@ -50,7 +58,7 @@ def test_means_and_products(library, n):
   np.testing.assert_allclose(raw, wanted, atol=2e-6 * np.abs(wanted).max())
 
 
-@pytest.mark.skipif(COMPILER is None, reason='g++ is not installed')
+@needs_compiler
 def test_the_operands_are_those_of_the_kernel(monkeypatch, tmp_path):
   """All that may be given, in the order that the kernel reads."""
   monkeypatch.setattr(squeeze, 'launch', functools.partial(launch, tmp_path))
@@ -58,17 +66,13 @@ def test_the_operands_are_those_of_the_kernel(monkeypatch, tmp_path):
   shapes = (9, 4), (4,), (1,), (8, 6), (8,)
   given = [random.normal(size=shape).astype(np.float32) for shape in shapes]
   raw, new = squeeze.squeeze(*map(jnp.asarray, given), scale=0.3)
-  z, running, weight, matrix, place = given
-  wanted = running + (z.mean(0) - running) * weight
-  np.testing.assert_allclose(new, wanted, atol=1e-6)
-  wanted = (np.concatenate([wanted, z.mean(0)]) + 0.3 * place) @ matrix
-  np.testing.assert_allclose(raw, wanted, atol=1e-5)
+  wanted_raw, wanted_new = plain.squeeze(*given, scale=0.3)
+  np.testing.assert_allclose(new, wanted_new, atol=1e-6)
+  np.testing.assert_allclose(raw, wanted_raw, atol=1e-5)
 
 
-@pytest.mark.skipif(nvrtc.find_library() is None, reason='NVRTC is not installed')
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@needs_nvrtc
+@pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize('shape', [(3136, 40, 24), (49, 640, 160), (36, 2048, 512)])
 def test_sums_are_registers(shape, dtype):
-  said = nvrtc.report(make_kernel(*shape, True, dtype).source, 'sm_90')
-  assert re.search(r'\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads', said)
-  assert int(re.search(r'Used (\d+) registers', said)[1]) <= 64
+  assert count_registers(make_kernel(*shape, True, dtype)) <= 64

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import importlib.util
-import re
 import subprocess
 import sys
 import warnings
@@ -18,9 +17,8 @@ from movinet_jax.ops import depthwise_conv3d, space_padding, time_padding
 from movinet_jax.ops.cuda import nvrtc
 from movinet_jax.ops.depthwise import cuda, shifted
 from movinet_jax.ops.depthwise.plan import Plan
-from tests.ops.cuda.host import COMPILER, compile_kernels, run
+from tests.ops.cuda.host import compile_kernels, count_registers, needs_compiler, needs_nvrtc, run
 
-needs_nvrtc = pytest.mark.skipif(nvrtc.find_library() is None, reason='NVRTC is not installed')
 needs_plugin = pytest.mark.skipif(
   importlib.util.find_spec('jax_cuda13_plugin') is None, reason='no compiler for GPUs is installed'
 )
@@ -119,7 +117,7 @@ def results(tmp_path_factory):
   return found
 
 
-@pytest.mark.skipif(COMPILER is None, reason='g++ is not installed')
+@needs_compiler
 @pytest.mark.parametrize('n', range(len(CASES)), ids=lambda n: '-'.join(map(str, CASES[n])))
 def test_values_and_gradients(results, n):
   """Run on this CPU, thread for thread. Only what is stored as bfloat16 is rounded."""
@@ -130,7 +128,7 @@ def test_values_and_gradients(results, n):
     assert error < bound, name
 
 
-@pytest.mark.skipif(COMPILER is None, reason='g++ is not installed')
+@needs_compiler
 def test_a_wrong_pad_would_be_seen(results):
   assert min(results[-1]) > 0.1
 
@@ -143,9 +141,7 @@ def test_all_sums_and_taps_are_registers(case, dtype):
   x, taps, stride, padding = case
   plan = make_plan((8, *x), taps, (stride, stride), 'same', padding, dtype)
   for kernel in make_kernels(8, plan):
-    said = nvrtc.report(kernel.source, 'sm_90')
-    assert re.search(r'\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads', said)
-    registers = int(re.search(r'Used (\d+) registers', said)[1])
+    registers = count_registers(kernel)
     assert registers <= 168, f'{kernel.name} {registers}'
 
 

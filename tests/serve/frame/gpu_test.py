@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from movinet_jax import inference, serve, timing
-from movinet_jax.export import as_jax
 from movinet_jax.ops.cuda import dense, squeeze
 from movinet_jax.serve.frame import FrameStep
 from movinet_jax.serve.frame import step as step_module
+from tests.ops.cuda import plain
 from tests.serve.frame.streams import (
   ALTERNATE,
   QUICK,
@@ -28,32 +28,14 @@ from tests.serve.frame.streams import (
 )
 
 
-def multiply(x, matrix, bias, *, offset=None, start='', gate=None, shortcut=None, finish=''):
-  """What the kernel does, see tests/ops/cuda/dense_test.py."""
-  y = x.astype(jnp.float32)
-  y = y if offset is None else y + offset
-  y = as_jax.OPERATIONS[start](y) if start else y
-  y = y if gate is None else y * gate
-  y = y @ matrix + bias
-  y = y if shortcut is None else y + shortcut.astype(jnp.float32)
-  return (as_jax.OPERATIONS[finish](y) if finish else y).astype(x.dtype)
-
-
-def update(z, running, weight, matrix, place=0.0, scale=1.0):
-  """What the kernel does, see tests/ops/cuda/squeeze_test.py."""
-  mean = z.astype(jnp.float32).mean(0)
-  new = running + (mean - running) * weight
-  return (jnp.concatenate([new, mean]) + scale * place) @ matrix, new
-
-
 @pytest.fixture
 def as_on_gpu(monkeypatch):
   """This CPU computes what a GPU would, the kernels by what they stand for."""
   find_form = step_module._find_form
   monkeypatch.setattr(step_module, '_find_form', lambda _, dtype: find_form('gpu', dtype))
   monkeypatch.setattr(inference, 'find_options', lambda platform: QUICK)
-  monkeypatch.setattr(dense, 'multiply', multiply)
-  monkeypatch.setattr(squeeze, 'squeeze', update)
+  monkeypatch.setattr(dense, 'multiply', plain.multiply)
+  monkeypatch.setattr(squeeze, 'squeeze', plain.squeeze)
 
 
 SINGLE = [param for param in find_causal() if param.values[1] not in ALTERNATE]

@@ -1,6 +1,9 @@
 """A stream's next frame on a CPU: the same answers as the network, in fewer passes."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -124,6 +127,25 @@ def test_live_takes_a_frame_step_where_it_can(quick):
   other = live.fork()
   np.testing.assert_allclose(other(frames[0]).probabilities, wanted[0], atol=2e-6)
   assert live(frames[0]).probabilities == pytest.approx(wanted[0], abs=2e-6)
+
+
+def test_a_stream_runs_on_the_device_that_jax_was_given():
+  script = """
+import jax
+jax.config.update('jax_default_device', jax.devices()[1])
+from movinet_jax import serve
+from tests.serve.frame.streams import SIZE, draw_frames, make_stream
+live = serve.Live(*make_stream(), SIZE)
+live(draw_frames()[0])
+print({device.id for one in jax.tree.leaves(live._state[0]) for device in one.devices()})
+"""
+  flags = '--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0'
+  done = subprocess.run(
+    [sys.executable, '-c', script],
+    env={**os.environ, 'XLA_FLAGS': flags, 'PYTHONPATH': os.getcwd()},
+    capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  assert done.stdout.strip() == '{1}', done.stderr[-2000:]
 
 
 def test_a_window_runs_two_streams_in_one_program(quick):
