@@ -9,15 +9,7 @@ import pytest
 
 from movinet_jax.ops.cuda import dense
 from movinet_jax.ops.cuda.kernel import DTYPES
-from tests.ops.cuda import plain
-from tests.ops.cuda.host import (
-  compile_kernels,
-  count_registers,
-  launch,
-  needs_compiler,
-  needs_nvrtc,
-  run,
-)
+from tests.ops.cuda import host, plain
 
 # pixels, channels, features, what is given, start, finish, dtype: features that make no packs of
 # four, one pixel, and every activation.
@@ -67,7 +59,7 @@ def errors(tmp_path_factory):
       kernels.append(make_kernel(case))
   assert {dict(one.constants)['C'] > dict(one.constants)['CHUNK'] for one in kernels} == {0, 1}
   assert {kind for _, _, *kinds, _ in CASES for kind in kinds} == dense.ACTIVATIONS
-  library = compile_kernels(kernels, tmp_path_factory.mktemp('kernels'))
+  library = host.compile_kernels(kernels, tmp_path_factory.mktemp('kernels'))
   found = []
   for n, (case, kernel) in enumerate(zip(CASES, kernels, strict=True)):
     operands = draw(case, n)
@@ -75,7 +67,7 @@ def errors(tmp_path_factory):
     given = [x, matrix, np.concatenate([bias, offset]) if 'OFFSET' in case[1] else bias]
     given += [gate] if 'GATED' in case[1] else []
     given += [shortcut] if 'ADDED' in case[1] else []
-    (ours,) = run(library, n, kernel, *given)
+    (ours,) = host.run(library, n, kernel, *given)
     theirs = reference(case, *operands)
     found.append(np.abs(ours.astype(np.float32) - theirs).max() / np.abs(theirs).max())
     if n == 0:
@@ -84,22 +76,22 @@ def errors(tmp_path_factory):
   return [*found, without_gate]
 
 
-@needs_compiler
+@host.needs_compiler
 @pytest.mark.parametrize('n', range(len(CASES)), ids=lambda n: '-'.join(map(str, CASES[n])))
 def test_products(errors, n):
   """Run on this CPU, thread for thread. Only the result is rounded."""
   assert errors[n] < (4e-3 if CASES[n][-1] == 'bfloat16' else 1e-6)
 
 
-@needs_compiler
+@host.needs_compiler
 def test_a_missing_gate_would_be_seen(errors):
   assert errors[-1] > 0.1
 
 
-@needs_compiler
+@host.needs_compiler
 def test_the_operands_are_those_of_the_kernel(monkeypatch, tmp_path):
   """All that may be given, in the order that the kernel reads."""
-  monkeypatch.setattr(dense, 'launch', functools.partial(launch, tmp_path))
+  monkeypatch.setattr(dense, 'launch', functools.partial(host.launch, tmp_path))
   case = (20, 12, 8), 'OFFSET GATED ADDED', 'hard_swish', 'relu', 'bfloat16'
   x, offset, gate, matrix, bias, shortcut = operands = draw(case, 0)
   found = dense.multiply(
@@ -111,9 +103,9 @@ def test_the_operands_are_those_of_the_kernel(monkeypatch, tmp_path):
   assert np.abs(found.astype(np.float32) - theirs).max() < 4e-3 * np.abs(theirs).max()
 
 
-@needs_nvrtc
+@host.needs_nvrtc
 @pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize('shape', [(3136, 16, 40), (196, 240, 56), (49, 384, 104), (1600, 24, 64)])
 def test_sums_and_weights_are_registers(shape, dtype):
   kernel = make_kernel((shape, 'OFFSET GATED ADDED', 'silu', 'hard_swish', dtype))
-  assert count_registers(kernel) <= 128
+  assert host.count_registers(kernel) <= 128

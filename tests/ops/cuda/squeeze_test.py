@@ -9,15 +9,7 @@ import pytest
 
 from movinet_jax.ops.cuda import squeeze
 from movinet_jax.ops.cuda.kernel import DTYPES
-from tests.ops.cuda import plain
-from tests.ops.cuda.host import (
-  compile_kernels,
-  count_registers,
-  launch,
-  needs_compiler,
-  needs_nvrtc,
-  run,
-)
+from tests.ops.cuda import host, plain
 
 # pixels, channels, features, whether the frame's number counts, dtype: channels that make no packs,
 # and more packs than threads.
@@ -36,10 +28,12 @@ def make_kernel(pixels, channels, features, placed, dtype):
 
 @pytest.fixture(scope='module')
 def library(tmp_path_factory):
-  return compile_kernels([make_kernel(*case) for case in CASES], tmp_path_factory.mktemp('kernels'))
+  return host.compile_kernels(
+    [make_kernel(*case) for case in CASES], tmp_path_factory.mktemp('kernels')
+  )
 
 
-@needs_compiler
+@host.needs_compiler
 @pytest.mark.parametrize('n', range(len(CASES)), ids=lambda n: '-'.join(map(str, CASES[n])))
 def test_means_and_products(library, n):
   """Run on this CPU, thread for thread."""
@@ -49,7 +43,7 @@ def test_means_and_products(library, n):
   shapes = (channels,), (1,), (2 * channels, features), (2 * channels,), (1,)
   operands = [random.normal(size=shape).astype(np.float32) for shape in shapes]
   running, weight, matrix, place, scale = operands
-  raw, new = run(library, n, make_kernel(*CASES[n]), z, *operands[: 5 if placed else 3])
+  raw, new = host.run(library, n, make_kernel(*CASES[n]), z, *operands[: 5 if placed else 3])
 
   mean = z.astype(np.float64).mean(0)
   wanted = running + (mean - running) * weight
@@ -58,10 +52,10 @@ def test_means_and_products(library, n):
   np.testing.assert_allclose(raw, wanted, atol=2e-6 * np.abs(wanted).max())
 
 
-@needs_compiler
+@host.needs_compiler
 def test_the_operands_are_those_of_the_kernel(monkeypatch, tmp_path):
   """All that may be given, in the order that the kernel reads."""
-  monkeypatch.setattr(squeeze, 'launch', functools.partial(launch, tmp_path))
+  monkeypatch.setattr(squeeze, 'launch', functools.partial(host.launch, tmp_path))
   random = np.random.default_rng(0)
   shapes = (9, 4), (4,), (1,), (8, 6), (8,)
   given = [random.normal(size=shape).astype(np.float32) for shape in shapes]
@@ -71,8 +65,8 @@ def test_the_operands_are_those_of_the_kernel(monkeypatch, tmp_path):
   np.testing.assert_allclose(raw, wanted_raw, atol=1e-5)
 
 
-@needs_nvrtc
+@host.needs_nvrtc
 @pytest.mark.parametrize('dtype', DTYPES)
 @pytest.mark.parametrize('shape', [(3136, 40, 24), (49, 640, 160), (36, 2048, 512)])
 def test_sums_are_registers(shape, dtype):
-  assert count_registers(make_kernel(*shape, True, dtype)) <= 64
+  assert host.count_registers(make_kernel(*shape, True, dtype)) <= 64

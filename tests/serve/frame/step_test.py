@@ -18,34 +18,25 @@ from movinet_jax.serve.frame import FrameStep, buffers, cpu, rules
 from movinet_jax.serve.frame import step as step_module
 from movinet_jax.serve.frame.branch import branch
 from movinet_jax.serve.live import NetworkStep
-from tests.serve.frame.streams import (
-  ALTERNATE,
-  QUICK,
-  SIZE,
-  draw_frames,
-  find_causal,
-  make_stream,
-  run_network,
-  run_step,
-)
+from tests.serve.frame import streams
 
 
 @pytest.fixture
 def quick(monkeypatch):
-  options = {**inference.find_options('cpu'), **QUICK}
+  options = {**inference.find_options('cpu'), **streams.QUICK}
   monkeypatch.setattr(inference, 'find_options', lambda platform: options)
 
 
-@pytest.mark.parametrize(('model', 'family'), find_causal())
+@pytest.mark.parametrize(('model', 'family'), streams.find_causal())
 def test_a_frame_step_is_the_network(model, family, quick):
   """Of every causal network of the package whose frames are all alike."""
-  variables, frames = timing.draw_weights(model), draw_frames()
-  if family in ALTERNATE:
+  variables, frames = timing.draw_weights(model), streams.draw_frames()
+  if family in streams.ALTERNATE:
     with pytest.raises(export.ExportError, match='does the same every'):
-      FrameStep(model, variables, SIZE, jax.nn.softmax)
+      FrameStep(model, variables, streams.SIZE, jax.nn.softmax)
     return
-  step = FrameStep(model, variables, SIZE, jax.nn.softmax)
-  found, wanted = run_step(step, frames), run_network(model, variables, frames)
+  step = FrameStep(model, variables, streams.SIZE, jax.nn.softmax)
+  found, wanted = streams.run_step(step, frames), streams.run_network(model, variables, frames)
   assert np.ptp(wanted, 0).max() > 1e-3  # frames differ, and what is remembered counts
   np.testing.assert_allclose(found, wanted, atol=2e-6)
 
@@ -61,8 +52,8 @@ def _shift(buffer):
 @pytest.mark.parametrize('mistake', [_reverse, _shift])
 def test_frames_in_wrong_places_are_seen(mistake, monkeypatch, quick):
   """The comparison above finds a mistake in the order of the frames."""
-  model, variables = make_stream()
-  right = FrameStep(model, variables, SIZE, jax.nn.softmax)
+  model, variables = streams.make_stream()
+  right = FrameStep(model, variables, streams.SIZE, jax.nn.softmax)
   split = step_module.split_buffers
 
   def split_wrongly(*given):
@@ -70,9 +61,9 @@ def test_frames_in_wrong_places_are_seen(mistake, monkeypatch, quick):
     return graph, dataclasses.replace(kept, buffers=list(map(mistake, kept.buffers)))
 
   monkeypatch.setattr(step_module, 'split_buffers', split_wrongly)
-  frames = draw_frames()
-  wrong = run_step(FrameStep(model, variables, SIZE, jax.nn.softmax), frames)
-  assert np.abs(wrong - run_step(right, frames)).max() > 1e-3
+  frames = streams.draw_frames()
+  wrong = streams.run_step(FrameStep(model, variables, streams.SIZE, jax.nn.softmax), frames)
+  assert np.abs(wrong - streams.run_step(right, frames)).max() > 1e-3
 
 
 def test_a_frame_of_a0_is_few_passes(quick):
@@ -115,11 +106,11 @@ def test_a_frame_of_a0_is_few_passes(quick):
 
 
 def test_live_takes_a_frame_step_where_it_can(quick):
-  model, variables = make_stream(dtype=jnp.bfloat16)
-  live = serve.Live(model, variables, SIZE)
+  model, variables = streams.make_stream(dtype=jnp.bfloat16)
+  live = serve.Live(model, variables, streams.SIZE)
   assert isinstance(live.step, FrameStep)
-  frames = draw_frames()
-  wanted = run_network(model.clone(dtype=jnp.float32), variables, frames)
+  frames = streams.draw_frames()
+  wanted = streams.run_network(model.clone(dtype=jnp.float32), variables, frames)
   for _ in range(2):
     found = [live(frame).probabilities for frame in frames]
     np.testing.assert_allclose(found, wanted, atol=2e-6)
@@ -134,9 +125,9 @@ def test_a_stream_runs_on_the_device_that_jax_was_given():
 import jax
 jax.config.update('jax_default_device', jax.devices()[1])
 from movinet_jax import serve
-from tests.serve.frame.streams import SIZE, draw_frames, make_stream
-live = serve.Live(*make_stream(), SIZE)
-live(draw_frames()[0])
+from tests.serve.frame import streams
+live = serve.Live(*streams.make_stream(), streams.SIZE)
+live(streams.draw_frames()[0])
 print({device.id for one in jax.tree.leaves(live._state[0]) for device in one.devices()})
 """
   flags = '--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0'
@@ -151,15 +142,17 @@ print({device.id for one in jax.tree.leaves(live._state[0]) for device in one.de
 def test_a_window_runs_two_streams_in_one_program(quick):
   """Answers of the same window as of the network, and the stem is computed once."""
   window = serve.Window(secs=2, fps=2)  # 4 frames: a stream begins anew every 2
-  model, variables = make_stream()
-  live = serve.Live(model, variables, SIZE, memory=window)
+  model, variables = streams.make_stream()
+  live = serve.Live(model, variables, streams.SIZE, memory=window)
   assert isinstance(live.step, FrameStep)
-  start = model.init_state(1, SIZE)
-  plain = NetworkStep(model, variables, SIZE, jax.nn.softmax, frames=1, memory=window, start=start)
-  frames = draw_frames()
+  start = model.init_state(1, streams.SIZE)
+  plain = NetworkStep(
+    model, variables, streams.SIZE, jax.nn.softmax, frames=1, memory=window, start=start
+  )
+  frames = streams.draw_frames()
   found = [live(frame).probabilities for frame in frames]
-  np.testing.assert_allclose(found, run_step(plain, frames), atol=2e-6)
-  exact = run_network(model, variables, frames)
+  np.testing.assert_allclose(found, streams.run_step(plain, frames), atol=2e-6)
+  exact = streams.run_network(model, variables, frames)
   np.testing.assert_allclose(found[:4], exact[:4], atol=2e-6)
   assert np.abs(found[4:] - exact[4:]).max() > 1e-3
 
@@ -172,7 +165,7 @@ def test_a_window_runs_two_streams_in_one_program(quick):
   'options', [{'frames': 2}, {'memory': serve.Forgetting(2, 2)}], ids=['chunk', 'forget']
 )
 def test_live_runs_the_network_for_everything_else(options):
-  live = serve.Live(*make_stream(), SIZE, **options)
+  live = serve.Live(*streams.make_stream(), streams.SIZE, **options)
   assert isinstance(live.step, NetworkStep)
 
 
@@ -182,7 +175,7 @@ def test_a_network_that_no_graph_can_say_is_told(monkeypatch):
 
   monkeypatch.setattr('movinet_jax.serve.live.FrameStep', refuse)
   with pytest.warns(UserWarning, match='top_k'):
-    live = serve.Live(*make_stream(), SIZE)
+    live = serve.Live(*streams.make_stream(), streams.SIZE)
   assert isinstance(live.step, NetworkStep)
 
 
@@ -218,9 +211,9 @@ def test_live_runs_a_network_that_is_not_of_the_package():
     def init_state(self, batch, size):
       return {'corner': jnp.zeros((batch, 3))}
 
-  live = serve.Live(Last(), {}, SIZE)
+  live = serve.Live(Last(), {}, streams.SIZE)
   assert isinstance(live.step, NetworkStep)
-  assert live(draw_frames()[0]).probabilities.shape == (2,)
+  assert live(streams.draw_frames()[0]).probabilities.shape == (2,)
 
 
 def test_a_jax_without_the_option_still_compiles(monkeypatch):
